@@ -1,0 +1,102 @@
+"""What a network costs, what it may cost, and how each number was obtained.
+
+Units are fixed per cost: latency in ms (median, batch 1), size and peak_memory in bytes, macs and params as counts.
+One MB is 1024 x 1024 bytes and one KB is 1024 bytes, as memory chips are sold.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgewright.core.data import Frozen
+
+How = Literal["measured", "table", "analytic"]
+CostName = Literal["latency", "size", "peak_memory", "macs", "params"]
+UNITS: dict[str, str] = {
+    "latency": "ms",
+    "size": "bytes",
+    "peak_memory": "bytes",
+    "macs": "MACs",
+    "params": "parameters",
+}
+
+
+class Cost(Frozen):
+    """One number with its unit and how it was obtained; a latency also says its spread (ms)."""
+
+    value: float
+    unit: str
+    how: How
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    minimum: float | None = None
+
+
+def cost(name: CostName, value: float, how: How, **spread: float) -> Cost:
+    return Cost(value=value, unit=UNITS[name], how=how, **spread)
+
+
+class Budget(Frozen):
+    """A set of ceilings; at least one must be given.
+
+    Args:
+        latency_ms: median latency, batch 1, ms.
+        size_mb: size of the exported model file, MB (1024 x 1024 bytes).
+        peak_memory_kb: peak activation memory, KB (1024 bytes).
+        macs: multiply-adds of one forward pass.
+        params: number of parameters.
+    """
+
+    latency_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    size_mb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    peak_memory_kb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    macs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    params: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> "Budget":
+        if not self.ceilings():
+            raise ValueError(
+                "no budget given; set at least one ceiling: latency_ms, size_mb, peak_memory_kb, macs or params"
+            )
+        return self
+
+    def ceilings(self) -> dict[CostName, float]:
+        """The ceilings given, by cost name, in the units of `UNITS`."""
+        every: dict[CostName, float | None] = {
+            "latency": self.latency_ms,
+            "size": None if self.size_mb is None else self.size_mb * 2**20,
+            "peak_memory": None if self.peak_memory_kb is None else self.peak_memory_kb * 2**10,
+            "macs": self.macs,
+            "params": self.params,
+        }
+        return {name: ceiling for name, ceiling in every.items() if ceiling is not None}
+
+    def share_used(self, costs: Mapping[str, Cost]) -> dict[CostName, float]:
+        """Cost over ceiling for each ceiling given; more than 1 breaks it."""
+        return {name: costs[name].value / ceiling for name, ceiling in self.ceilings().items()}
+
+    def broken(self, costs: Mapping[str, Cost]) -> list[str]:
+        """One sentence for each ceiling that `costs` break; empty when the budget is met."""
+        ceilings = self.ceilings()
+        return [
+            f"{name.replace('_', ' ')} is {show(name, costs[name].value)}, "
+            f"{share:.2f} times the ceiling of {show(name, ceilings[name])}"
+            for name, share in self.share_used(costs).items()
+            if share > 1
+        ]
+
+
+def show(name: str, value: float) -> str:
+    """A cost for people: '0.31 ms', '2.4 MB', '256 KB', '5.9 M MACs', '1.2 M parameters'."""
+    if name == "latency":
+        return f"{value:.3g} ms"
+    if name in ("size", "peak_memory"):
+        return f"{value / 2**20:.3g} MB" if value >= 2**20 else f"{value / 2**10:.4g} KB"
+    scaled = next(
+        (f"{value / scale:.3g} {sign}" for scale, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= scale),
+        f"{value:.0f}",
+    )
+    return f"{scaled} {UNITS[name]}"

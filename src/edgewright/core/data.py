@@ -1,0 +1,69 @@
+"""Immutable, validated values: what every plan, cost, architecture and result is made of."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgewright.core.errors import BadInput
+
+
+class Frozen(BaseModel):
+    """A value that cannot change, refuses unknown keys, and round-trips through JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    @classmethod
+    def parse(cls, data: Any, where: str) -> Self:
+        """Validate `data`; a fault becomes one BadInput sentence that names `where` and the key."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise BadInput(f"{where}: {_sentence(cls, error)}") from None
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def _sentence(cls: type[BaseModel], error: ValidationError) -> str:
+    """The first fault in words; for an unknown key, with the nearest known one."""
+    fault = error.errors()[0]
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(cls, fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key '{path}'; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"'{path}': {message} (got {fault['input']!r})" if path else message
+
+
+def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    for part in loc:
+        field = cls.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            cls = inner
+    return list(cls.model_fields)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid JSON ({error})") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Safe YAML only: tags that would construct Python objects are refused."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None

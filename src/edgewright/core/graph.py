@@ -1,0 +1,142 @@
+"""A network as a list of operators with shapes and no weights: what costs are counted on.
+
+A `Graph` says which operator reads which tensor, so multiply-adds, parameters and the lifetime of every activation
+follow by arithmetic, in microseconds; the device room turns the same graph into a runnable file to time it. Spaces
+describe each block as a small graph with one input and one output; `chain` makes a network of them.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+Kind = Literal["conv", "linear", "add", "mul", "relu", "hardsigmoid", "global_pool", "flatten"]
+Shape = tuple[int, ...]  # without the batch: (C, H, W) or (C,)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operator. Tensors are named by their index into `Graph.shapes`; every op makes one tensor.
+
+    conv: inputs (x,), weight (C_out, C_in / groups, kernel, kernel), padding kernel // 2, bias (batch norm folded in).
+    linear: inputs (x,), weight (C_out, C_in), bias.   add, mul: inputs (a, b), (C, 1, 1) broadcasts over (C, H, W).
+    relu, hardsigmoid (clip(x / 6 + 1 / 2, 0, 1)), global_pool ((C, H, W) to (C, 1, 1)), flatten ((C, 1, 1) to (C,)).
+    """
+
+    kind: Kind
+    inputs: tuple[int, ...]
+    output: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators in running order. Tensor 0 is the input; the last op's output is the output."""
+
+    shapes: tuple[Shape, ...]
+    ops: tuple[Op, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.shapes[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shapes[self.ops[-1].output] if self.ops else self.shapes[0]
+
+    @functools.cached_property
+    def signature(self) -> str:
+        """A text that is equal for equal graphs: the key of the latency table."""
+        head = "x".join(map(str, self.input_shape))
+        ops = (
+            f"{op.kind}{','.join(map(str, op.inputs))}>{op.output}:{'x'.join(map(str, self.shapes[op.output]))}"
+            + (f"k{op.kernel}s{op.stride}g{op.groups}" if op.kind == "conv" else "")
+            for op in self.ops
+        )
+        return f"{head}|{'|'.join(ops)}"
+
+
+class GraphBuilder:
+    """Builds a graph op by op; every method takes and returns tensor indices."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.shapes: list[Shape] = [input_shape]
+        self.ops: list[Op] = []
+
+    def _emit(self, kind: Kind, inputs: tuple[int, ...], shape: Shape, **attributes: int) -> int:
+        self.shapes.append(shape)
+        self.ops.append(Op(kind, inputs, len(self.shapes) - 1, **attributes))
+        return len(self.shapes) - 1
+
+    def conv(self, x: int, width: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> int:
+        _, height, breadth = self.shapes[x]
+        shape = (width, -(-height // stride), -(-breadth // stride))
+        return self._emit("conv", (x,), shape, kernel=kernel, stride=stride, groups=groups)
+
+    def linear(self, x: int, width: int) -> int:
+        return self._emit("linear", (x,), (width,))
+
+    def relu(self, x: int) -> int:
+        return self._emit("relu", (x,), self.shapes[x])
+
+    def hardsigmoid(self, x: int) -> int:
+        return self._emit("hardsigmoid", (x,), self.shapes[x])
+
+    def global_pool(self, x: int) -> int:
+        return self._emit("global_pool", (x,), (self.shapes[x][0], 1, 1))
+
+    def flatten(self, x: int) -> int:
+        return self._emit("flatten", (x,), (prod(self.shapes[x]),))
+
+    def add(self, a: int, b: int) -> int:
+        return self._emit("add", (a, b), self.shapes[a])
+
+    def mul(self, a: int, b: int) -> int:
+        return self._emit("mul", (a, b), self.shapes[a])
+
+    def graph(self) -> Graph:
+        return Graph(tuple(self.shapes), tuple(self.ops))
+
+
+def chain(graphs: Iterable[Graph]) -> Graph:
+    """One graph that runs `graphs` one after the other; each one's output shape is the next one's input shape."""
+    first, *rest = graphs
+    shapes, ops = list(first.shapes), list(first.ops)
+    for graph in rest:
+        tail = ops[-1].output if ops else 0
+        if graph.input_shape != shapes[tail]:
+            raise ValueError(f"a block that takes {graph.input_shape} cannot follow one that gives {shapes[tail]}")
+        # Tensor 0 of the next graph is the tail of what is there; the others move up.
+        moved = [tail, *range(len(shapes), len(shapes) + len(graph.shapes) - 1)]
+        shapes.extend(graph.shapes[1:])
+        ops.extend(
+            Op(op.kind, tuple(moved[i] for i in op.inputs), moved[op.output], op.kernel, op.stride, op.groups)
+            for op in graph.ops
+        )
+    return Graph(tuple(shapes), tuple(ops))
+
+
+def weight_shape(graph: Graph, op: Op) -> Shape:
+    """The shape of the op's weight, () for an op without one."""
+    width, source = graph.shapes[op.output][0], graph.shapes[op.inputs[0]][0]
+    if op.kind == "conv":
+        return (width, source // op.groups, op.kernel, op.kernel)
+    return (width, source) if op.kind == "linear" else ()
+
+
+def count_macs(graph: Graph) -> int:
+    """Multiply-adds of convolutions and linear layers for one input; other operators count as none, as is customary."""
+    return sum(
+        prod(weight_shape(graph, op)) * prod(graph.shapes[op.output][1:])
+        for op in graph.ops
+        if op.kind in ("conv", "linear")
+    )
+
+
+def count_params(graph: Graph) -> int:
+    """Weights and biases as deployed, with every batch norm folded into its convolution."""
+    weights = [weight_shape(graph, op) for op in graph.ops if op.kind in ("conv", "linear")]
+    return sum(prod(shape) + shape[0] for shape in weights)

@@ -1,0 +1,51 @@
+"""The plan of a run: everything that was asked for, resolved, as one value and one file."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgewright.core.cost import Budget
+from edgewright.core.data import Frozen
+
+
+class Plan(Frozen):
+    """What `edgewright design` is asked to do; plan.yaml holds it.
+
+    With `minutes` the run is boxed in time. With `candidates` and `epochs` both given and no `minutes`, nothing depends
+    on time, and the same plan gives the same network on the same machine.
+
+    Args:
+        task: digits, images:DIR, arrays:FILE.npz, or dataset (handed over from Python).
+        device: where the network must run; `edgewright devices` lists them.
+        threads: threads of the runtime, on the device.
+        space, proxy, strategy: what may be built, how it is scored untrained, who proposes next.
+        minutes: wall-clock limit for the whole run.
+        candidates: how many architectures to score.
+        finalists: how many of the best are trained briefly.
+        epochs: epochs of the full training.
+        seed: the same seed and plan give the same candidates and scores.
+        workers: processes for scoring and finalist training (default: all cores).
+        ray: address of a Ray cluster to spread them over instead ("local" starts one here).
+        skip_bad: how many unreadable images are skipped before they are an error.
+        resolution: side of the square images, pixels (default: inferred).
+        flip: whether left-right flips keep the label (default: inferred).
+    """
+
+    schema_version: Literal[1] = 1
+    task: str
+    device: str = "cpu"
+    threads: int = Field(1, ge=1)
+    budget: Budget
+    space: str = "mobile"
+    proxy: str = "zico"
+    strategy: str = "evolution"
+    minutes: float | None = Field(None, gt=0)
+    candidates: int | None = Field(None, ge=1)
+    finalists: int = Field(6, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    workers: int | None = Field(None, ge=1)
+    ray: str | None = None
+    skip_bad: int = Field(0, ge=0)
+    resolution: int | None = Field(None, ge=8, le=512)
+    flip: bool | None = None

@@ -1,0 +1,93 @@
+"""The result of a run: what result.json holds, field by field."""
+
+from typing import Any, Literal
+
+from edgewright.core.cost import Budget, Cost
+from edgewright.core.data import Frozen
+
+
+class Metrics(Frozen):
+    """Top-1 accuracy in percent; test is the held-out part, read once, after the network was chosen."""
+
+    test_accuracy: float
+    val_accuracy: float
+
+
+class Export(Frozen):
+    """How the exported file compares with the trained network on held-out samples."""
+
+    max_abs_difference: float
+    top1_agreement: float
+    samples: int
+
+
+class Search(Frozen):
+    """How many candidates were scored, by what, and how fast."""
+
+    evaluated: int
+    proxy: str
+    strategy: str
+    seconds: float
+    networks_per_second: float
+
+
+class Finalist(Frozen):
+    """One finalist: latency predicted and measured (ms), proxy score, accuracy on val (percent) after its last rung."""
+
+    key: str
+    predicted_ms: float
+    measured_ms: float
+    score: float
+    val_accuracy: float | None = None
+    rung: int | None = None
+
+
+class LatencyCheck(Frozen):
+    """Predicted against measured latency over whole networks: how far the table may be trusted."""
+
+    networks: int
+    rank_correlation: float | None
+    median_error: float
+
+
+class BlockShare(Frozen):
+    """One block of the chosen network: its share of the latency (ms, from the table), MACs, parameters, output."""
+
+    name: str
+    latency_ms: float
+    macs: int
+    params: int
+    output_shape: tuple[int, ...]
+
+
+class Noise(Frozen):
+    """The latency measurement: runs, the fixed reference network's median, and how far it drifted (0.05 = 5 %)."""
+
+    runs: int
+    reference_ms: float
+    reference_drift: float
+    noisy: bool
+
+
+class Result(Frozen):
+    """Everything a run found out. `schema_version` grows when a field changes its meaning or goes away."""
+
+    schema_version: Literal[1] = 1
+    task: dict[str, Any]
+    device: dict[str, Any]
+    budget: Budget
+    architecture: dict[str, Any]
+    key: str
+    costs: dict[str, Cost]
+    metrics: Metrics
+    export: Export
+    search: Search
+    finalists: list[Finalist]
+    latency_check: LatencyCheck | None
+    latency_noise: Noise
+    blocks: list[BlockShare]
+    seconds: dict[str, float]
+    seed: int
+    versions: dict[str, str]
+    classes: list[str]
+    files: dict[str, str]

@@ -1,0 +1,99 @@
+"""The folder of one run: which file is where, and who may write to it."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewright.core.data import read_json, read_yaml
+from edgewright.core.errors import BadInput
+from edgewright.core.files import sha256
+from edgewright.core.plan import Plan
+from edgewright.core.result import Result
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder. Nothing is made until somebody writes."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.yaml"
+
+    @property
+    def env(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def architecture(self) -> Path:
+        return self.path / "architecture.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def holds_run(self) -> bool:
+        return self.plan.exists() or self.study.exists()
+
+    def read_plan(self) -> Plan:
+        if not self.path.is_dir():
+            raise BadInput(f"{self.path}: no such run folder")
+        if not self.plan.exists():
+            raise BadInput(f"{self.path}: not a run folder (it holds no plan.yaml)")
+        return Plan.parse(read_yaml(self.plan), str(self.plan))
+
+    def read_result(self) -> Result:
+        self.read_plan()
+        if not self.result.exists():
+            raise BadInput(f"{self.path}: this run has not finished; edgewright design --resume {self.path}")
+        return Result.parse(read_json(self.result), str(self.result))
+
+    def check_file(self, path: Path) -> None:
+        """Refuse a deployed file that is not the one the run wrote."""
+        expected = self.read_result().files.get(path.name)
+        if not path.exists():
+            raise BadInput(f"{path}: missing; edgewright design --resume {self.path} makes it again")
+        if expected is not None and sha256(path) != expected:
+            raise BadInput(
+                f"{path}: altered since the run (its SHA-256 is not the one in result.json); "
+                "restore the file or run the plan again"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; a second process that tries gets a clear error. Released when we die."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:  # no advisory locks on this system
+            yield
+            return
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BadInput(f"{self.path}: another process is working on this run") from None
+            yield

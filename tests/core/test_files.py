@@ -1,0 +1,55 @@
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from edgewright.core.data import read_yaml
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.files import write_text, written_whole
+from edgewright.core.run import RunFolder
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), written_whole(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(EdgewrightError, match="disk is full"), written_whole(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_builds_no_objects(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("a: !!python/object/apply:os.system ['touch HACKED']\n")
+    with pytest.raises(BadInput, match="not valid YAML"):
+        read_yaml(path)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from edgewright.core.run import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(BadInput, match="another process"), run.locked():
+            pass
+        holder.kill()
+    with run.locked():
+        pass

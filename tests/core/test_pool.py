@@ -1,0 +1,71 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edgewright.core.pool import pool
+
+
+def slow_square(x: int) -> int:
+    time.sleep(0.05 * (x % 3 == 0))
+    return x * x
+
+
+def fail(x: int) -> int:
+    raise ValueError(f"item {x}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items(workers):
+    with pool(workers) as workers_pool:
+        assert list(workers_pool.imap(slow_square, range(7))) == [x * x for x in range(7)]
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    with pytest.raises(ValueError, match="item 1"), pool(2) as two:
+        list(two.imap(fail, [1, 2]))
+
+
+PARENT = """
+import os, sys, time
+from edgewright.core.pool import pool
+def pid(_):
+    time.sleep(0.2)
+    return os.getpid()
+if __name__ == "__main__":
+    with pool(2) as two:
+        print(*set(two.imap(pid, range(4))), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert workers
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_a_ray_pool_gives_the_same_in_the_same_order():
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pool(ray="local") as cluster:
+        assert list(cluster.imap(slow_square, range(7))) == [x * x for x in range(7)]
