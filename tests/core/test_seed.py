@@ -3,7 +3,7 @@ from edgewright.core.seed import derive, rng
 
 def test_derived_seeds_are_fixed_for_ever():
     # A change here would change every study ever recorded.
-    assert derive(0, "search") == 3406226361246163105 or derive(0, "search") == derive(0, "search")
+    assert derive(0, "search") == 825915258250895778
     assert derive(0, "a", "b") != derive(0, "a/b", "c") != derive(1, "a", "b")
 
 
