@@ -1,0 +1,24 @@
+"""Proxies by name, for text that comes from people and plans."""
+
+from collections.abc import Iterable
+
+from edgewright.core.errors import BadInput
+from edgewright.proxy.base import Proxy
+from edgewright.proxy.size import log_sizes, macs, params
+from edgewright.proxy.zico import zico
+
+
+def proxies() -> dict[str, Proxy]:
+    """Every proxy by name."""
+    every = (zico(), zico(compat=True), params(), macs(), log_sizes())
+    return {proxy.name: proxy for proxy in every}
+
+
+def make_proxies(names: Iterable[str]) -> tuple[Proxy, ...]:
+    """The proxies called `names`, in that order, each once; an unknown name lists the choices."""
+    known = proxies()
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in known:
+            raise BadInput(f"unknown proxy '{name}'; choose from {', '.join(known)}")
+    return tuple(known[name] for name in wanted)
