@@ -15,8 +15,8 @@ _HOMES = {
     "Cost": "edgewright.core.cost",
     "Plan": "edgewright.core.plan",
     "Result": "edgewright.core.result",
-    "design": "edgewright.job",
-    "resume": "edgewright.job",
+    "design": "edgewright.job.run",
+    "resume": "edgewright.job.run",
     "predict": "edgewright.export.predict",
     "bench": "edgewright.export.bench",
     "load_model": "edgewright.export.load",
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgewright.export.bench import bench
     from edgewright.export.load import load_model
     from edgewright.export.predict import predict
-    from edgewright.job import design, resume
+    from edgewright.job.run import design, resume
 
 
 def __getattr__(name: str) -> Any:

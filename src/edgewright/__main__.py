@@ -1,0 +1,5 @@
+"""`python -m edgewright` is the command line."""
+
+from edgewright.cli import main
+
+main()

@@ -1,0 +1,278 @@
+"""The stages of the main job. Each asks the study what is known, does the rest, and writes down what it found."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from edgewright.core.architecture import Architecture
+from edgewright.core.errors import GateFailed
+from edgewright.core.files import write_text, written_whole
+from edgewright.core.pool import Pool, cores
+from edgewright.core.progress import say
+from edgewright.core.run import RunFolder
+from edgewright.core.seed import derive
+from edgewright.core.stopwatch import Stopwatch
+from edgewright.core.study import Candidate, Study
+from edgewright.device.onnx_graph import to_onnx
+from edgewright.export.deploy import Deployed, deploy
+from edgewright.job.ground import Ground
+from edgewright.search.explore import Scorer, explore
+from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits
+from edgewright.search.resolve import make_strategy
+from edgewright.search.scoring import ScoringJob, save_batches
+from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
+from edgewright.train.evaluate import Evaluation, evaluate
+from edgewright.train.loop import EpochRecord, fit
+from edgewright.train.recipe import recipe_for
+
+MOST_CANDIDATES = 4000
+# Proxies that are only counted cost nothing and always belong beside the one that steers.
+BASELINES = ("params", "macs")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What every stage works with."""
+
+    folder: RunFolder
+    ground: Ground
+    study: Study
+    watch: Stopwatch
+
+    def architecture(self, key: str) -> Architecture:
+        return self.ground.space.read(self.candidates()[key].architecture)
+
+    def candidates(self) -> dict[str, Candidate]:
+        return {candidate.key: candidate for candidate in self.study.candidates()}
+
+
+def allot(left: float) -> dict[str, float]:
+    """Seconds for the stages of a time-boxed run; what they do not take is for the full training."""
+    reserve = min(15 + 0.04 * left, 90.0)
+    working = max(0.0, left - reserve)
+    return {"search": 0.15 * working, "finalists": 0.25 * working, "deploy": reserve}
+
+
+def search(desk: Desk, workers: Pool, seconds: float) -> None:
+    """Score candidates until the plan's count or the stage's seconds are up."""
+    plan, ground, watch = desk.ground.plan, desk.ground, desk.watch
+    if desk.study.read_note("search_done"):
+        return
+    batches = desk.folder.checkpoints / "batches.safetensors"
+    if not batches.exists():
+        save_batches(ground.task, batches, seed=plan.seed)
+    proxies = tuple(dict.fromkeys((plan.proxy, *BASELINES)))
+
+    def job(architecture: Architecture) -> ScoringJob:
+        return ScoringJob(
+            space=plan.space,
+            spec=ground.task.spec,
+            architecture=architecture.model_dump(mode="json"),
+            batches=batches,
+            proxies=proxies,
+            seed=plan.seed,
+        )
+
+    strategy = make_strategy(plan.strategy, ground.space, excess=ground.excess, seed=derive(plan.seed, "search"))
+    count = plan.candidates or MOST_CANDIDATES
+    timed = plan.minutes is not None
+    explore(
+        desk.study,
+        strategy,
+        Scorer(ground.costs, job, plan.proxy),
+        workers,
+        count=count,
+        enough=lambda seen: timed and watch.spent("search") >= seconds and seen >= min(count, 2 * plan.finalists),
+    )
+    desk.study.note("search_done", True)
+
+
+def choose(desk: Desk) -> list[str]:
+    """The finalists: the best candidates by proxy whose whole network, measured, keeps the latency ceiling.
+
+    Notes predicted against measured latency for all that were measured.
+    """
+    noted = desk.study.read_note("finalists")
+    if noted is not None:
+        return [row["key"] for row in noted]
+    plan, ground = desk.ground.plan, desk.ground
+    ceiling = plan.budget.ceilings().get("latency", float("inf"))
+    ranked = sorted(desk.study.candidates(), key=lambda c: -c.scores[plan.proxy])
+    finalists: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
+    for candidate in ranked[: 6 * plan.finalists]:
+        graph = ground.space.graph(ground.space.read(candidate.architecture))
+        latency = ground.device.measure(to_onnx(graph), runs=200)
+        row = {
+            "key": candidate.key,
+            "predicted_ms": candidate.costs["latency"].value,
+            "measured_ms": latency.median_ms,
+            "score": candidate.scores[plan.proxy],
+        }
+        measured.append(row)
+        if latency.median_ms <= 0.98 * ceiling:
+            finalists.append(row)
+        if len(finalists) == plan.finalists:
+            break
+    if not finalists:
+        raise GateFailed(
+            f"none of the {len(measured)} best candidates keeps the latency ceiling of {ceiling:g} ms when measured as a "
+            "whole (the table predicted that they would); is the machine busy? otherwise raise the ceiling a little"
+        )
+    desk.study.note("finalists", finalists)
+    desk.study.note("measured", measured)
+    return [row["key"] for row in finalists]
+
+
+def rungs(num_finalists: int, epochs: int | None, seconds: float, num_workers: int) -> list[Rung]:
+    """All finalists briefly, then the best third longer; each rung takes half of the stage's time."""
+    if num_finalists == 1:
+        return []
+    few = max(2, num_finalists // 3)
+    if epochs is not None:
+        return [Rung(num_finalists, max(1, epochs // 8), None), Rung(few, max(1, epochs // 3), None)]
+    rounds = -(-num_finalists // num_workers), -(-few // num_workers)
+    # A worker's first task pays for starting the process.
+    return [Rung(num_finalists, None, 0.45 * seconds / rounds[0]), Rung(few, None, 0.45 * seconds / rounds[1])]
+
+
+def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: float) -> list[str]:
+    """Successive halving; the ranking, best first."""
+    plan, ground = desk.ground.plan, desk.ground
+    noted = desk.study.read_note("ranking")
+    if noted is not None:
+        return noted
+    data = desk.folder.checkpoints / "data.safetensors"
+    if not data.exists():
+        save_splits(ground.task, data)
+    architectures = desk.candidates()
+
+    def job(key: str, index: int, rung: Rung) -> TrainingJob:
+        return TrainingJob(
+            space=plan.space,
+            spec=ground.task.spec,
+            architecture=architectures[key].architecture,
+            recipe=recipe_for(ground.task.spec, epochs=rung.epochs, seconds=rung.seconds),
+            data=data,
+            checkpoint=desk.folder.checkpoints / f"rung-{index}-{key}.safetensors",
+            seed=plan.seed,
+            epochs=rung.epochs,
+            seconds=rung.seconds,
+        )
+
+    timed = None if plan.minutes is not None else (plan.epochs or 1)
+    ranking = halve(desk.study, workers, keys, rungs(len(keys), timed, seconds, workers.workers), job, desk.watch.save)
+    desk.study.note("ranking", ranking)
+    return ranking
+
+
+def train_and_deploy(desk: Desk, ranking: Sequence[str], reserve: float) -> tuple[str, nn.Module, Deployed, Evaluation]:
+    """Train the best finalist in full and deploy it; if the exported file breaks the budget, the next one."""
+    refused = desk.study.notes("refused:")
+    for key in ranking:
+        if key in refused:
+            continue
+        with desk.watch.stage("train"):
+            model, validation = _train(desk, key, reserve)
+        with desk.watch.stage("deploy"):
+            deployed = _deploy(desk, key, model)
+        if not deployed.broken:
+            return key, model, deployed, validation
+        say(f"refused after measuring: {'; '.join(deployed.broken)}")
+        desk.study.note(f"refused:{key}", deployed.broken)
+        refused[key] = deployed.broken
+    reasons = "; ".join(f"{key}: {', '.join(broken)}" for key, broken in refused.items())
+    raise GateFailed(f"no finalist keeps the budget as an exported file ({reasons}); no model was written")
+
+
+def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
+    plan, ground = desk.ground.plan, desk.ground
+    architecture = desk.architecture(key)
+    model = fresh_model(ground, architecture)
+    seconds = None if plan.minutes is None else max(5.0, desk.watch.left() - reserve)
+    recipe = recipe_for(ground.task.spec, epochs=plan.epochs, seconds=seconds)
+
+    def on_epoch(record: EpochRecord) -> None:
+        desk.study.record_epoch(key, "final", record.epoch, record.model_dump(mode="json"))
+        desk.watch.save()
+
+    with all_cores():
+        trained = fit(
+            model,
+            ground.task,
+            recipe,
+            resolution=architecture.resolution,
+            seed=derive(plan.seed, "train", key),
+            clock=_clock(desk, len(ground.task.train), recipe.batch_size, seconds),
+            checkpoint=desk.folder.checkpoints / f"final-{key}.safetensors",
+            on_epoch=on_epoch,
+        )
+        return trained.model, evaluate(trained.model, ground.task.val, ground.task.spec, architecture.resolution)
+
+
+def _clock(desk: Desk, num_train: int, batch_size: int, seconds: float | None) -> Clock:
+    plan = desk.ground.plan
+    if seconds is not None:
+        return TimeClock(seconds, max_epochs=plan.epochs)
+    return StepClock((plan.epochs or 1) * steps_per_epoch(num_train, batch_size))
+
+
+def fresh_model(ground: Ground, architecture: Architecture) -> nn.Module:
+    """The network with the weights that the seed gives it, whoever builds it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(ground.plan.seed, "weights", architecture.key()))
+        return ground.space.build(architecture)
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Torch may use every core inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _deploy(desk: Desk, key: str, model: nn.Module) -> Deployed:
+    ground, spec = desk.ground, desk.ground.task.spec
+    architecture = desk.architecture(key)
+    metadata = {"architecture": architecture.model_dump_json(), "task": spec.model_dump_json()}
+    path = desk.folder.checkpoints / f"{key}.onnx"
+    return deploy(
+        model, ground.space.graph(architecture), ground.task, ground.device, ground.plan.budget, path, metadata
+    )
+
+
+def ship(desk: Desk, key: str, model: nn.Module, deployed: Deployed) -> None:
+    """Put the files of the chosen network into the run folder, each of them whole."""
+    from safetensors.torch import save_file
+
+    write_text(desk.folder.architecture, desk.architecture(key).to_json())
+    with written_whole(desk.folder.model) as part:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, part)
+    with written_whole(desk.folder.onnx) as part:
+        shutil.copyfile(deployed.path, part)
+
+
+def tidy(folder: RunFolder) -> None:
+    """A finished run keeps the chosen network's last checkpoint, not the copies of the data made for the workers."""
+    for name in ("batches.safetensors", "data.safetensors"):
+        (folder.checkpoints / name).unlink(missing_ok=True)
+    for path in folder.checkpoints.glob("*.onnx"):
+        path.unlink()
+
+
+def rank_correlation(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Spearman's between predicted and measured latency; None where fewer than three networks were measured."""
+    if len(rows) < 3:
+        return None
+    value = float(spearmanr([row["predicted_ms"] for row in rows], [row["measured_ms"] for row in rows]).statistic)
+    return None if value != value else value

@@ -1,0 +1,133 @@
+"""Brief training of the best candidates, by successive halving, each in its own process and from its own checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgewright.core.pool import Pool
+from edgewright.core.progress import progress
+from edgewright.core.study import Study
+from edgewright.search.halving import survivors
+from edgewright.space.resolve import make_space
+from edgewright.task.base import Split, Task, TaskSpec
+from edgewright.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One finalist's brief training, small enough to send to any process: data and checkpoint are files.
+
+    Exactly one of `epochs` and `seconds` is given: the first depends on nothing but the seed, the second fits a limit.
+    """
+
+    space: str
+    spec: TaskSpec
+    architecture: dict[str, Any]
+    recipe: Recipe
+    data: Path
+    checkpoint: Path
+    seed: int
+    epochs: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How many finalists enter, and how long each is trained: epochs, or seconds of wall clock."""
+
+    entrants: int
+    epochs: int | None
+    seconds: float | None
+
+
+def save_splits(task: Task, path: Path) -> None:
+    """Write train and val, never test, where the workers find them."""
+    from safetensors.torch import save_file
+
+    from edgewright.core.files import written_whole
+
+    tensors = {
+        f"{name}.{part}": getattr(split, part).contiguous()
+        for name, split in (("train", task.train), ("val", task.val))
+        for part in ("images", "labels")
+    }
+    with written_whole(path) as part:
+        save_file(tensors, part)
+
+
+@lru_cache(maxsize=1)
+def _splits(path: Path) -> tuple[Split, Split]:
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    return (
+        Split(tensors["train.images"], tensors["train.labels"]),
+        Split(tensors["val.images"], tensors["val.labels"]),
+    )
+
+
+def train_finalist(job: TrainingJob) -> dict[str, Any]:
+    """Train one finalist (in a worker process); returns its validation accuracy and the figures of every epoch."""
+    import torch
+
+    from edgewright.core.seed import derive
+    from edgewright.train.clock import StepClock, TimeClock
+    from edgewright.train.loop import fit, steps_per_epoch
+
+    train, val = _splits(job.data)
+    task = Task(job.spec, train, val, test=Split(val.images[:0], val.labels[:0]))
+    space = make_space(job.space, job.spec)
+    architecture = space.read(job.architecture)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(job.seed, "weights", architecture.key()))
+        model = space.build(architecture)
+    if job.epochs is not None:
+        clock = StepClock(job.epochs * steps_per_epoch(task, job.recipe))
+    else:
+        clock = TimeClock(job.seconds or 1.0)
+    trained = fit(
+        model,
+        task,
+        job.recipe,
+        resolution=architecture.resolution,
+        seed=derive(job.seed, "train", architecture.key()),
+        clock=clock,
+        checkpoint=job.checkpoint,
+    )
+    return {
+        "val_accuracy": trained.val_accuracy,
+        "history": [record.model_dump() for record in trained.history],
+    }
+
+
+def halve(
+    study: Study,
+    workers: Pool,
+    keys: Sequence[str],
+    rungs: Sequence[Rung],
+    job: Callable[[str, int, Rung], TrainingJob],
+    after_each: Callable[[], None],
+) -> list[str]:
+    """Train `keys` rung by rung, each with fewer and longer trainings; return them all, best first.
+
+    A rung that was finished before a kill is read from the study; a training that was cut goes on from its checkpoint.
+    """
+    ranking = list(keys)
+    for index, rung in enumerate(rungs):
+        phase = f"rung-{index}"
+        entrants = ranking[: rung.entrants]
+        known = study.notes(f"{phase}:")
+        waiting = [key for key in entrants if key not in known]
+        with progress(f"Training finalists {index + 1}/{len(rungs)}", total=len(waiting)) as bar:
+            results = workers.imap(train_finalist, [job(key, index, rung) for key in waiting])
+            for key, result in zip(waiting, results, strict=True):
+                for epoch, record in enumerate(result["history"]):
+                    study.record_epoch(key, phase, epoch, record)
+                study.note(f"{phase}:{key}", result["val_accuracy"])
+                known[key] = result["val_accuracy"]
+                after_each()
+                bar.advance()
+        ranking = survivors({key: known[key] for key in entrants}, len(entrants)) + ranking[rung.entrants :]
+    return ranking
