@@ -1,0 +1,159 @@
+"""The main job against the best of timm's mobile models that meets the same measured latency.
+
+Both sides see the same data, are trained by the same loop with the same recipe for the same number of epochs, and are
+measured by the same runtime as exported files. timm's models are adapted to 32 px as their users adapt them: as they
+are, and with the stem's stride set to 1. Every training is kept in a file of its own, so a cut benchmark goes on.
+
+    pip install "edgewright[timm]"
+    python benchmarks/design_vs_timm.py --data cifar10.npz --latency-ms 0.25 --epochs 8 --seeds 0 1 2 --out runs/timm
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from edgewright.core.cost import Budget
+from edgewright.core.files import write_text
+from edgewright.core.plan import Plan
+from edgewright.core.pool import pool
+from edgewright.core.seed import derive
+from edgewright.device.cpu import Cpu
+from edgewright.export.onnx import export_onnx
+from edgewright.job.run import resume, run
+from edgewright.task.load import load_task
+from edgewright.train.clock import StepClock, steps_per_epoch
+from edgewright.train.evaluate import evaluate
+from edgewright.train.loop import fit
+from edgewright.train.recipe import recipe_for
+
+MODELS = [
+    "mobilenetv3_small_050",
+    "mobilenetv3_small_075",
+    "mobilenetv3_small_100",
+    "mobilenetv2_035",
+    "mobilenetv2_050",
+    "mobilenetv2_100",
+    "efficientnet_lite0",
+    "mobilenetv4_conv_small_035",
+    "mobilenetv4_conv_small_050",
+    "mobilenetv4_conv_small",
+    "ghostnetv2_100",
+    "tinynet_e",
+    "lcnet_035",
+    "lcnet_050",
+]
+
+
+def timm_model(name: str, stem_stride: int, num_classes: int) -> torch.nn.Module:
+    """`name` with fresh weights; `stem_stride` 1 is the usual change for 32 px images."""
+    import timm
+
+    model = timm.create_model(name, num_classes=num_classes)
+    first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    first.stride = (stem_stride, stem_stride)
+    return model
+
+
+def measure_all(task, folder: Path, models: list[str]) -> dict[str, float]:
+    """Median latency (ms) of every variant's exported file, by "name/stem"."""
+    path = folder / "timm_latency.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    device, latency = Cpu(threads=1), {}
+    shape = (task.spec.channels, task.spec.resolution, task.spec.resolution)
+    for name in models:
+        for stem in (2, 1):
+            try:
+                model = timm_model(name, stem, len(task.spec.classes))
+                export_onnx(model, shape, folder / "timm.onnx", {})
+            except Exception as error:  # a model that cannot take 32 px at this stride is no rival
+                print(f"{name}/{stem}: cannot be exported at this size ({type(error).__name__})")
+                continue
+            latency[f"{name}/{stem}"] = device.measure(folder / "timm.onnx", runs=300).median_ms
+            print(f"{name}/{stem}: {latency[f'{name}/{stem}']:.3f} ms", flush=True)
+    write_text(path, json.dumps(latency, indent=2))
+    return latency
+
+
+def train_timm(job: tuple[str, str, int, int, str]) -> dict:
+    """Train one variant with one seed, exactly as the main job trains its own."""
+    data, variant, seed, epochs, folder = job
+    kept = Path(folder) / f"{variant.replace('/', '-')}-seed{seed}.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    task = load_task(f"arrays:{data}", seed=seed)
+    name, stem = variant.split("/")
+    torch.manual_seed(derive(seed, "weights", variant))
+    model = timm_model(name, int(stem), len(task.spec.classes))
+    recipe = recipe_for(task.spec, epochs=epochs)
+    began = time.monotonic()
+    trained = fit(
+        model,
+        task,
+        recipe,
+        resolution=task.spec.resolution,
+        seed=derive(seed, "train", variant),
+        clock=StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size)),
+        checkpoint=kept.with_suffix(".safetensors"),
+    )
+    test = evaluate(trained.model, task.test, task.spec, task.spec.resolution)
+    row = {"variant": variant, "seed": seed, "test": test.accuracy, "seconds": time.monotonic() - began}
+    write_text(kept, json.dumps(row))
+    kept.with_suffix(".safetensors").unlink(missing_ok=True)
+    return row
+
+
+def design(data: str, latency_ms: float, seed: int, epochs: int, candidates: int, folder: Path) -> dict:
+    out = folder / f"design-seed{seed}"
+    plan = Plan(
+        task=f"arrays:{data}",
+        budget=Budget(latency_ms=latency_ms),
+        epochs=epochs,
+        candidates=candidates,
+        seed=seed,
+    )
+    result = resume(out) if (out / "plan.yaml").exists() else run(plan, out)
+    latency = result.costs["latency"].value
+    return {"seed": seed, "test": result.metrics.test_accuracy, "latency_ms": latency, "key": result.key}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--latency-ms", type=float, default=0.25)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=400)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--out", type=Path, default=Path("runs/design_vs_timm"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    task = load_task(f"arrays:{args.data}", seed=0)
+    latency = measure_all(task, args.out, args.models)
+    inside = [variant for variant, ms in latency.items() if ms <= args.latency_ms]
+    ours = [design(args.data, args.latency_ms, s, args.epochs, args.candidates, args.out) for s in args.seeds]
+    jobs = [(args.data, v, s, args.epochs, str(args.out)) for s in args.seeds for v in inside]
+    with pool() as workers:
+        rows = []
+        for row in workers.imap(train_timm, jobs):
+            print(f"{row['variant']} seed {row['seed']}: {row['test']:.2f} %  ({row['seconds']:.0f} s)", flush=True)
+            rows.append(row)
+    print(f"\nCIFAR-10, {args.epochs} epochs, ceiling {args.latency_ms} ms, seeds {args.seeds}")
+    table = {v: [row["test"] for row in rows if row["variant"] == v] for v in inside}
+    for variant, accuracies in sorted(table.items(), key=lambda item: statistics.mean(item[1])):
+        print(f"{variant:36s}{latency[variant]:7.3f} ms  {_spread(accuracies)}")
+    print(f"{'edgewright':36s}{max(o['latency_ms'] for o in ours):7.3f} ms  {_spread([o['test'] for o in ours])}")
+    best = max(statistics.mean(accuracies) for accuracies in table.values())
+    print(f"difference to the best: {statistics.mean(o['test'] for o in ours) - best:+.2f} points")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f} %  ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()
