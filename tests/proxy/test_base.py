@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgewright.proxy.base import Evidence, Proxy, score
-from edgewright.proxy.resolve import make_proxies
+from edgewright.proxy.resolve import resolve_proxies
 
 
 def collect(*needs: str) -> tuple[Proxy, list[Evidence]]:
@@ -58,7 +58,7 @@ class Counted(nn.Module):
 )
 def test_number_of_passes(names, forwards, backwards, small, batches):
     model = Counted(small())
-    score(model, batches(3), make_proxies(names))
+    score(model, batches(3), resolve_proxies(names))
     assert (model.forwards, model.backwards) == (forwards, backwards)
 
 
@@ -111,7 +111,7 @@ def test_calls_of_one_module_are_told_apart(batches):
 
     x, _ = batches(1)[0]
     y = torch.zeros(len(x), dtype=torch.int64)
-    assert score(Twice(), [(x, y)], make_proxies(["macs"]))["macs"] == 2 * (2 * 2 * 9) * 9 * 7
+    assert score(Twice(), [(x, y)], resolve_proxies(["macs"]))["macs"] == 2 * (2 * 2 * 9) * 9 * 7
     proxy, seen = collect("activations")
     score(Twice(), [(x, y)], [proxy])
     assert list(seen[0].activations) == ["conv", "conv#2"]
@@ -143,5 +143,5 @@ def test_noise_belongs_to_the_proxy_and_the_batch(small, batches):
 
 
 def test_dropout_follows_the_seed(small, batches):
-    values = [score(small(), batches(), make_proxies(["zico"]), seed=seed)["zico"] for seed in (1, 1, 2)]
+    values = [score(small(), batches(), resolve_proxies(["zico"]), seed=seed)["zico"] for seed in (1, 1, 2)]
     assert values[0] == values[1] != values[2]

@@ -14,11 +14,14 @@ def proxies() -> dict[str, Proxy]:
     return {proxy.name: proxy for proxy in every}
 
 
-def make_proxies(names: Iterable[str]) -> tuple[Proxy, ...]:
-    """The proxies called `names`, in that order, each once; an unknown name lists the choices."""
+def resolve_proxy(name: str) -> Proxy:
+    """The proxy called `name`; an unknown name lists the choices."""
     known = proxies()
-    wanted = list(dict.fromkeys(names))
-    for name in wanted:
-        if name not in known:
-            raise BadInput(f"unknown proxy '{name}'; choose from {', '.join(known)}")
-    return tuple(known[name] for name in wanted)
+    if name not in known:
+        raise BadInput(f"unknown proxy '{name}'; choose from {', '.join(known)}")
+    return known[name]
+
+
+def resolve_proxies(names: Iterable[str]) -> tuple[Proxy, ...]:
+    """The proxies called `names`, in that order, each once."""
+    return tuple(resolve_proxy(name) for name in dict.fromkeys(names))

@@ -1,0 +1,163 @@
+"""Strategies: who proposes the next architecture.
+
+The law: `ask` gives architectures that are inside the budget and have not been proposed before; `tell` gives their
+scores back, higher is better, in the order they were asked. Everything a strategy does follows from its seed and from
+what it was asked and told, so a resumed run replays its asks and tells and is where it was, and it does not matter how
+many processes do the scoring. When no new feasible architecture is found after many tries, `ask` returns fewer than it
+was asked for; an empty list ends the search.
+
+The budget is a function `excess(architecture)`: 0 inside, else by how many times the worst ceiling is exceeded. It is a
+number rather than yes or no because in a tight budget no random architecture is inside, and one must walk there.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import ClassVar
+
+from edgewright.core.architecture import Architecture
+from edgewright.space.base import Space
+
+Excess = Callable[[Architecture], float]
+Scored = tuple[Architecture, float]
+
+
+class Strategy(ABC):
+    """Made by `make_strategy(name, space, excess=..., seed=...)`; see the law above."""
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, space: Space, excess: Excess, seed: int) -> None: ...
+
+    @abstractmethod
+    def ask(self, count: int) -> list[Architecture]:
+        """At most `count` new architectures inside the budget; fewer where no more are found."""
+
+    @abstractmethod
+    def tell(self, scored: Iterable[Scored]) -> None:
+        """The scores (higher is better) of architectures that were asked."""
+
+
+class Proposals:
+    """Turns a strategy's wishes into architectures that are inside the budget and new.
+
+    Args:
+        steps: how many mutations a walk into the budget may try.
+        tries: how many wishes are made before giving up on one proposal.
+    """
+
+    def __init__(self, space: Space, excess: Excess, *, steps: int = 200, tries: int = 32) -> None:
+        self._space, self._excess, self._steps, self._tries = space, excess, steps, tries
+        self._proposed: set[str] = set()
+
+    def propose(self, wish: Callable[[Random], Architecture], rng: Random) -> Architecture | None:
+        """A new feasible architecture near what `wish` makes, or None.
+
+        Wishes are drawn until one is inside and new. If half of the tries bring none, the wish that exceeds least is
+        walked downhill into the budget. The last resort wanders inside the budget from the smallest architecture.
+        """
+        nearest: tuple[float, Architecture] | None = None
+        for attempt in range(self._tries):
+            if attempt >= self._tries // 2 and nearest is not None:
+                inside = downhill(self._space, nearest[1], self._excess, rng, self._steps)
+                nearest = None
+                if inside is not None and self._is_new(inside):
+                    return inside
+            wished = wish(rng)
+            if wished.key() in self._proposed:
+                continue
+            exceeded = self._excess(wished)
+            if exceeded <= 0:
+                return self._take(wished)
+            if nearest is None or exceeded < nearest[0]:
+                nearest = exceeded, wished
+        return self._wander(rng)
+
+    def sample(self, rng: Random) -> Architecture | None:
+        return self.propose(self._space.sample, rng)
+
+    def _is_new(self, architecture: Architecture) -> bool:
+        if architecture.key() in self._proposed:
+            return False
+        self._take(architecture)
+        return True
+
+    def _take(self, architecture: Architecture) -> Architecture:
+        self._proposed.add(architecture.key())
+        return architecture
+
+    def _wander(self, rng: Random) -> Architecture | None:
+        """Mutate from the smallest architecture, staying inside, until something new is met."""
+        here = self._space.smallest()
+        if self._excess(here) > 0:
+            return None
+        for _ in range(self._steps):
+            if self._is_new(here):
+                return here
+            there = self._space.mutate(here, rng)
+            if self._excess(there) <= 0:
+                here = there
+        return None
+
+
+def downhill(
+    space: Space, architecture: Architecture, cost: Callable[[Architecture], float], rng: Random, steps: int
+) -> Architecture | None:
+    """Mutate `architecture`, keeping what does not cost more, until its cost is 0; None if `steps` do not suffice."""
+    found, value = _descend(space, architecture, cost, rng, steps)
+    return found if value <= 0 else None
+
+
+def least(
+    space: Space, cost: Callable[[Architecture], float], rng: Random, *, tries: int = 400
+) -> tuple[Architecture, float]:
+    """The architecture of least `cost` that a short search finds, and that cost: what to say of a hopeless budget.
+
+    Walks downhill from the smallest architecture and from the cheapest of some random ones, `tries` evaluations in all.
+    Stops at 0, below which no cost goes.
+    """
+    samples = [space.sample(rng) for _ in range(max(1, tries // 8))]
+    best, value = space.smallest(), cost(space.smallest())
+    for start in (best, min(samples, key=cost)):
+        found, reached = _descend(space, start, cost, rng, (tries - len(samples)) // 2)
+        if reached < value:
+            best, value = found, reached
+    return best, value
+
+
+def _descend(
+    space: Space, architecture: Architecture, cost: Callable[[Architecture], float], rng: Random, steps: int
+) -> tuple[Architecture, float]:
+    value = cost(architecture)
+    for _ in range(steps):
+        if value <= 0:
+            break
+        changed = space.mutate(architecture, rng)
+        changed_value = cost(changed)
+        if changed_value <= value:  # equal is accepted: one of several ceilings may bind alone
+            architecture, value = changed, changed_value
+    return architecture, value
+
+
+def replay(strategy: Strategy, scores: Mapping[str, float], count: int) -> list[Architecture]:
+    """Bring a fresh strategy to where a killed run was; returns the round that the run was in.
+
+    Args:
+        scores: what was recorded, by architecture key, in any order.
+        count: the size of a round, as in the killed run.
+    Returns: the first round in which something is not in `scores`, asked but not told; empty at the end of the search.
+    """
+    while asked := strategy.ask(count):
+        if any(architecture.key() not in scores for architecture in asked):
+            return asked
+        strategy.tell([(architecture, scores[architecture.key()]) for architecture in asked])
+    return []
+
+
+def rankable(score: float) -> float:
+    """What is not a number ranks last."""
+    return -math.inf if math.isnan(score) else score

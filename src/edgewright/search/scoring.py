@@ -1,0 +1,104 @@
+"""Score one architecture in any process: everything the work needs is in a small job, everything heavy in a file."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edgewright.core.files import written_whole
+from edgewright.core.seed import derive
+from edgewright.proxy.base import Batch, score
+from edgewright.proxy.resolve import resolve_proxies
+from edgewright.space.base import Space
+from edgewright.space.resolve import make_space
+from edgewright.task.base import Split, TaskSpec, normalise
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """One architecture to score, small enough to send to any process: the data is a file.
+
+    Args:
+        space: name of the space.
+        architecture: the architecture's fields, as its space reads them.
+        batches: the file that `save_batches` wrote.
+        proxies: names of the proxies.
+        seed: of the weights and of whatever a proxy draws.
+    """
+
+    space: str
+    spec: TaskSpec
+    architecture: dict[str, Any]
+    batches: Path
+    proxies: tuple[str, ...]
+    seed: int
+
+
+def save_batches(path: Path, split: Split, *, count: int = 2, size: int = 64, seed: int = 0) -> None:
+    """Draw the fixed batches of a search from `split` and write them, raw, where the workers find them.
+
+    A split with fewer than count * size images gives smaller batches, of equal sizes and without shared images.
+    """
+    size = max(1, min(size, len(split) // count))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(derive(seed, "scoring batches")))
+    tensors: dict[str, Tensor] = {}
+    for index in range(count):
+        part = split.take(order[index * size : (index + 1) * size])
+        tensors[f"images.{index}"], tensors[f"labels.{index}"] = part.images.contiguous(), part.labels.contiguous()
+    with written_whole(path) as unfinished:
+        save_file(tensors, unfinished)
+
+
+def score_architecture(job: ScoringJob) -> dict[str, float]:
+    """Build the job's network with fresh weights and score it; the same job gives the same bits in any process.
+
+    The weights follow from the seed and the architecture, the batches are fixed, and torch runs on one thread, because
+    the order of a parallel sum depends on the number of threads.
+    """
+    space = _space(job.space, job.spec)
+    architecture = space.read(job.architecture)
+    seed = derive(job.seed, "score", architecture.key())
+    resolution = getattr(architecture, "resolution", job.spec.resolution)
+    with _one_thread():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # The layout in which CPU convolutions are fastest; the weights keep their values.
+            model = space.build(architecture).to(memory_format=torch.channels_last)
+        batches = _batches(job.batches, job.batches.stat().st_mtime_ns, job.spec, resolution)
+        return score(model, batches, resolve_proxies(job.proxies), seed=seed)
+
+
+@functools.lru_cache(maxsize=4)
+def _space(name: str, spec: TaskSpec) -> Space:
+    return make_space(name, spec)
+
+
+@functools.lru_cache(maxsize=16)
+def _batches(path: Path, modified_ns: int, spec: TaskSpec, resolution: int) -> tuple[Batch, ...]:
+    """The file's batches as models take them at `resolution`, once per process."""
+    tensors = load_file(path)
+    return tuple(
+        (
+            normalise(tensors[f"images.{i}"], spec, resolution).contiguous(memory_format=torch.channels_last),
+            tensors[f"labels.{i}"],
+        )
+        for i in range(len(tensors) // 2)
+    )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if threads != 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if threads != 1:
+            torch.set_num_threads(threads)
