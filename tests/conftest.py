@@ -1,0 +1,45 @@
+"""What all tests share: one torch thread, repeatable hypothesis, the development data, a browser where there is one."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Several test processes share few cores: one thread each is faster, and sums come out the same everywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The development data: EDGEWRIGHT_DATA, else shared/data beside the repository; skips where there is none."""
+    place = Path(os.environ.get("EDGEWRIGHT_DATA") or REPO.parent / "shared" / "data")
+    if not place.is_dir():
+        pytest.skip("no development data: set EDGEWRIGHT_DATA to its folder")
+    return place
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium browser; skips where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    pytest.skip("no chromium on this machine")
