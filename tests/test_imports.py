@@ -50,8 +50,8 @@ ASSEMBLY = {
 
 OPTIONAL = {
     "ai_edge_litert", "ai_edge_torch", "dp_accounting", "executorch", "flwr", "litert_torch", "mlflow", "nncf",
-    "opacus", "openvino", "optuna", "pymetis", "ray", "segmentation_models_pytorch", "tensorboard", "timm", "torch_geometric",
-    "torch_pruning", "torchao", "torchvision",
+    "opacus", "openvino", "optuna", "pymetis", "ray", "segmentation_models_pytorch", "tensorboard", "timm",
+    "torch_geometric", "torch_pruning", "torchao", "torchvision",
 }  # fmt: skip
 
 UNPICKLERS = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
