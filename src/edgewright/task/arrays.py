@@ -28,12 +28,13 @@ def arrays(path: Path, wishes: Wishes) -> Task:
     found = _read(path)
     has_val = _has_val(path, found)
     names = ("train", "val", "test") if has_val else ("train", "test")
-    parts = {name: _part(path, found, name, wishes.resolution) for name in names}
+    parts = {name: _part(path, found, name) for name in names}
     shapes = {name: tuple(part.images.shape[1:]) for name, part in parts.items()}
     if len(set(shapes.values())) > 1 or len({part.images.dtype for part in parts.values()}) > 1:
         told = ", ".join(f"x_{name} {shape} {parts[name].images.dtype}" for name, shape in shapes.items())
         raise BadInput(f"{path}: the images of the parts disagree as (channels, height, width) and type: {told}")
     classes = _classes(path, found, parts)
+    parts = {name: Split(fit_square(part.images, wishes.resolution), part.labels) for name, part in parts.items()}
     named = "classes" in found
     flip = shapes["train"][0] >= 3 and not (named and is_text(classes))
     return assemble(
@@ -51,15 +52,16 @@ def arrays(path: Path, wishes: Wishes) -> Task:
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
+    with path.open("rb") as file:
+        if file.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
+            raise BadInput(f"{path}: not an .npz file; write one with numpy.savez, with {', '.join(NEEDED)}")
     wanted = (*NEEDED, "x_val", "y_val", "classes")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path}: holds one bare array, not an .npz of {', '.join(NEEDED)}")
             found = {key: file[key] for key in file.files if key in wanted}
             present = list(file.files)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, MemoryError, SyntaxError) as error:
-        if "pickle" in str(error).lower() or "object array" in str(error).lower():
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        if "allow_pickle" in str(error):
             raise BadInput(
                 f"{path}: holds pickled Python objects, which are refused because loading them can run code; "
                 "save plain numeric arrays with numpy.savez"
@@ -77,15 +79,15 @@ def _has_val(path: Path, found: dict[str, np.ndarray]) -> bool:
     return "x_val" in found
 
 
-def _part(path: Path, found: dict[str, np.ndarray], name: str, resolution: int | None) -> Split:
+def _part(path: Path, found: dict[str, np.ndarray], name: str) -> Split:
     x, y = found[f"x_{name}"], found[f"y_{name}"]
     labels = read_labels(y, f"{path}: y_{name}")
     if x.ndim == 0 or len(x) != len(labels):
         raise BadInput(f"{path}: x_{name} {x.shape} and y_{name} {y.shape} disagree in the number of images")
     if len(x) == 0:
         raise BadInput(f"{path}: x_{name} is empty")
-    images = read_pixels(x, f"{path}: x_{name}")
-    return Split(fit_square(channels_first(images, f"{path}: x_{name}"), resolution), labels)
+    where = f"{path}: x_{name}"
+    return Split(channels_first(read_pixels(x, where), where), labels)
 
 
 def read_labels(y: np.ndarray, where: str) -> torch.Tensor:

@@ -228,7 +228,7 @@ def _take(listing: Listing, index: torch.Tensor) -> Listing:
 
 def _infer_side(shorter: Iterable[int]) -> int:
     median = statistics.median(shorter)
-    side = round(median) if median <= 32 else round(median / 8) * 8
+    side = round(median) if median <= 32 else int(median / 8 + 0.5) * 8
     return min(max(side, SMALLEST), LARGEST)
 
 
