@@ -1,0 +1,1 @@
+"""How a network learns: recipes, clocks, one loop, checkpoints, evaluation."""

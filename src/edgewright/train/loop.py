@@ -1,0 +1,340 @@
+"""The one training loop. Short enough to be read whole; what varies comes in as values and functions.
+
+The law of this room: a training is a function of (weights, data, recipe, seed, clock). Every random choice comes from
+the seed and the number of the epoch, so nothing but weights, averages and the optimizer's state has to be kept for a
+killed training to go on as if it had never stopped. The test part of the task is never read.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgewright.core.data import Frozen
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.progress import progress as progress_bar
+from edgewright.core.seed import derive
+from edgewright.task.augment import mix
+from edgewright.task.base import Split, Task, batches
+from edgewright.train.checkpoint import (
+    flatten_optimizer,
+    model_signature,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from edgewright.train.clock import Clock, learning_rate, steps_per_epoch
+from edgewright.train.ema import Ema
+from edgewright.train.evaluate import evaluate
+from edgewright.train.optimizer import make_optimizer
+from edgewright.train.recipe import Recipe
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+EVALUATIONS = 20  # at most this many in one training: with very short epochs they would take longer than the epochs
+CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch that takes longer is kept
+
+
+class EpochRecord(Frozen):
+    """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val_accuracy: percent, of the averaged weights,
+    None where it was not looked at.   seconds: since the start of the training."""
+
+    epoch: int
+    step: int
+    progress: float
+    lr: float
+    train_loss: float
+    val_accuracy: float | None
+    seconds: float
+
+
+class Trained(Frozen):
+    """What a training was. val_accuracy: percent, of the final averaged weights.   images_per_second: while learning,
+    all overheads but evaluation and checkpoints included, of this process."""
+
+    history: tuple[EpochRecord, ...]
+    val_accuracy: float
+    seconds: float
+    epochs: float
+    steps: int
+    images_per_second: float
+
+
+def cross_entropy(label_smoothing: float = 0.0) -> Loss:
+    r"""The default: mean over the batch of -sum_c q_c log softmax(model(x))_c, q = (1 - s) targets + s / classes."""
+
+    def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(model(x), targets, label_smoothing=label_smoothing)
+
+    return loss
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    *,
+    resolution: int,
+    seed: int,
+    clock: Clock,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    loss: Loss | None = None,
+    label: str = "Training",
+) -> Trained:
+    """Train `model` in place; it ends with the running average of its weights, in evaluation mode, on the CPU.
+
+    The average at the end of the schedule is what is kept, not the epoch that looked best on val: val chooses between
+    networks, and a maximum over epochs would flatter each of them.
+
+    Args:
+        resolution: side of the model's square input, pixels.
+        seed: of order, augmentation, mixing and dropout. The model's first weights are the caller's.
+        clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
+        checkpoint: file to go on from if it is there, and to write after every epoch (at most once a second); a
+            finished one gives back the finished training.
+        on_epoch: called with each new epoch's record.
+        threads: of torch, during the training only. None leaves them.
+        loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
+            This is where distillation and its kin come in.
+    Errors: EdgewrightError when the loss is no longer a number; BadInput for another training's checkpoint.
+    """
+    with _threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
+        run = _Run(model, task, recipe, resolution, seed, clock, device, loss or cross_entropy(recipe.label_smoothing))
+        run.begin(checkpoint)
+        bar.advance(100 * run.progress)
+        while not run.finished:
+            before = run.progress
+            record = run.epoch()
+            run.save(checkpoint)
+            bar.advance(100 * (run.progress - before))
+            bar.note(f"epoch {math.ceil(run.epochs)}  val {run.val_accuracy:.1f} %")
+            if on_epoch is not None and record is not None:
+                on_epoch(record)
+        return run.end()
+
+
+@dataclass
+class _Run:
+    """The state of one training; `fit` is its only user."""
+
+    model: nn.Module
+    task: Task
+    recipe: Recipe
+    resolution: int
+    seed: int
+    clock: Clock
+    device: torch.device | str
+    loss: Loss
+    step: int = 0
+    epochs: float = 0.0
+    progress: float = 0.0
+    val_accuracy: float = math.nan
+    evaluated_at: int = -1  # the step that val_accuracy is of
+    history: list[EpochRecord] = field(default_factory=list)
+    learned_images: int = 0
+    learned_seconds: float = 0.0
+    # What the last evaluation, checkpoint and step took: this much must be left when the steps stop.
+    evaluation_seconds: float = 0.0
+    save_seconds: float = 0.0
+    step_seconds: float = 0.0
+    saved_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        # Fewer images than a batch holds: one step an epoch.
+        self.batch_size = min(self.recipe.batch_size, len(self.task.train))
+        self.per_epoch = steps_per_epoch(len(self.task.train), self.batch_size)
+        self.model.to(device=self.device, memory_format=torch.channels_last)
+        self.ema = Ema(self.model, self.recipe.ema_decay)
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self.identity = {
+            "model": model_signature(self.model),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.task.spec.digest,
+            "number of images": [len(self.task.train), len(self.task.val)],
+            "resolution": self.resolution,
+            "seed": self.seed,
+            "schedule": self.clock.identity(),
+        }
+
+    @property
+    def finished(self) -> bool:
+        return self.progress >= 1
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Start the clock, and go on from the checkpoint where there is one."""
+        self.clock.start()
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(checkpoint)
+        if not self.finished:
+            self._estimate_evaluation()
+
+    def epoch(self) -> EpochRecord | None:
+        """One pass over the training part, or as much of it as there is time for; None if there was none left."""
+        number, before = round(self.epochs), self.progress
+        torch.manual_seed(derive(self.seed, "dropout", number))  # fit gives the caller's random state back
+        mixing = torch.Generator().manual_seed(derive(self.seed, "mix", number))
+        self.model.train()
+        count, total, lr, began = 0, 0.0, 0.0, time.perf_counter()
+        for x, y in self._inputs(number):
+            self.epochs = number + count / self.per_epoch
+            self._look_at_clock()
+            if self.finished:
+                break
+            lr = learning_rate(self._middle_of_step(), peak=self.recipe.lr, warmup=self.recipe.warmup)
+            x, targets = mix(x, y, len(self.task.spec.classes), mixing, self.recipe.mixup, self.recipe.cutmix)
+            total += self._update(x, targets, lr, number + 1)
+            count += 1
+            self.step_seconds = (time.perf_counter() - began) / count
+        self.epochs = number + count / self.per_epoch
+        self._look_at_clock()
+        self.learned_images += count * self.batch_size
+        self.learned_seconds += time.perf_counter() - began
+        due = self.finished or int(self.progress * EVALUATIONS) > int(before * EVALUATIONS)
+        if due and self.evaluated_at != self.step:
+            self._evaluate()
+        if count == 0:
+            return None
+        record = EpochRecord(
+            epoch=number + 1,
+            step=self.step,
+            progress=self.progress,
+            lr=lr,
+            train_loss=total / count,
+            val_accuracy=self.val_accuracy if self.evaluated_at == self.step else None,
+            seconds=self.clock.spent(),
+        )
+        self.history.append(record)
+        return record
+
+    def save(self, checkpoint: Path | None) -> None:
+        """Write the checkpoint, unless the last one is younger than CHECKPOINT_SECONDS and this is not the end."""
+        began = time.monotonic()
+        if checkpoint is None or (began - self.saved_at < CHECKPOINT_SECONDS and not self.finished):
+            return
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.ema.model.state_dict().items()}
+        tensors |= {f"optimizer/{name}": value for name, value in flatten_optimizer(self.optimizer).items()}
+        meta = {
+            "identity": self.identity,
+            "step": self.step,
+            "epochs": self.epochs,
+            "progress": self.progress,
+            "val_accuracy": self.val_accuracy if self.evaluated_at >= 0 else None,
+            "evaluated_at": self.evaluated_at,
+            "spent": self.clock.spent(),
+            "history": [record.model_dump() for record in self.history],
+        }
+        write_checkpoint(checkpoint, tensors, meta)
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
+
+    def end(self) -> Trained:
+        """Put the average into the model."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.load_state_dict(self.ema.model.state_dict())
+        self.model.to(device="cpu", memory_format=torch.contiguous_format).eval()
+        return Trained(
+            history=tuple(self.history),
+            val_accuracy=self.val_accuracy,
+            seconds=self.clock.spent(),
+            epochs=self.epochs,
+            steps=self.step,
+            images_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
+        )
+
+    def _inputs(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(
+            self.task.train,
+            self.task.spec,
+            batch_size=self.batch_size,
+            resolution=self.resolution,
+            shuffle=derive(self.seed, "epoch", number),
+            augment=self.recipe.augment,
+            drop_last=True,
+        )
+
+    def _update(self, x: Tensor, targets: Tensor, lr: float, epoch: int) -> float:
+        """One step of the optimizer and of the average; the batch's loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss = self.loss(self.model, x.to(self.device, memory_format=torch.channels_last), targets.to(self.device))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise EdgewrightError(
+                f"the training diverged: the loss is {value} in epoch {epoch}, step {self.step + 1}, at a learning "
+                f"rate of {lr:.3g}; lower the recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.ema.update()
+        self.step += 1
+        return value
+
+    def _look_at_clock(self) -> None:
+        margin = 1.1 * self.evaluation_seconds + self.save_seconds + 1.5 * self.step_seconds
+        # The margin is an estimate and may grow or shrink; progress only goes forward.
+        self.progress = max(self.progress, self.clock.progress(self.step, self.epochs, margin))
+
+    def _middle_of_step(self) -> float:
+        """Progress in the middle of the step to come, so that neither the first nor the last one is at rate zero."""
+        return max(self.progress, self.clock.progress(self.step + 0.5, self.epochs + 0.5 / self.per_epoch))
+
+    def _evaluate(self) -> None:
+        began = time.monotonic()
+        found = evaluate(self.ema.model, self.task.val, self.task.spec, self.resolution, device=self.device)
+        self.val_accuracy, self.evaluated_at = found.accuracy, self.step
+        self.evaluation_seconds = time.monotonic() - began
+
+    def _estimate_evaluation(self) -> None:
+        val = self.task.val
+        part = Split(val.images[: self.batch_size], val.labels[: self.batch_size])
+        began = time.monotonic()
+        evaluate(self.ema.model, part, self.task.spec, self.resolution, self.batch_size, self.device)
+        self.evaluation_seconds = (time.monotonic() - began) * len(val) / max(1, len(part))
+
+    def _restore(self, checkpoint: Path) -> None:
+        tensors, meta = read_checkpoint(checkpoint, self.identity)
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        try:
+            for key, value in tensors.items():
+                part, name = key.split("/", 1)
+                parts[part][name] = value
+            self.model.load_state_dict(parts["model"])
+            self.ema.model.load_state_dict(parts["average"])
+            restore_optimizer(self.optimizer, parts["optimizer"])
+            self.step, self.epochs, self.progress = int(meta["step"]), float(meta["epochs"]), float(meta["progress"])
+            self.evaluated_at = int(meta["evaluated_at"])
+            self.val_accuracy = math.nan if meta["val_accuracy"] is None else float(meta["val_accuracy"])
+            self.history = [EpochRecord.parse(record, str(checkpoint)) for record in meta["history"]]
+            self.clock.start(float(meta["spent"]))
+        except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+            raise BadInput(f"{checkpoint}: altered since it was written ({error}); remove it to start anew") from None
+        self.ema.updates = self.step
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _own_randomness(device: torch.device | str) -> Iterator[None]:
+    """Dropout can draw from torch's global state only: use it, and give it back as it was."""
+    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

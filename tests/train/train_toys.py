@@ -1,0 +1,62 @@
+"""Small tasks and networks that the tests of this room share."""
+
+import torch
+from torch import nn
+
+from edgewright.task.base import Split, Task, TaskSpec
+from edgewright.train.recipe import Recipe
+
+RECIPE = Recipe(optimizer="sgd", lr=0.1, batch_size=16, label_smoothing=0.0)
+
+
+def toy_task(train: int = 90, val: int = 41, classes: int = 3, side: int = 8) -> Task:
+    """Linearly separable: class c is brighter than the noise in its own rows of the image."""
+    generator = torch.Generator().manual_seed(5)
+
+    def part(count: int) -> Split:
+        labels = torch.arange(count) % classes
+        images = torch.randint(0, 100, (count, 2, side, side), generator=generator, dtype=torch.uint8)
+        for index, label in enumerate(labels.tolist()):
+            images[index, :, 2 * label : 2 * label + 2] += 120
+        return Split(images, labels)
+
+    spec = TaskSpec(
+        name="toy",
+        source="dataset",
+        classes=tuple("abcdefgh"[:classes]),
+        channels=2,
+        resolution=side,
+        mean=(80.0, 80.0),
+        std=(50.0, 50.0),
+        flip=False,
+        num_train=train,
+        num_val=val,
+        num_test=val,
+        digest="toy",
+    )
+    return Task(spec, part(train), part(val), part(val))
+
+
+def linear_net(classes: int = 3) -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Flatten(), nn.Linear(2 * 8 * 8, classes))
+
+
+def conv_net(classes: int = 3, width: int = 8) -> nn.Module:
+    """With what makes resuming hard: batch norm, dropout, a dense 3x3 convolution (memory layouts), a tied weight."""
+    torch.manual_seed(3)
+    tied = nn.Linear(width, width)
+    return nn.Sequential(
+        nn.Conv2d(2, width, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        tied,
+        nn.Dropout(0.2),
+        tied,
+        nn.Linear(width, classes),
+    )
