@@ -32,6 +32,7 @@ from edgewright.train.loop import EpochRecord, fit
 from edgewright.train.recipe import recipe_for
 
 MOST_CANDIDATES = 4000
+TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
 BASELINES = ("params", "macs")
 
@@ -66,7 +67,7 @@ def search(desk: Desk, workers: Pool, seconds: float) -> None:
         return
     batches = desk.folder.checkpoints / "batches.safetensors"
     if not batches.exists():
-        save_batches(ground.task, batches, seed=plan.seed)
+        save_batches(batches, ground.task.train, seed=plan.seed)
     proxies = tuple(dict.fromkeys((plan.proxy, *BASELINES)))
 
     def job(architecture: Architecture) -> ScoringJob:
@@ -122,8 +123,8 @@ def choose(desk: Desk) -> list[str]:
             break
     if not finalists:
         raise GateFailed(
-            f"none of the {len(measured)} best candidates keeps the latency ceiling of {ceiling:g} ms when measured as a "
-            "whole (the table predicted that they would); is the machine busy? otherwise raise the ceiling a little"
+            f"none of the {len(measured)} best candidates keeps the latency ceiling of {ceiling:g} ms when measured as "
+            "a whole (the table predicted that they would); is the machine busy? otherwise raise the ceiling a little"
         )
     desk.study.note("finalists", finalists)
     desk.study.note("measured", measured)
@@ -154,11 +155,12 @@ def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: flo
     architectures = desk.candidates()
 
     def job(key: str, index: int, rung: Rung) -> TrainingJob:
+        expected = rung.epochs or _epochs_in(rung.seconds or 0, architectures[key], ground, 1)
         return TrainingJob(
             space=plan.space,
             spec=ground.task.spec,
             architecture=architectures[key].architecture,
-            recipe=recipe_for(ground.task.spec, epochs=rung.epochs, seconds=rung.seconds),
+            recipe=recipe_for(ground.task.spec, expected),
             data=data,
             checkpoint=desk.folder.checkpoints / f"rung-{index}-{key}.safetensors",
             seed=plan.seed,
@@ -196,14 +198,18 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
     architecture = desk.architecture(key)
     model = fresh_model(ground, architecture)
     seconds = None if plan.minutes is None else max(5.0, desk.watch.left() - reserve)
-    recipe = recipe_for(ground.task.spec, epochs=plan.epochs, seconds=seconds)
+    expected = desk.study.read_note(f"epochs:{key}")
+    if expected is None:  # noted, because a resumed training must follow the recipe that it began with
+        expected = plan.epochs or _epochs_in(seconds or 0, desk.candidates()[key], ground, cores())
+        desk.study.note(f"epochs:{key}", expected)
+    recipe = recipe_for(ground.task.spec, expected)
 
     def on_epoch(record: EpochRecord) -> None:
         desk.study.record_epoch(key, "final", record.epoch, record.model_dump(mode="json"))
         desk.watch.save()
 
     with all_cores():
-        trained = fit(
+        fit(
             model,
             ground.task,
             recipe,
@@ -213,7 +219,13 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
             checkpoint=desk.folder.checkpoints / f"final-{key}.safetensors",
             on_epoch=on_epoch,
         )
-        return trained.model, evaluate(trained.model, ground.task.val, ground.task.spec, architecture.resolution)
+        return model, evaluate(model, ground.task.val, ground.task.spec, architecture.resolution)
+
+
+def _epochs_in(seconds: float, candidate: Candidate, ground: Ground, num_cores: int) -> float:
+    """A guess, from the MACs alone, at how many epochs fit: good enough to choose how much to regularise."""
+    per_image = 6 * candidate.costs["macs"].value / (TRAINING_FLOPS * num_cores) + 1e-5
+    return seconds / (per_image * len(ground.task.train))
 
 
 def _clock(desk: Desk, num_train: int, batch_size: int, seconds: float | None) -> Clock:

@@ -6,12 +6,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgewright.core.files import written_whole
 from edgewright.core.pool import Pool
 from edgewright.core.progress import progress
+from edgewright.core.seed import derive
 from edgewright.core.study import Study
 from edgewright.search.halving import survivors
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec
+from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
+from edgewright.train.loop import fit
 from edgewright.train.recipe import Recipe
 
 
@@ -44,10 +51,6 @@ class Rung:
 
 def save_splits(task: Task, path: Path) -> None:
     """Write train and val, never test, where the workers find them."""
-    from safetensors.torch import save_file
-
-    from edgewright.core.files import written_whole
-
     tensors = {
         f"{name}.{part}": getattr(split, part).contiguous()
         for name, split in (("train", task.train), ("val", task.val))
@@ -59,8 +62,6 @@ def save_splits(task: Task, path: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _splits(path: Path) -> tuple[Split, Split]:
-    from safetensors.torch import load_file
-
     tensors = load_file(path)
     return (
         Split(tensors["train.images"], tensors["train.labels"]),
@@ -70,12 +71,6 @@ def _splits(path: Path) -> tuple[Split, Split]:
 
 def train_finalist(job: TrainingJob) -> dict[str, Any]:
     """Train one finalist (in a worker process); returns its validation accuracy and the figures of every epoch."""
-    import torch
-
-    from edgewright.core.seed import derive
-    from edgewright.train.clock import StepClock, TimeClock
-    from edgewright.train.loop import fit, steps_per_epoch
-
     train, val = _splits(job.data)
     task = Task(job.spec, train, val, test=Split(val.images[:0], val.labels[:0]))
     space = make_space(job.space, job.spec)
@@ -84,7 +79,7 @@ def train_finalist(job: TrainingJob) -> dict[str, Any]:
         torch.manual_seed(derive(job.seed, "weights", architecture.key()))
         model = space.build(architecture)
     if job.epochs is not None:
-        clock = StepClock(job.epochs * steps_per_epoch(task, job.recipe))
+        clock = StepClock(job.epochs * steps_per_epoch(len(train), job.recipe.batch_size))
     else:
         clock = TimeClock(job.seconds or 1.0)
     trained = fit(

@@ -1,0 +1,126 @@
+"""The whole way, in real processes."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgewright.core.run import RunFolder
+from edgewright.core.study import Study
+
+pytestmark = pytest.mark.slow
+
+PLAN = ("--task", "digits", "--macs", "3e5", "--candidates", "24", "--finalists", "2", "--epochs", "2")
+
+
+def edgewright(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "edgewright", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """A whole run of the main job on the digits, made once, by the command line in a process of its own."""
+    out = tmp_path_factory.mktemp("run") / "digits"
+    done = edgewright("design", *PLAN, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_run_folder_holds_what_is_promised(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    promised = {"plan.yaml", "env.json", "study.db", "architecture.json", "model.safetensors", "model.onnx"}
+    assert promised | {"result.json", "report.html", "checkpoints"} <= names
+    result = RunFolder(finished_run).read_result()
+    assert result.search.evaluated == 24
+    assert result.costs["macs"].value <= 3e5
+    assert result.budget.broken(result.costs) == []
+    assert result.costs["latency"].how == "measured"
+    assert result.export.top1_agreement == 1
+    assert result.metrics.test_accuracy > 60  # two epochs; ten classes
+    assert result.costs["size"].value == (finished_run / "model.onnx").stat().st_size
+
+
+def test_the_parts_of_the_network_add_up(finished_run):
+    result = RunFolder(finished_run).read_result()
+    assert sum(block.macs for block in result.blocks) == result.costs["macs"].value
+    assert sum(block.params for block in result.blocks) == result.costs["params"].value
+    with Study(finished_run / "study.db") as study:
+        chosen = next(c for c in study.candidates() if c.key == result.key)
+    assert sum(block.latency_ms for block in result.blocks) == pytest.approx(chosen.costs["latency"].value)
+
+
+def test_the_same_plan_gives_the_same_network(finished_run, tmp_path):
+    done = edgewright("design", *PLAN, "--workers", "1", "--out", str(tmp_path / "again"), "--json")
+    assert done.returncode == 0, done.stderr
+    again, first = json.loads(done.stdout), RunFolder(finished_run).read_result()
+    assert (again["key"], again["metrics"]) == (first.key, first.metrics.model_dump())
+    with Study(finished_run / "study.db") as one, Study(tmp_path / "again" / "study.db") as two:
+        assert [(c.key, c.scores) for c in one.candidates()] == [(c.key, c.scores) for c in two.candidates()]
+
+
+def test_a_finished_run_resumes_to_its_result(finished_run):
+    done = edgewright("design", "--resume", str(finished_run), "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["key"] == RunFolder(finished_run).read_result().key
+
+
+@pytest.mark.parametrize("share", [0.35, 0.8])
+def test_killed_and_resumed_equals_uninterrupted(finished_run, tmp_path, share):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "edgewright", "design", *PLAN, "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wanted = int(24 * share)
+        deadline = time.monotonic() + 120
+        while _scored(out) < wanted and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert _scored(out) >= wanted
+    done = edgewright("design", "--resume", str(out))
+    assert done.returncode == 0, done.stderr
+    resumed, whole = RunFolder(out).read_result(), RunFolder(finished_run).read_result()
+    assert (resumed.key, resumed.metrics) == (whole.key, whole.metrics)
+
+
+def _scored(out) -> int:
+    if not (out / "study.db").exists():
+        return 0
+    with Study(out / "study.db") as study:
+        return len(study.candidates())
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "edgewright", "design", *PLAN, "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while _scored(out) < 3 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"edgewright design --resume {out}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["model.onnx"])
+def test_an_altered_file_is_refused(finished_run, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(bytes(data))
+    done = edgewright("bench", str(copy))
+    assert done.returncode == 2
+    assert "altered" in done.stderr
+
+
+def test_bench_measures_again(finished_run):
+    done = edgewright("bench", str(finished_run), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)

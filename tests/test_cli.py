@@ -1,0 +1,176 @@
+"""The command line as a person meets it: exit codes, one clear line, nothing half-written."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from edgewright.cli import app
+
+
+def edgewright(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(tmp_path, *arguments: str, code: int = 2) -> str:
+    """Run a design that must be refused; returns its one line, and sees that nothing was written."""
+    out = tmp_path / "run"
+    result = edgewright("design", *arguments, "--out", str(out))
+    assert result.exit_code == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert not out.exists()
+    return lines[0]
+
+
+def write_arrays(path, **changes):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "x_train": generator.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8),
+        "y_train": np.arange(40) % 4,
+        "x_test": generator.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
+        "y_test": np.arange(12) % 4,
+    }
+    np.savez(path, **{**arrays, **changes})
+    return f"arrays:{path}"
+
+
+def write_images(folder, classes=("daisy", "rose"), count=6):
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_no_budget(tmp_path):
+    assert "no budget given" in refused(tmp_path, "--task", "digits")
+
+
+def test_no_task(tmp_path):
+    assert "--task" in refused(tmp_path, "--macs", "1e6")
+
+
+def test_an_impossible_budget_says_the_least_and_which_ceiling(tmp_path):
+    line = refused(tmp_path, "--task", "digits", "--macs", "10", "--size-mb", "100", code=3)
+    assert "macs ceiling of 10 MACs cannot be met" in line
+    assert "the least this space can do" in line
+
+
+@pytest.mark.parametrize("option", ["--device", "--space", "--proxy", "--strategy"])
+def test_an_unknown_name_lists_the_choices(tmp_path, option):
+    line = refused(tmp_path, "--task", "digits", "--macs", "1e6", option, "nonsense")
+    assert "nonsense" in line
+    assert "choose from" in line
+
+
+def test_an_unknown_task(tmp_path):
+    assert "nonsense" in refused(tmp_path, "--task", "nonsense", "--macs", "1e6")
+
+
+def test_a_missing_folder(tmp_path):
+    assert "nowhere" in refused(tmp_path, "--task", f"images:{tmp_path / 'nowhere'}", "--macs", "1e6")
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(tmp_path, "--task", f"images:{tmp_path / 'empty'}", "--macs", "1e6")
+
+
+def test_one_class(tmp_path):
+    folder = write_images(tmp_path / "one", classes=("daisy",))
+    assert "class" in refused(tmp_path, "--task", f"images:{folder}", "--macs", "1e6")
+
+
+def test_a_truncated_image_is_named_and_can_be_skipped(tmp_path):
+    folder = write_images(tmp_path / "flowers", count=12)
+    broken = folder / "rose" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    line = refused(tmp_path, "--task", f"images:{folder}", "--macs", "1e6")
+    assert "3.png" in line
+    assert "--skip-bad" in line
+    skipped = edgewright("design", "--task", f"images:{folder}", "--macs", "1e-3", "--skip-bad", "1", "--out", "x")
+    assert skipped.exit_code == 3  # past the images, on to the budget
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_train": np.arange(39) % 4}, "y_train"),
+        ({"y_test": np.full(12, -1)}, "y_test"),
+        ({"y_train": np.linspace(0, 1, 40)}, "y_train"),
+        ({"x_train": np.full((40, 8, 8, 3), np.nan, dtype=np.float32)}, "NaN"),
+        ({"x_test": np.zeros((12, 9, 9, 1), dtype=np.uint8)}, "x_test"),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path, changes, words):
+    source = write_arrays(tmp_path / "a.npz", **changes)
+    assert words in refused(tmp_path, "--task", source, "--macs", "1e6")
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    source = write_arrays(tmp_path / "a.npz", x_train=np.array([{"a": 1}] * 40, dtype=object))
+    assert "a.npz" in refused(tmp_path, "--task", source, "--macs", "1e6")
+
+
+def test_an_unknown_key_in_a_plan_gets_the_nearest(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("task: digits\nbudgett: {macs: 1000000}\n")
+    line = refused(tmp_path, "--config", str(plan), "--macs", "1e6")
+    assert "unknown key 'budgett'; did you mean 'budget'?" in line
+
+
+def test_an_unknown_ceiling_in_a_plan_gets_the_nearest(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("task: digits\nbudget: {latency: 1}\n")
+    assert "unknown key 'budget.latency'; did you mean 'latency_ms'?" in refused(tmp_path, "--config", str(plan))
+
+
+def test_a_plan_that_builds_objects_is_refused(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(f"task: !!python/object/apply:pathlib.Path.touch ['{tmp_path / 'HACKED'}']\n")
+    assert "not valid YAML" in refused(tmp_path, "--config", str(plan))
+    assert not (tmp_path / "HACKED").exists()
+
+
+def test_options_override_the_plan_file(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("task: digits\nseed: 1\nminutes: 2\nbudget: {macs: 1.0e+6, size_mb: 1}\n")
+    result = edgewright("design", "--config", str(plan), "--seed", "7", "--macs", "2e6", "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    resolved = json.loads(result.stdout)
+    assert (resolved["seed"], resolved["minutes"]) == (7, 2)
+    assert resolved["budget"]["macs"] == 2e6
+    assert resolved["budget"]["size_mb"] == 1
+
+
+def test_a_folder_that_holds_another_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.yaml").write_text("task: digits\nbudget: {macs: 1}\n")
+    result = edgewright("design", "--task", "digits", "--macs", "1e6", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    assert "holds another run" in result.stderr
+    assert "--resume" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["design", "--resume"], ["bench"]])
+def test_what_is_not_a_run_folder(tmp_path, command):
+    result = edgewright(*command, str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert "no such run folder" in result.stderr
+
+
+def test_errors_are_json_too(tmp_path):
+    result = edgewright("design", "--task", "digits", "--json", "--out", str(tmp_path / "x"))
+    assert json.loads(result.stdout)["exit_code"] == result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["devices", "spaces", "proxies", "strategies"])
+def test_catalogues_name_their_sources(command):
+    assert edgewright(command).exit_code == 0
+    entries = json.loads(edgewright(command, "--json").stdout)
+    assert entries
+    assert all(entry["name"] and entry["summary"] and entry["source"] for entry in entries)
