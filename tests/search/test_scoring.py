@@ -1,0 +1,98 @@
+"""The worker function: the same job, the same bits, wherever and in whatever order it runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from edgewright.space.resolve import make_space
+
+from edgewright.core.pool import pool
+from edgewright.core.seed import rng
+from edgewright.proxy.base import score
+from edgewright.proxy.resolve import resolve_proxies
+from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
+from edgewright.task.base import Split, TaskSpec, normalise
+
+SPEC = TaskSpec(
+    name="noise",
+    source="dataset",
+    classes=("a", "b", "c"),
+    channels=2,
+    resolution=16,
+    mean=(120.0, 100.0),
+    std=(60.0, 70.0),
+    flip=True,
+    num_train=40,
+    num_val=0,
+    num_test=0,
+    digest="",
+)
+
+
+@pytest.fixture
+def split() -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 2, 16, 16), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.randint(0, 3, (40,), generator=generator))
+
+
+@pytest.fixture
+def jobs(split: Split, tmp_path: Path) -> list[ScoringJob]:
+    path = tmp_path / "batches.safetensors"
+    save_batches(path, split, count=2, size=8, seed=1)
+    space, random = make_space("mobile", SPEC), rng(0, "test")
+    smallest = [space.smallest(), *(space.mutate(space.smallest(), random) for _ in range(3))]
+    return [
+        ScoringJob("mobile", SPEC, a.model_dump(mode="json"), path, ("zico", "params", "macs", "log_sizes"), seed=7)
+        for a in smallest
+    ]
+
+
+def test_batches_are_disjoint_seeded_and_fit_the_split(split, tmp_path):
+    from safetensors.torch import load_file
+
+    def draw(seed: int, **sizes: int) -> dict[str, torch.Tensor]:
+        save_batches(tmp_path / "b.safetensors", split, seed=seed, **sizes)
+        return load_file(tmp_path / "b.safetensors")
+
+    one = draw(1, count=3, size=9)
+    assert [one[f"images.{i}"].shape[0] for i in range(3)] == [9, 9, 9] and one["images.0"].dtype == torch.uint8
+    assert len(torch.cat([one[f"images.{i}"] for i in range(3)]).unique(dim=0)) == 27
+    assert torch.equal(one["images.0"], draw(1, count=3, size=9)["images.0"])
+    assert not torch.equal(one["images.0"], draw(2, count=3, size=9)["images.0"])
+    assert draw(1)["labels.1"].shape == (20,)
+
+
+def test_equals_scoring_by_hand(jobs, split):
+    job = jobs[0]
+    space = make_space("mobile", SPEC)
+    architecture = space.read(job.architecture)
+    values = score_architecture(job)
+    model = space.build(architecture)
+    by_hand = score(model, [(normalise(split.images, SPEC, 16), split.labels)], resolve_proxies(["params", "macs"]))
+    assert values["params"] == by_hand["params"]
+    assert list(values) == list(job.proxies)
+
+
+def test_the_same_bits_in_one_process_and_in_many_in_any_order(jobs):
+    threads = torch.get_num_threads()
+    numbers = torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        here = [score_architecture(job) for job in jobs]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), numbers)
+    with pool(2) as workers:
+        there = list(workers.imap(score_architecture, jobs[::-1] + jobs))
+    assert there == here[::-1] + here
+    assert len({values["zico"] for values in here}) == len(
+        {job.architecture["space"] + str(job.architecture) for job in jobs}
+    )
+
+
+def test_a_new_seed_gives_new_weights(jobs):
+    one, two = score_architecture(jobs[0]), score_architecture(replace(jobs[0], seed=8))
+    assert one["zico"] != two["zico"] and one["params"] == two["params"]
