@@ -34,7 +34,7 @@ LEVELS = (
 # on and knows none of them; assembly picks among methods or drives them, and no method imports it.
 MECHANISM = {
     "proxy": {"base"},
-    "search": {"base"},
+    "search": {"base", "pareto"},
     "space": {"base"},
     "backward": {"base"},
     "supernet": {"base"},

@@ -1,0 +1,184 @@
+"""The house keeps its word: commands in the docs exist, versions agree, the catalogue is true, files stay small."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import edgewright
+from edgewright.cli import app
+from test_imports import SOURCE, kind, modules
+
+REPO = SOURCE.parent.parent
+PAGES = [REPO / "README.md", REPO / "AGENTS.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+CODE = [path for place in ("src", "tests", "benchmarks", "examples") for path in sorted((REPO / place).rglob("*.py"))]
+
+MOST_FILE_LINES = 400
+MOST_FUNCTION_LINES = 60
+# What may be longer, and why: "path" for a file, "path::function" for a function.
+LONGER: dict[str, str] = {}
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """The files that git keeps; skips where this is no checkout."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return tuple(path for name in listed.split("\0") if name and (path := REPO / name).is_file())
+
+
+def commands(text: str, program: str) -> Iterator[list[str]]:
+    """The words after `program` in each line of the code blocks (fenced or indented) and in each `inline` snippet."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"^ {4}(\S.*)", text, flags=re.MULTILINE) + re.findall(rf"`({program} [^`\n]+)`", text)
+    for line in lines:
+        words = line.split("#")[0].removeprefix("$ ").split()
+        if words and words[0] == program:
+            yield words[1:]
+
+
+def test_commands_are_found() -> None:
+    text = "    edgewright design --out x  # note\n\nText `edgewright bench runs/x` and `edgewright`.\n```\nedgewright spaces\n```\n"
+    assert list(commands(text, "edgewright")) == [["spaces"], ["design", "--out", "x"], ["bench", "runs/x"]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_docs_exist(page: Path) -> None:
+    cli = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    for words in commands(page.read_text(), "edgewright"):
+        if words[0].startswith("-"):
+            assert words[0] == "--help", f"{page.name}: edgewright {words[0]}"
+            continue
+        assert words[0] in cli, f"{page.name}: there is no command `edgewright {words[0]}`"
+        known = {"--help"} | {
+            name for parameter in cli[words[0]].params for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        unknown = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known
+        assert not unknown, f"{page.name}: `edgewright {' '.join(words)}`: no option {sorted(unknown)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_in_the_docs_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.MULTILINE))
+    for words in commands(page.read_text(), "make"):
+        wanted = [word for word in words if "=" not in word]
+        assert set(wanted) <= targets, f"{page.name}: make {' '.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target} does not exist"
+
+
+def test_versions_agree() -> None:
+    declared = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
+    assert edgewright.__version__ == declared
+    assert f"## {declared}" in (REPO / "CHANGELOG.md").read_text()
+
+
+CATALOGUE = (REPO / "docs" / "systems.md").read_text()
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in CATALOGUE.splitlines()
+    if line.startswith("| ") and not line.startswith("| method ")
+]
+
+
+def test_catalogue_rows_are_built_or_planned() -> None:
+    assert len(ROWS) >= 150
+    rooms = {"task", "device", "model", "space", "backward", "proxy", "supernet", "train", "compress", "dynamic",
+             "graph", "robust", "search", "export"}  # fmt: skip
+    for row in ROWS:
+        assert len(row) == 5, f"a row has five cells: {row}"
+        method, where = row[0], row[4]
+        if where.startswith("planned: "):
+            assert where.removeprefix("planned: ") in rooms, f"{method}: no room {where!r}"
+        else:
+            assert (SOURCE / where.strip("`")).is_file(), f"{method}: {where} does not exist"
+
+
+def test_catalogue_lists_no_method_twice() -> None:
+    names = [row[0].lower() for row in ROWS]
+    assert not {name for name in names if names.count(name) > 1}
+
+
+def test_every_paper_and_every_method_file_is_in_the_catalogue() -> None:
+    numbers = {row[2] for row in ROWS if row[2]}
+    built = {row[4].strip("`") for row in ROWS}
+    missing = []
+    for module in modules(SOURCE).values():
+        text = module.path.read_text()
+        cited = set(re.findall(r"arXiv:(\d{4}\.\d{4,5})", text))
+        missing += [f"{module.path}: arXiv:{number} is in no table of docs/systems.md" for number in cited - numbers]
+        if kind(module) == "method" and str(module.path.relative_to(SOURCE)) not in built:
+            missing.append(f"{module.path}: a method file without a row in docs/systems.md")
+    assert not missing, "\n".join(missing)
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:
+    """Lines with code: without the docstring, comments and blanks."""
+    skip: set[int] = set()
+    if ast.get_docstring(function, clean=False) is not None:
+        skip = set(range(function.body[0].lineno, (function.body[0].end_lineno or 0) + 1))
+    span = range(function.lineno, (function.end_lineno or 0) + 1)
+    return sum(1 for n in span if n not in skip and lines[n - 1].strip() and not lines[n - 1].lstrip().startswith("#"))
+
+
+def oversized() -> dict[str, str]:
+    found = {}
+    for path in CODE:
+        name, text = str(path.relative_to(REPO)), path.read_text()
+        lines = text.splitlines()
+        if len(lines) > MOST_FILE_LINES:
+            found[name] = f"{name}: {len(lines)} lines, at most {MOST_FILE_LINES}"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = _code_lines(node, lines)
+                if length > MOST_FUNCTION_LINES:
+                    rule = f"{length} lines of code in {node.name}, at most {MOST_FUNCTION_LINES}"
+                    found[f"{name}::{node.name}"] = f"{name}:{node.lineno}: {rule}"
+    return found
+
+
+def test_files_and_functions_are_short() -> None:
+    found = oversized()
+    wrong = [text for name, text in found.items() if name not in LONGER]
+    assert not wrong, "\n".join(["split it, or name it in LONGER with the reason:", *wrong])
+    assert set(LONGER) <= set(found), "an exception that is no longer needed"
+
+
+def test_no_large_file_is_tracked() -> None:
+    large = [str(path) for path in tracked() if path.stat().st_size > 1_000_000]
+    assert not large, "files over 1 MB"
+
+
+PLACES = re.compile(
+    r"(?<![\w.])/(?:work|root|home|Users|opt|mnt)/\w|\b(?:pypi|pytorch|npmjs|debian)\.org\b|pythonhosted"
+)
+
+
+def test_no_machine_paths_or_registry_hosts() -> None:
+    wrong = []
+    for path in tracked():
+        if path in (Path(__file__), REPO / "LICENSE") or path.suffix in (".png", ".onnx", ".safetensors", ".npz"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            wrong += [f"{path}:{number}: {line.strip()[:80]}"] if PLACES.search(line) else []
+    assert not wrong, "\n".join(["paths of one machine or hosts of a registry:", *wrong])
+
+
+def test_every_source_room_has_tests() -> None:
+    rooms = {name.split(".")[0] for name in modules(SOURCE) if "." in name}
+    without = {room for room in rooms if not list((REPO / "tests" / room).glob("test_*.py"))}
+    assert not without, f"rooms without tests: {sorted(without)}"
