@@ -57,7 +57,7 @@ lint: $(TEST) ## ruff: rules and format
 	$(BIN)/ruff format --check .
 
 types: $(TEST) ## pyright over src
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(TEST) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
