@@ -95,7 +95,7 @@ def design(
     skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of the square images, pixels.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Do left-right flips keep the label?")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the plan, do nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget, Cost, cost, show
 from edgewright.core.errors import BudgetInfeasible
+from edgewright.core.graph import count_macs
 from edgewright.core.plan import Plan
 from edgewright.core.seed import rng
 from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.device.table import LatencyModel
-from edgewright.proxy.resolve import resolve_proxy
-from edgewright.search.base import least
+from edgewright.proxy.resolve import resolve_proxies
+from edgewright.search.base import downhill, least
+from edgewright.search.resolve import resolve_strategy
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Task
@@ -21,7 +23,8 @@ from edgewright.task.load import load_task
 
 # Candidates are kept a little inside the ceilings that are only predicted: the table is off by a few per cent.
 AIM = 0.95
-CALIBRATION_NETWORKS = 16
+CALIBRATION_NETWORKS = 48
+MACS_PER_MS = 1e8  # about what one core of a large processor can do
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,19 @@ class Ground:
         return max(0.0, *(used / (AIM if name == "latency" else 1.0) - 1 for name, used in share.items()))
 
 
-def check(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> Ground:
-    """Load what the plan names and see that the budget can be met; writes nothing but the device's latency table."""
-    resolve_proxy(plan.proxy)
+@dataclass(frozen=True)
+class Named:
+    """What the plan names, loaded: task, device and space, before anything is measured."""
+
+    task: Task
+    device: Device
+    space: Space
+
+
+def check(plan: Plan, dataset: Any = None) -> Named:
+    """Load what the plan names and refuse what arithmetic can refuse; measures and writes nothing."""
+    resolve_proxies((plan.proxy,))
+    resolve_strategy(plan.strategy)
     device = make_device(plan.device, plan.threads)
     task = load_task(
         plan.task if dataset is None else dataset,
@@ -56,22 +69,37 @@ def check(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) 
         resolution=plan.resolution,
     )
     space = make_space(plan.space, task.spec)
-    _check_counted_ceilings(plan, space, device)
-    ground = Ground(plan, task, device, space, latency or _calibrate(plan, space, device))
+    _refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
+    return Named(task, device, space)
+
+
+def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> Ground:
+    """`check`, fit the device's latency table unless it is given, and see that some network meets the budget."""
+    named = check(plan, dataset)
+    latency = latency or _calibrate(plan, named.space, named.device)
+    ground = Ground(plan, named.task, named.device, named.space, latency)
     _check_feasible(ground)
     return ground
 
 
 def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:
-    """Fit the device's latency table to whole networks of the space, drawn from a seed of their own."""
+    """Fit the device's latency table to whole networks of about the size that the budget allows."""
     random = rng(plan.seed, "calibration")
-    return device.latency_model([space.blocks(space.sample(random)) for _ in range(CALIBRATION_NETWORKS)])
+    most = _plausible_macs(plan.budget)
+
+    def excess(architecture: Architecture) -> float:
+        return max(0.0, count_macs(space.graph(architecture)) / most - 1)
+
+    sampled = [space.sample(random) for _ in range(CALIBRATION_NETWORKS)]
+    sized = [downhill(space, architecture, excess, random, steps=200) or space.smallest() for architecture in sampled]
+    return device.latency_model([space.blocks(architecture) for architecture in sized])
 
 
-def _check_counted_ceilings(plan: Plan, space: Space, device: Device) -> None:
-    """What arithmetic can refuse is refused before anything is measured."""
-    counted = device.costs(space.graph(space.smallest()))
-    _refuse_if_broken(plan.budget, counted)
+def _plausible_macs(budget: Budget) -> float:
+    """No network inside the budget has more MACs than this, on the devices there are."""
+    ceilings = budget.ceilings()
+    by_latency = ceilings.get("latency", 20.0) * MACS_PER_MS
+    return min(by_latency, 2 * ceilings.get("macs", float("inf")))
 
 
 def _refuse_if_broken(budget: Budget, least_costs: Mapping[str, Cost]) -> None:

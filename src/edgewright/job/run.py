@@ -27,7 +27,7 @@ from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Study
 from edgewright.device.table import LatencyModel
 from edgewright.job import stages, summary
-from edgewright.job.ground import Ground, check
+from edgewright.job.ground import Ground, survey
 from edgewright.report.html import write_report
 
 DEFAULT_MINUTES = 30.0
@@ -94,7 +94,7 @@ def run(plan: Plan, out: Path, dataset: Any = None) -> Result:
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: is a file, not a folder")
     began = time.monotonic()
-    ground = check(plan, dataset)
+    ground = survey(plan, dataset)
     with folder.locked():
         write_text(folder.env, json.dumps(environment(), indent=2) + "\n")
         write_text(folder.plan, plan_text(plan))
@@ -111,7 +111,7 @@ def resume(out: str | Path, dataset: Any = None) -> Result:
         began = time.monotonic()
         with Study(folder.study) as study:
             digest, latency = study.read_note("task_digest"), study.read_note("latency_model")
-        ground = check(plan, dataset, None if latency is None else LatencyModel.parse(latency, str(folder.study)))
+        ground = survey(plan, dataset, None if latency is None else LatencyModel.parse(latency, str(folder.study)))
         if digest not in (None, ground.task.spec.digest):
             raise BadInput(f"{plan.task}: the data changed since {out} was begun; start a new run")
         return _walk(folder, ground, time.monotonic() - began)
