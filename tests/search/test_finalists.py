@@ -1,0 +1,87 @@
+"""Brief training by rungs: the better network wins, a cut goes on, and the test part is never at hand."""
+
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgewright.core.pool import InProcess
+from edgewright.core.study import Study
+from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits, train_finalist
+from edgewright.space.mobile import MobileSpace
+from edgewright.task.load import load_task
+from edgewright.train.recipe import recipe_for
+
+RUNGS = [Rung(3, 1, None), Rung(2, 2, None)]
+
+
+class Cut(Exception):
+    pass
+
+
+class CutAfter(InProcess):
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def imap(self, function, items):
+        for item in items:
+            if self.left == 0:
+                raise Cut
+            self.left -= 1
+            yield function(item)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Three small architectures by key, and the job for each."""
+    folder = tmp_path_factory.mktemp("finalists")
+    task = load_task("digits", seed=0)
+    save_splits(task, folder / "data.safetensors")
+    space, rng = MobileSpace(1, 10, 8), random.Random(0)
+    small = space.smallest()
+    architectures = {a.key(): a for a in (small, space.mutate(small, rng), space.mutate(space.mutate(small, rng), rng))}
+
+    def job(key: str, index: int, rung: Rung) -> TrainingJob:
+        return TrainingJob(
+            space="mobile",
+            spec=task.spec,
+            architecture=architectures[key].model_dump(mode="json"),
+            recipe=recipe_for(task.spec, 2),
+            data=folder / "data.safetensors",
+            checkpoint=folder / f"{index}-{key}.safetensors",
+            seed=1,
+            epochs=rung.epochs,
+            seconds=rung.seconds,
+        )
+
+    return folder, list(architectures), job
+
+
+def test_workers_never_hold_the_test_part(bench):
+    folder, _, _ = bench
+    assert {name.split(".")[0] for name in load_file(folder / "data.safetensors")} == {"train", "val"}
+
+
+def test_a_finalist_trains_the_same_anywhere(bench):
+    folder, keys, job = bench
+    first = train_finalist(job(keys[0], 7, RUNGS[0]))
+    torch.manual_seed(99)
+    again = train_finalist(job(keys[0], 8, RUNGS[0]))
+    assert first["val_accuracy"] == again["val_accuracy"] > 10
+    assert [r["train_loss"] for r in first["history"]] == [r["train_loss"] for r in again["history"]]
+
+
+def test_halving_ranks_by_the_last_rung_and_goes_on_after_a_cut(bench, tmp_path):
+    _, keys, job = bench
+    with Study(tmp_path / "study.db") as study:
+        with pytest.raises(Cut):
+            halve(study, CutAfter(2), keys, RUNGS, job, lambda: None)
+        assert len(study.notes("rung-0:")) == 2
+        pool = CutAfter(3)
+        ranking = halve(study, pool, keys, RUNGS, job, lambda: None)
+        assert pool.left == 0  # the one that was missing and the two of the second rung
+        first, second = study.notes("rung-0:"), study.notes("rung-1:")
+    assert sorted(ranking) == sorted(keys)
+    assert set(second) == set(ranking[:2]) == set(sorted(first, key=lambda key: -first[key])[:2])
+    assert second[ranking[0]] >= second[ranking[1]]
