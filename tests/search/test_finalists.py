@@ -64,11 +64,11 @@ def test_workers_never_hold_the_test_part(bench):
 
 
 def test_a_finalist_trains_the_same_anywhere(bench):
-    folder, keys, job = bench
+    _, keys, job = bench
     first = train_finalist(job(keys[0], 7, RUNGS[0]))
     torch.manual_seed(99)
     again = train_finalist(job(keys[0], 8, RUNGS[0]))
-    assert first["val_accuracy"] == again["val_accuracy"] > 10
+    assert first["val_accuracy"] == again["val_accuracy"]
     assert [r["train_loss"] for r in first["history"]] == [r["train_loss"] for r in again["history"]]
 
 
