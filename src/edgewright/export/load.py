@@ -1,0 +1,38 @@
+"""A run's trained network, back as a PyTorch module: from JSON and safetensors only, so nothing is executed."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from edgewright.core.data import read_json
+from edgewright.core.errors import BadInput
+from edgewright.core.run import RunFolder
+from edgewright.space.resolve import make_space
+from edgewright.task.base import TaskSpec
+
+
+def load_model(run_path: str | Path) -> nn.Module:
+    """The network of a finished run in evaluation mode, from architecture.json and model.safetensors.
+
+    Input (N, C, r, r) float32, normalised by `task.base.normalise`; output logits (N, classes).
+    Errors: BadInput for a folder that is no finished run, an altered file, and weights of another architecture.
+    """
+    run = RunFolder(Path(run_path))
+    result = run.read_result()
+    run.check_file(run.architecture)
+    run.check_file(run.model)
+    space = make_space(run.read_plan().space, TaskSpec.parse(result.task, str(run.result)))
+    architecture = space.read(read_json(run.architecture))
+    with torch.random.fork_rng(devices=[]):
+        model = space.build(architecture)
+    try:
+        model.load_state_dict(load_file(run.model))
+    except SafetensorError as error:
+        raise BadInput(f"{run.model}: not a safetensors file ({error})") from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{run.model}: not the weights of the network in {run.architecture.name} ({reason})") from None
+    return model.eval()

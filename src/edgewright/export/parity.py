@@ -1,0 +1,75 @@
+"""Does the file that ships compute what the trained network computes?"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgewright.core.data import Frozen
+from edgewright.core.errors import BadInput, GateFailed
+from edgewright.device.runtime import open_session
+from edgewright.device.runtime import run as run_session
+
+
+class Parity(Frozen):
+    """How far an exported file is from its source. max_abs_difference: of the logits; top1_agreement: share of the
+    samples given the same class, 0 to 1."""
+
+    max_abs_difference: float
+    top1_agreement: float
+    samples: int
+
+
+def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: float = 1e-3) -> Parity:
+    """Run `samples` through the network and through the file, and refuse a file that computes something else.
+
+        max |y_onnx - y_torch| <= tolerance * max(1, max |y_torch|)      and the same class wherever it is clear
+
+    A class is clear where the two largest logits are further apart than twice that bound; nearer ones may be ordered
+    by rounding.
+
+    Args:    samples: (N, C, H, W) float32, normalised, N >= 1.   tolerance: relative, unitless.
+    Errors:  GateFailed with the figures when the file differs.
+    Checked against: a file with one altered weight (tests/export/test_parity.py).
+    """
+    if len(samples) == 0:
+        raise BadInput(f"{onnx_path}: no samples to compare the exported file on")
+    expected, found = torch_logits(model, samples), onnx_logits(onnx_path, samples)
+    if expected.shape != found.shape:
+        raise GateFailed(
+            f"{onnx_path}: the exported file gives outputs of shape {found.shape[1:]}, the network {expected.shape[1:]}"
+        )
+    bound = tolerance * max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(found - expected).max())
+    same = expected.argmax(1) == found.argmax(1)
+    parity = Parity(max_abs_difference=difference, top1_agreement=float(same.mean()), samples=len(samples))
+    ordered = np.sort(expected, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 2 * bound if ordered.shape[1] > 1 else np.ones(len(samples), dtype=bool)
+    # Written so that a difference that is not a number fails too.
+    if not difference <= bound or not same[clear].all():
+        raise GateFailed(
+            f"{onnx_path}: the exported file differs from the trained network: logits by up to {difference:.3g} "
+            f"(allowed {bound:.3g}), the same class on {100 * parity.top1_agreement:.2f} % of {len(samples)} samples; "
+            "it must not be used"
+        )
+    return parity
+
+
+def torch_logits(model: nn.Module, samples: torch.Tensor) -> np.ndarray:
+    """The network's outputs (N, classes) in evaluation mode; its own mode comes back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return torch.cat([model(part) for part in samples.split(64)]).cpu().numpy()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def onnx_logits(onnx_path: Path, samples: torch.Tensor) -> np.ndarray:
+    """The file's outputs (N, classes), one sample at a time, as it will be used."""
+    session = open_session(onnx_path)
+    images = samples.to(torch.float32).contiguous().numpy()
+    return np.concatenate([run_session(session, images[i : i + 1]) for i in range(len(images))])

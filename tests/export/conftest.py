@@ -1,0 +1,61 @@
+"""A finished run folder, made by hand: a small network with random weights, exported, with every file in its place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgewright.core.cost import Budget, cost
+from edgewright.core.environment import versions
+from edgewright.core.files import sha256, write_text
+from edgewright.core.plan import Plan
+from edgewright.core.result import Export, Metrics, Noise, Result, Search
+from edgewright.core.run import RunFolder
+from edgewright.core.seed import rng
+from edgewright.device.resolve import make_device
+from edgewright.export.onnx import export_onnx
+from edgewright.space.resolve import make_space
+from edgewright.task.load import load_task
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from safetensors.torch import save_file
+
+    run = RunFolder(tmp_path_factory.mktemp("made") / "run")
+    task = load_task("digits")
+    space = make_space("mobile", task.spec)
+    architecture = space.sample(rng(3, "export tests"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = space.build(architecture)
+    write_text(run.plan, "task: digits\nbudget: {latency_ms: 50, size_mb: 20}\n")
+    write_text(run.architecture, architecture.to_json())
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, run.model)
+    export_onnx(model, (task.spec.channels, architecture.resolution, architecture.resolution), run.onnx, {})
+    graph = space.graph(architecture)
+    plan = run.read_plan()
+    assert isinstance(plan, Plan)
+    device = make_device(plan.device, plan.threads)
+    result = Result(
+        task=task.spec.model_dump(mode="json"),
+        device=device.fingerprint(),
+        budget=Budget(latency_ms=50, size_mb=20),
+        architecture=architecture.model_dump(mode="json"),
+        key=architecture.key(),
+        costs={**device.costs(graph), "latency": cost("latency", 0.4, "measured")},
+        metrics=Metrics(test_accuracy=10, val_accuracy=10),
+        export=Export(max_abs_difference=0, top1_agreement=1, samples=1),
+        search=Search(evaluated=1, proxy="zico", strategy="evolution", seconds=1, networks_per_second=1),
+        finalists=[],
+        latency_check=None,
+        latency_noise=Noise(runs=200, reference_ms=0.1, reference_drift=0.01, noisy=False),
+        blocks=[],
+        seconds={"search": 1.0},
+        seed=0,
+        versions=versions(),
+        classes=list(task.spec.classes),
+        files={path.name: sha256(path) for path in (run.onnx, run.model, run.architecture)},
+    )
+    write_text(run.result, result.to_json())
+    return run.path
