@@ -264,7 +264,8 @@ def _recording(model: nn.Module, outputs: dict[str, Tensor], wanted: bool) -> It
     if wanted:
         for name, module in model.named_modules():
             if isinstance(getattr(module, "inplace", None), bool):
-                module.inplace = False  # it would overwrite the output recorded of the module before it
+                # It would overwrite the output recorded of the module before it.
+                module.inplace = False  # pyright: ignore[reportArgumentType]
             if not any(module.children()):
                 handles.append(module.register_forward_hook(record(name)))
     try:

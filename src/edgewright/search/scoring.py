@@ -66,7 +66,8 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     the order of a parallel sum depends on the number of threads.
     """
     _keep_freed_memory()
-    space = _space(job.space, job.spec)
+    spec = job.spec.model_dump_json()
+    space = _space(job.space, spec)
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
     resolution = getattr(architecture, "resolution", job.spec.resolution)
@@ -74,23 +75,23 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # The layout in which CPU convolutions are fastest; the weights keep their values.
-            model = space.build(architecture).to(memory_format=torch.channels_last)
-        batches = _batches(job.batches, job.batches.stat().st_mtime_ns, job.spec, resolution)
+            model = space.build(architecture).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, resolution)
         return score(model, batches, resolve_proxies(job.proxies), seed=seed)
 
 
 @functools.lru_cache(maxsize=4)
-def _space(name: str, spec: TaskSpec) -> Space:
-    return make_space(name, spec)
+def _space(name: str, spec: str) -> Space:
+    return make_space(name, TaskSpec.model_validate_json(spec))
 
 
 @functools.lru_cache(maxsize=16)
-def _batches(path: Path, modified_ns: int, spec: TaskSpec, resolution: int) -> tuple[Batch, ...]:
+def _batches(path: Path, modified_ns: int, spec: str, resolution: int) -> tuple[Batch, ...]:
     """The file's batches as models take them at `resolution`, once per process."""
-    tensors = load_file(path)
+    tensors, task = load_file(path), TaskSpec.model_validate_json(spec)
     return tuple(
         (
-            normalise(tensors[f"images.{i}"], spec, resolution).contiguous(memory_format=torch.channels_last),
+            normalise(tensors[f"images.{i}"], task, resolution).contiguous(memory_format=torch.channels_last),
             tensors[f"labels.{i}"],
         )
         for i in range(len(tensors) // 2)
