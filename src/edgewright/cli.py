@@ -108,6 +108,7 @@ def design(
     budget = {name: value for name, value in ceilings.items() if value is not None}
 
     from edgewright.job import run as job
+    from edgewright.job.ground import check
 
     if resume is not None:
         if out or config or given or budget:
@@ -115,7 +116,7 @@ def design(
         return _show_result(resume, job.resume(resume), as_json)
     plan = job.make_plan(config, given, budget)
     if dry_run:
-        job.check(plan)
+        check(plan)
         print(plan.to_json() if as_json else job.plan_text(plan), end="")
         return None
     if out is None:

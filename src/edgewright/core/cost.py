@@ -49,11 +49,11 @@ class Budget(Frozen):
         params: number of parameters.
     """
 
-    latency_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
-    size_mb: float | None = Field(None, gt=0, allow_inf_nan=False)
-    peak_memory_kb: float | None = Field(None, gt=0, allow_inf_nan=False)
-    macs: float | None = Field(None, gt=0, allow_inf_nan=False)
-    params: float | None = Field(None, gt=0, allow_inf_nan=False)
+    latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    size_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    peak_memory_kb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    macs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    params: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "Budget":

@@ -34,18 +34,18 @@ class Plan(Frozen):
     schema_version: Literal[1] = 1
     task: str
     device: str = "cpu"
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
     budget: Budget
     space: str = "mobile"
     proxy: str = "zico"
     strategy: str = "evolution"
-    minutes: float | None = Field(None, gt=0)
-    candidates: int | None = Field(None, ge=1)
-    finalists: int = Field(6, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
-    workers: int | None = Field(None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    candidates: int | None = Field(default=None, ge=1)
+    finalists: int = Field(default=6, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=1)
     ray: str | None = None
-    skip_bad: int = Field(0, ge=0)
-    resolution: int | None = Field(None, ge=8, le=512)
+    skip_bad: int = Field(default=0, ge=0)
+    resolution: int | None = Field(default=None, ge=8, le=512)
     flip: bool | None = None

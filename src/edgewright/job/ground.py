@@ -41,6 +41,9 @@ class Ground:
         predicted = self.latency.predict(self.space.blocks(architecture))
         return {"latency": cost("latency", predicted, "table"), **self.device.costs(self.space.graph(architecture))}
 
+    def resolution(self, architecture: Architecture) -> int:
+        return self.space.graph(architecture).input_shape[-1]
+
     def excess(self, architecture: Architecture) -> float:
         """0 inside the budget; else by how much the worst ceiling is exceeded."""
         share = self.plan.budget.share_used(self.costs(architecture))

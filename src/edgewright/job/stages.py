@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import nn
 
 from edgewright.core.architecture import Architecture
@@ -213,13 +214,13 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
             model,
             ground.task,
             recipe,
-            resolution=architecture.resolution,
+            resolution=ground.resolution(architecture),
             seed=derive(plan.seed, "train", key),
             clock=_clock(desk, len(ground.task.train), recipe.batch_size, seconds),
             checkpoint=desk.folder.checkpoints / f"final-{key}.safetensors",
             on_epoch=on_epoch,
         )
-        return model, evaluate(model, ground.task.val, ground.task.spec, architecture.resolution)
+        return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(architecture))
 
 
 def _epochs_in(seconds: float, candidate: Candidate, ground: Ground, num_cores: int) -> float:
@@ -286,5 +287,6 @@ def rank_correlation(rows: Sequence[dict[str, Any]]) -> float | None:
     """Spearman's between predicted and measured latency; None where fewer than three networks were measured."""
     if len(rows) < 3:
         return None
-    value = float(spearmanr([row["predicted_ms"] for row in rows], [row["measured_ms"] for row in rows]).statistic)
+    ranks = [rankdata([row[name] for row in rows]) for name in ("predicted_ms", "measured_ms")]
+    value = float(np.corrcoef(*ranks)[0, 1])
     return None if value != value else value

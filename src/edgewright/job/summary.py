@@ -15,7 +15,7 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
     """Read the held-out test part, once, and write down everything; the figures of the report go into the study."""
     ground, study = desk.ground, desk.study
     architecture = desk.architecture(key)
-    test = evaluate(model, ground.task.test, ground.task.spec, architecture.resolution)
+    test = evaluate(model, ground.task.test, ground.task.spec, ground.resolution(architecture))
     study.note("test", {"labels": ground.task.test.labels.tolist(), "predictions": test.predictions.tolist()})
     study.note("latency_samples", deployed.latency.samples)
     latency = deployed.latency

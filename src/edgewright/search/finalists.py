@@ -86,7 +86,7 @@ def train_finalist(job: TrainingJob) -> dict[str, Any]:
         model,
         task,
         job.recipe,
-        resolution=architecture.resolution,
+        resolution=space.graph(architecture).input_shape[-1],
         seed=derive(job.seed, "train", architecture.key()),
         clock=clock,
         checkpoint=job.checkpoint,
