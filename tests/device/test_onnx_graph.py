@@ -1,0 +1,76 @@
+"""The ONNX file of a graph computes what torch computes with the same weights."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+
+from edgewright.core.graph import Graph, GraphBuilder, count_params
+from edgewright.device.onnx_graph import to_onnx
+from edgewright.device.runtime import input_for, open_session, run
+
+
+def every_op() -> Graph:
+    """Every kind of op, strides, groups, squeeze-excite broadcast and odd, non-square sides."""
+    builder = GraphBuilder((3, 13, 10))
+    x = builder.relu(builder.conv(0, 12, 3, 2))
+    y = builder.relu(builder.conv(x, 24))
+    y = builder.relu(builder.conv(y, 24, 5, 1, 24))
+    gate = builder.relu(builder.conv(builder.global_pool(y), 8))
+    y = builder.mul(y, builder.hardsigmoid(builder.conv(gate, 24)))
+    x = builder.add(builder.conv(y, 12), x)
+    x = builder.conv(x, 20, 7, 2, 4)
+    builder.linear(builder.flatten(builder.global_pool(x)), 5)
+    return builder.graph()
+
+
+def by_torch(graph: Graph, model: onnx.ModelProto, array: np.ndarray) -> np.ndarray:
+    weights = {w.name: torch.from_numpy(numpy_helper.to_array(w).copy()) for w in model.graph.initializer}
+    tensors = {0: torch.from_numpy(array)}
+    for op in graph.ops:
+        values = [tensors[i] for i in op.inputs]
+        w, b = weights.get(f"w{op.output}"), weights.get(f"b{op.output}")
+        tensors[op.output] = {
+            "conv": lambda v=values, w=w, b=b, op=op: F.conv2d(v[0], w, b, op.stride, op.kernel // 2, 1, op.groups),
+            "linear": lambda v=values, w=w, b=b: F.linear(v[0], w, b),
+            "add": lambda v=values: v[0] + v[1],
+            "mul": lambda v=values: v[0] * v[1],
+            "relu": lambda v=values: F.relu(v[0]),
+            "hardsigmoid": lambda v=values: F.hardsigmoid(v[0]),
+            "global_pool": lambda v=values: v[0].mean((2, 3), keepdim=True),
+            "flatten": lambda v=values: v[0].flatten(1),
+        }[op.kind]()
+        assert tuple(tensors[op.output].shape[1:]) == graph.shapes[op.output]
+    return tensors[graph.ops[-1].output].numpy()
+
+
+def test_equals_torch_at_odd_sizes() -> None:
+    graph = every_op()
+    data = to_onnx(graph, seed=3)
+    model = onnx.load_model_from_string(data)
+    onnx.checker.check_model(model, full_check=True)
+    session = open_session(data)
+    array = input_for(session, seed=1)
+    expected = by_torch(graph, model, array)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(run(session, array), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_file_holds_the_counted_parameters_and_is_repeatable() -> None:
+    graph = every_op()
+    model = onnx.load_model_from_string(to_onnx(graph))
+    assert sum(int(np.prod(w.dims)) for w in model.graph.initializer) == count_params(graph)
+    assert to_onnx(graph, seed=1) == to_onnx(graph, seed=1) != to_onnx(graph, seed=2)
+
+
+@pytest.mark.parametrize("last", ["conv", "add"])
+def test_a_lone_block_has_its_own_output(last: str) -> None:
+    builder = GraphBuilder((8, 7, 5))
+    x = builder.conv(0, 8, 3)
+    if last == "add":
+        builder.add(x, 0)
+    session = open_session(to_onnx(builder.graph()))
+    assert session.get_outputs()[0].name == "logits"
+    assert run(session, input_for(session)).shape == (1, 8, 7, 5)
