@@ -2,20 +2,28 @@
 
 import json
 import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import get_args
 
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import count_macs, count_params
+from edgewright.core.graph import Graph, count_macs, count_params
+from edgewright.core.graph import Kind as OpKind
+from edgewright.export.onnx import export_onnx
 from edgewright.model.mobile import Block
 from edgewright.space.mobile import EXPANSIONS, KERNELS, KINDS, MobileArchitecture, MobileSpace, block_graph
 
-TASKS = st.sampled_from([(1, 10, 8), (1, 3, 17), (3, 10, 28), (3, 10, 32), (3, 5, 50), (3, 2, 64), (4, 7, 96)])
+SIDES = (8, 17, 28, 32, 50, 64, 96, 224)
+TASKS = st.tuples(st.sampled_from([1, 3, 4]), st.sampled_from([2, 10]), st.sampled_from(SIDES))
 
 
 @st.composite
@@ -150,7 +158,10 @@ def test_the_smallest_is_smaller_than_any_sample():
         ({"resolution": 4}, "resolution"),
         ({"head_width": -8}, "head_width"),
         ({"extra": 1}, "unknown key 'extra'"),
-        ({"classes": 11}, "the task has"),
+        ({"classes": 11}, "classes is 11; for this task it is 10"),
+        ({"resolution": 31}, "resolution is 31; for this task it is 32 or 28 or 24"),
+        ({"stem_stride": 2}, "stem_stride is 2; for this task it is 1"),
+        ({"stages": []}, "stages"),
     ],
 )
 def test_altered_architectures_are_refused(change, words):
@@ -167,6 +178,169 @@ def test_altered_stages_are_refused(change):
     data["stages"][1].update(change)
     with pytest.raises(BadInput, match="stage 2"):
         space.read(data)
+
+
+def test_networks_that_the_task_has_no_room_for_are_refused():
+    space = MobileSpace(3, 10, 32)
+    data = {**space.sample(random.Random(0)).model_dump(mode="json"), "resolution": 32}
+    stages = data["stages"]
+    with pytest.raises(BadInput, match="number of stages is 8; for this task it is 4"):
+        space.read({**data, "stages": stages * 2})
+    with pytest.raises(BadInput, match="stages with stride 2 is 4; for this task it is 2 or 3"):
+        space.read({**data, "stages": [{**stage, "stride": 2} for stage in stages]})
+
+
+@pytest.mark.parametrize("side", [4, 7, 513])
+def test_sides_out_of_range_are_refused(side):
+    with pytest.raises(BadInput, match=f"8 to 512 px, not {side} px"):
+        MobileSpace(3, 10, side)
+
+
+def test_every_side_has_networks_whose_last_map_is_sensible():
+    rng = random.Random(0)
+    for side in range(8, 225):
+        space = MobileSpace(3, 10, side)
+        assert all(8 <= resolution <= side for resolution in space.resolutions)
+        for architecture in (space.smallest(), space.sample(rng)):
+            assert space.read(json.loads(architecture.to_json())) == architecture
+            assert 4 <= space.blocks(architecture)[-2][1].output_shape[-1] <= 14
+
+
+def test_samples_grow_no_narrower_with_depth():
+    space, rng = MobileSpace(3, 10, 32), random.Random(0)
+    for _ in range(300):
+        widths = [stage.width for stage in space.sample(rng).stages]
+        assert widths == sorted(widths)
+
+
+def folded(model: nn.Module, example: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, nn.Module]]:
+    """Weight and bias of every layer in running order, batch norms folded in by hand."""
+    layers: list[nn.Module] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: layers.append(module))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+    ]
+    model(example)
+    for hook in hooks:
+        hook.remove()
+    for layer, after in zip(layers, [*layers[1:], None], strict=True):
+        if isinstance(layer, nn.BatchNorm2d):
+            continue
+        weight, bias = layer.weight, layer.bias
+        if isinstance(after, nn.BatchNorm2d):
+            scale = after.weight / torch.sqrt(after.running_var + after.eps)
+            weight, bias = weight * scale[:, None, None, None], after.bias - after.running_mean * scale
+        yield weight, bias, layer
+
+
+def by_graph(graph: Graph, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the graph computes with the model's weights, op by op."""
+    weights = folded(model, x)
+    tensors = {0: x}
+    for op in graph.ops:
+        first, *others = (tensors[index] for index in op.inputs)
+        if op.kind == "conv":
+            weight, bias, layer = next(weights)
+            assert (op.kernel, op.stride, op.groups) == (layer.kernel_size[0], layer.stride[0], layer.groups)
+            y = functional.conv2d(first, weight, bias, op.stride, op.kernel // 2, 1, op.groups)
+        elif op.kind == "linear":
+            weight, bias, _ = next(weights)
+            y = functional.linear(first, weight, bias)
+        elif op.kind in ("add", "mul"):
+            y = first + others[0] if op.kind == "add" else first * others[0]
+        elif op.kind == "global_pool":
+            y = first.mean((2, 3), keepdim=True)
+        else:
+            y = {"relu": functional.relu, "hardsigmoid": functional.hardsigmoid, "flatten": torch.flatten}[op.kind](
+                first, *([1] if op.kind == "flatten" else [])
+            )
+        tensors[op.output] = y
+    assert next(weights, None) is None
+    return tensors[graph.ops[-1].output]
+
+
+def unsettled(model: nn.Module) -> nn.Module:
+    """Batch norms as after training, so that a wrong folding or a missing ReLU shows."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2),
+                (module.weight, 0.5, 2), (module.bias, -0.5, 0.5),
+            ):  # fmt: skip
+                nn.init.uniform_(tensor, low, high)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_a_block_computes_what_its_graph_says(kind, squeeze):
+    for expansion in EXPANSIONS[kind]:
+        for source, width, stride in ((16, 24, 1), (16, 16, 2), (24, 24, 1)):
+            block = unsettled(
+                Block(source, width, kind=kind, kernel=5, expansion=expansion, squeeze=squeeze, stride=stride).double()
+            )
+            graph = block_graph((source, 9, 14), width, kind, 5, expansion, squeeze, stride)
+            x = torch.randn(2, source, 9, 14, dtype=torch.float64)
+            with torch.inference_mode():
+                torch.testing.assert_close(block(x), by_graph(graph, block, x))
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 28), (3, 32), (1, 64), (3, 96)])
+def test_a_network_computes_what_its_graph_says(channels, side):
+    space, rng = MobileSpace(channels, 10, side), random.Random(side)
+    architecture = space.smallest()
+    for _ in range(3):
+        model = unsettled(space.build(architecture).double())
+        x = torch.randn(2, *space.graph(architecture).input_shape, dtype=torch.float64)
+        with torch.inference_mode():
+            torch.testing.assert_close(model(x), by_graph(space.graph(architecture), model, x))
+        for _ in range(8):
+            architecture = space.mutate(architecture, rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_networks_for_photographs_cost_what_was_counted(channels):
+    space, rng = MobileSpace(channels, 10, 224), random.Random(channels)
+    for _ in range(8):
+        architecture = space.sample(rng)
+        graph = space.graph(architecture)
+        model, x = space.build(architecture).eval(), torch.randn(1, *graph.input_shape)
+        assert macs_by_torch(model, x) == count_macs(graph)
+        assert params_when_folded(model) == count_params(graph)
+
+
+@pytest.mark.slow
+def test_the_exported_file_has_the_operators_of_the_graph(tmp_path):
+    space, rng = MobileSpace(3, 10, 32), random.Random(0)
+    kinds = dict(
+        zip(
+            get_args(OpKind),
+            ("Conv", "Gemm", "Add", "Mul", "Relu", "HardSigmoid", "GlobalAveragePool", "Reshape"),
+            strict=True,
+        )
+    )
+    stages = [
+        {
+            "kind": kind,
+            "depth": 2,
+            "width": 16,
+            "kernel": 3,
+            "expansion": 1,
+            "squeeze": number % 2 == 0,
+            "stride": stride,
+        }
+        for number, (kind, stride) in enumerate(zip(KINDS, (1, 2, 2, 1), strict=True))
+    ]
+    data = space.sample(rng).model_dump(mode="json")
+    for expansion in (1, 2):
+        wide = [{**stage, "expansion": min(expansion, max(EXPANSIONS[stage["kind"]]))} for stage in stages]
+        architecture = space.read({**data, "stages": wide})
+        graph = space.graph(architecture)
+        export_onnx(space.build(architecture), graph.input_shape, tmp_path / "model.onnx", {})
+        found = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+        assert found == Counter(kinds[op.kind] for op in graph.ops)
 
 
 def test_an_architecture_cannot_be_changed():

@@ -10,6 +10,10 @@ where the block keeps its shape; squeeze-excite, where used, gates what goes int
     basic       k x k, ReLU; k x k; + x; ReLU                                    ResNet
 
 ReLU everywhere, added after the residual where there is one: runtimes fuse convolution, add and ReLU into one pass.
+
+First weights: convolutions before a batch norm normal with variance 2 / fan_out, gates and classifier as torch draws
+them. Batch norms start at 1, the last of a residual too: at 0 the branch would pass no gradient to its convolutions,
+and a score taken before training would not see them.
 """
 
 from collections.abc import Sequence
@@ -118,14 +122,19 @@ def _layers(
 
 
 class Head(nn.Sequential):
-    """An optional 1x1 convolution to `width` channels, the mean over the image, and the classifier."""
+    """An optional 1x1 convolution to `width` channels, the mean over the image, and the classifier.
 
-    def __init__(self, source: int, width: int, classes: int) -> None:
+    `dropout`: share of the classifier's inputs that are zeroed in training.
+    """
+
+    def __init__(self, source: int, width: int, classes: int, dropout: float = 0.0) -> None:
         features = width or source
+        # Dropout shares a place with the flattening, so that weights have the same names with and without it.
+        flatten = nn.Sequential(nn.Flatten(), nn.Dropout(dropout)) if dropout else nn.Flatten()
         super().__init__(
             *([ConvNorm(source, width)] if width else []),
             nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            flatten,
             nn.Linear(features, classes),
         )
 
@@ -136,11 +145,19 @@ class MobileNet(nn.Module):
     Args:
         channels, classes: of the task.   stem_width, stem_stride: of the stem.
         stages: in order.   head_width: channels of the head's 1x1 convolution, 0 for none.
+        dropout: before the classifier, in [0, 1).
     Input: (B, channels, H, W) normalised.   Output: logits (B, classes).
     """
 
     def __init__(
-        self, channels: int, classes: int, stem_width: int, stem_stride: int, stages: Sequence[Stage], head_width: int
+        self,
+        channels: int,
+        classes: int,
+        stem_width: int,
+        stem_stride: int,
+        stages: Sequence[Stage],
+        head_width: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.stem = ConvNorm(channels, stem_width, 3, stem_stride)
@@ -149,7 +166,7 @@ class MobileNet(nn.Module):
         for name, stage in zip(self.names, stages, strict=True):
             self.add_module(name, _stage(source, stage))
             source = stage.width
-        self.head = Head(source, head_width, classes)
+        self.head = Head(source, head_width, classes, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -7,6 +7,7 @@ photographs are not carried whole through the network.
 
 import functools
 import math
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,7 @@ MAX_WIDTH = 512
 HEAD_FACTORS = (0, 1, 2, 4)  # the head's width over the last stage's
 MAX_HEAD = 1280
 SMALLEST_MAP, LARGEST_MAP = 4, 14
+SMALLEST_SIDE, LARGEST_SIDE = 8, 512
 
 Width = Annotated[int, Field(ge=8, le=MAX_WIDTH, multiple_of=8)]
 
@@ -42,7 +44,7 @@ class MobileArchitecture(Architecture):
     space: Literal["mobile"] = "mobile"
     channels: int = Field(ge=1)
     classes: int = Field(ge=2)
-    resolution: int = Field(ge=8, le=512)
+    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     stem_width: Width
     stem_stride: Literal[1, 2]
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
@@ -74,6 +76,7 @@ class MobileSpace(Space):
     """`mobile` for one task.
 
     Args: channels, classes: of the task.   resolution: side of its images; networks take it or a little less.
+    Errors: BadInput for a resolution outside 8 to 512 pixels.
     """
 
     name = "mobile"
@@ -85,6 +88,8 @@ class MobileSpace(Space):
     )
 
     def __init__(self, channels: int, classes: int, resolution: int) -> None:
+        if not SMALLEST_SIDE <= resolution <= LARGEST_SIDE:
+            raise BadInput(f"space mobile: takes images of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {resolution} px")
         self.channels, self.classes, self.resolution = channels, classes, resolution
         self.num_stages = 3 if resolution <= 16 else 4 if resolution <= 64 else 5
         self.stem_strides: tuple[Literal[1, 2], ...] = (1,) if resolution < 48 else (1, 2) if resolution <= 96 else (2,)
@@ -113,7 +118,7 @@ class MobileSpace(Space):
                 stride=stride,
             )
             stages.append(stage)
-            width = min(MAX_WIDTH, width * rng.uniform(0.8, 1.2) * growth)
+            width = min(MAX_WIDTH, width * max(1.0, rng.uniform(0.8, 1.2) * growth))
         return self._architecture(resolution, stem_width, stem_stride, stages, _sample_head(stages[-1].width, rng))
 
     def mutate(self, architecture: MobileArchitecture, rng: Random) -> MobileArchitecture:
@@ -184,10 +189,21 @@ class MobileSpace(Space):
 
     def read(self, data: dict[str, Any]) -> MobileArchitecture:
         architecture = MobileArchitecture.parse(data, "architecture")
-        wanted, given = (self.channels, self.classes), (architecture.channels, architecture.classes)
-        if wanted != given:
-            raise BadInput(f"architecture: for {given[0]} channels and {given[1]} classes; the task has {wanted}")
+        for name, given, allowed in self._frame(architecture):
+            if given not in allowed:
+                raise BadInput(f"architecture: {name} is {given}; for this task it is {' or '.join(map(str, allowed))}")
         return architecture
+
+    def _frame(self, architecture: MobileArchitecture) -> Iterator[tuple[str, int, Sequence[int]]]:
+        """What the task decides: name, value here, values there are. Crossing two networks relies on it."""
+        yield "channels", architecture.channels, (self.channels,)
+        yield "classes", architecture.classes, (self.classes,)
+        yield "resolution", architecture.resolution, self.resolutions
+        yield "stem_stride", architecture.stem_stride, self.stem_strides
+        yield "the number of stages", len(architecture.stages), (self.num_stages,)
+        halved = sum(stage.stride == 2 for stage in architecture.stages)
+        fitting = self._halvings(architecture.resolution, architecture.stem_stride)
+        yield "the number of stages with stride 2", halved, fitting
 
     def smallest(self) -> MobileArchitecture:
         resolution, stem_stride = min(self.resolutions), max(self.stem_strides)
