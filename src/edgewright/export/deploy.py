@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+
+from edgewright.core.cost import Budget, Cost, cost
+from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.device.base import Device
 from edgewright.device.measure import Latency
 from edgewright.device.memory import onnx_peak_bytes
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
-from torch import nn
-
-from edgewright.core.cost import Budget, Cost, cost
-from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.task.base import Task, normalise
 
 TRIES = 3

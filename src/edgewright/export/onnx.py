@@ -74,7 +74,9 @@ def export_onnx(
 def prepared(model: nn.Module) -> nn.Module:
     """A copy on the CPU in evaluation mode, its weights laid out plainly (training leaves them channels-last)."""
     ready = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    return ready.to(memory_format=torch.contiguous_format)
+    for tensor in (*ready.parameters(), *ready.buffers()):
+        tensor.data = tensor.data.contiguous()
+    return ready
 
 
 def fold_batch_norms(model: nn.Module, example: torch.Tensor) -> int:

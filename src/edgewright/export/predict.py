@@ -74,5 +74,5 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _prediction(path: Path, probabilities: np.ndarray, classes: Sequence[str], top: int) -> Prediction:
     order = np.argsort(-probabilities, kind="stable")[: max(1, top)]
-    ranked = [Ranked(label=classes[i], probability=float(probabilities[i])) for i in order]
+    ranked = [Ranked(label=str(classes[i]), probability=float(probabilities[i])) for i in order]
     return Prediction(path=str(path), label=ranked[0].label, probability=ranked[0].probability, top=ranked)

@@ -115,7 +115,8 @@ def _suffix(name: str) -> str:
 
 def budget_table(facts: Facts) -> str:
     """One row per cost; those with a ceiling first."""
-    costs, ceilings = facts.result.costs, facts.result.budget.ceilings()
+    costs = facts.result.costs
+    ceilings: dict[str, float] = {**facts.result.budget.ceilings()}
     order = [*ceilings, *(name for name in costs if name not in ceilings)]
     rows = "".join(_budget_row(name, costs[name], ceilings.get(name)) for name in order if name in costs)
     head = (
@@ -187,7 +188,7 @@ def pareto(facts: Facts, figures: Figures) -> str:
     search = facts.result.search
     lead = (
         f"{search.evaluated:,} candidates, scored untrained at {search.networks_per_second:.1f} a second; point at one "
-        "to see the network. Up and to the left is better."
+        "to see the network. Up and to the left is better. Accuracies of finalists are those of their brief training."
     )
     return section("What could have been", lead, tabs + plots)
 

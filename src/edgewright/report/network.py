@@ -81,7 +81,7 @@ def shape_words(shape: tuple[int, ...]) -> str:
 def picture(drawn: list[Row]) -> str:
     """An SVG strip: one bar per block, as high as its image is large (by root) and as broad as it is wide."""
     largest = max((row.share.output_shape[-1] for row in drawn if len(row.share.output_shape) == 3), default=1)
-    x, bars = 4.0, []
+    x, bars = 14.0, []
     for row in drawn:
         shape = row.share.output_shape
         side = shape[-1] if len(shape) == 3 else 1
@@ -108,7 +108,7 @@ def table(drawn: list[Row]) -> str:
     cells = [
         f'<tr><th scope="row"><i class="dot kind-{escape(row.kind)}"></i>{escape(row.name)}</th>'
         f'<td class="words">{escape(row.words)}</td>'
-        f'<td class="whole">{shape_words(row.share.output_shape)}<small>{escape(row.words)}</small></td>'
+        f'<td class="whole">{shape_words(row.share.output_shape)}<small>{_kept(row.words)}</small></td>'
         f'<td class="num wide">{show("params", row.share.params).removesuffix(" parameters")}</td>'
         f'<td class="bar"><span class="track"><b class="kind-{escape(row.kind)}" '
         f'style="width:{100 * row.share.latency_ms / most:.1f}%"></b></span></td>'
@@ -120,6 +120,11 @@ def table(drawn: list[Row]) -> str:
         '<th class="num wide">Parameters</th><th class="bar">Share of the latency</th><th></th></tr></thead>'
         f"<tbody>{''.join(cells)}</tbody></table>"
     )
+
+
+def _kept(words: str) -> str:
+    """HTML in which 5 × 5 stays on one line."""
+    return escape(words).replace(" × ", "&nbsp;×&nbsp;")
 
 
 def _percent(share: float) -> str:

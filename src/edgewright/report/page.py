@@ -81,6 +81,7 @@ dl { display:grid; grid-template-columns:max-content 1fr;
   minmax(0, 1fr); gap:0; } .verdict { font-size:23px; } .stages { columns:1; } th, td { padding-right:9px; }
   table { font-size:13px; } .blocks .words { display:none; }
   .whole { white-space:normal; } .whole small { display:block; } tbody th { white-space:normal; }
+  .blocks tbody th { white-space:nowrap; }
   .track { min-width:30px; } thead th.bar { font-size:0; } .wide { display:none; }
 dl { grid-template-columns:1fr; gap:0; }
   dd { margin-bottom:6px; } .bar { width:22%; } }

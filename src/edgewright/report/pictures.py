@@ -129,7 +129,7 @@ def pareto_by_accuracy(facts: Facts) -> Figure | None:
             _points(name, [f.measured_ms for f in some], [f.val_accuracy or 0.0 for f in some], hover, marker)
         )
     line = _ceiling_line(facts.result.budget.latency_ms)
-    return _figure(traces, "measured latency, ms", "accuracy on val after brief training, %", **line)
+    return _figure(traces, "measured latency, ms", "accuracy on val, %", **line)
 
 
 def learning_curves(facts: Facts) -> Figure | None:
@@ -141,7 +141,7 @@ def learning_curves(facts: Facts) -> Figure | None:
         "type": "scatter",
         "mode": "lines",
         "name": "training loss",
-        "x": [e["epoch"] + 1 for e in facts.epochs],
+        "x": [e["epoch"] for e in facts.epochs],
         "y": [e["train_loss"] for e in facts.epochs],
         "yaxis": "y2",
         "line": {"color": "$muted", "width": 1.8, "dash": "dot"},
@@ -151,7 +151,7 @@ def learning_curves(facts: Facts) -> Figure | None:
         "type": "scatter",
         "mode": "lines+markers",
         "name": "accuracy on val",
-        "x": [e["epoch"] + 1 for e in seen],
+        "x": [e["epoch"] for e in seen],
         "y": [e["val_accuracy"] for e in seen],
         "line": {"color": "$accent", "width": 2.2},
         "marker": {"size": 5},
