@@ -60,7 +60,7 @@ def made_task() -> Task:
 def made_run(made_task: Task, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("report") / "flowers run")
     run.path.mkdir()
-    write_text(run.plan, "task: images:flowers\nbudget: {latency_ms: 0.3, size_mb: 4}\nminutes: 30\n")
+    write_text(run.plan, "task: images:flowers\nbudget: {latency_ms: 0.3, size_mb: 4}\nproxy: zico\nminutes: 30\n")
     write_text(run.env, str(environment()).replace("'", '"'))
     random = rng(0, "report tests")
     space = make_space("mobile", made_task.spec)
@@ -83,7 +83,7 @@ def made_run(made_task: Task, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     )
     with Study(run.study) as study:
         study.record(*candidates)
-        for epoch in range(40):
+        for epoch in range(1, 41):
             study.record_epoch(chosen.key, "final", epoch, _epoch(epoch))
         study.note("test", {"labels": labels, "predictions": said})
         study.note("latency_samples", samples)
@@ -116,11 +116,11 @@ def _candidates(space: Space, random) -> list[Candidate]:
 
 
 def _epoch(epoch: int) -> dict:
-    accuracy = None if epoch % 2 == 0 and epoch < 39 else 96 - 70 * math.exp(-epoch / 6)
+    accuracy = None if epoch % 2 and epoch < 40 else 96 - 70 * math.exp(-epoch / 6)
     return {
         "epoch": epoch,
         "step": 8 * epoch,
-        "progress": (epoch + 1) / 40,
+        "progress": epoch / 40,
         "lr": 0.001,
         "train_loss": 0.5 + 1.4 * math.exp(-epoch / 8),
         "val_accuracy": accuracy,
