@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
-from edgewright.device.cpu import Cpu
 
 from edgewright.core.cost import Budget
 from edgewright.core.files import write_text
 from edgewright.core.plan import Plan
 from edgewright.core.pool import pool
 from edgewright.core.seed import derive
+from edgewright.device.cpu import Cpu
 from edgewright.export.onnx import export_onnx
 from edgewright.job.run import resume, run
 from edgewright.task.load import load_task

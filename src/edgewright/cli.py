@@ -84,10 +84,10 @@ def design(
     device: Annotated[str | None, typer.Option(help="Where the network must run [default: cpu].")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime [default: 1].")] = None,
     space: Annotated[str | None, typer.Option(help="What may be built [default: mobile].")] = None,
-    proxy: Annotated[str | None, typer.Option(help="Training-free score [default: zico].")] = None,
+    proxy: Annotated[str | None, typer.Option(help="Training-free score [default: capacity].")] = None,
     strategy: Annotated[str | None, typer.Option(help="Search strategy [default: evolution].")] = None,
     candidates: Annotated[int | None, typer.Option(help="How many architectures to score.")] = None,
-    finalists: Annotated[int | None, typer.Option(help="How many are trained briefly [default: 6].")] = None,
+    finalists: Annotated[int | None, typer.Option(help="How many are trained briefly [default: 8].")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the full training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and plan, same candidates [default: 0].")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes for scoring [default: all cores].")] = None,
@@ -221,10 +221,14 @@ def strategies(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def version() -> None:
+@guarded
+def version(as_json: AsJson = False) -> None:
     """The version of edgewright and of what it stands on."""
     from edgewright.core.environment import versions
 
+    if as_json:
+        print(json.dumps(versions(), indent=2))
+        return
     for name, number in versions().items():
         print(f"{name:<14}{number}")
 

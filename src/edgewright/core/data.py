@@ -14,7 +14,7 @@ from edgewright.core.errors import BadInput
 class Frozen(BaseModel):
     """A value that cannot change, refuses unknown keys, and round-trips through JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", populate_by_name=True)
 
     @classmethod
     def parse(cls, data: Any, where: str) -> Self:
@@ -25,7 +25,7 @@ class Frozen(BaseModel):
             raise BadInput(f"{where}: {_sentence(cls, error)}") from None
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        return self.model_dump_json(indent=2, by_alias=True) + "\n"
 
 
 def _sentence(cls: type[BaseModel], error: ValidationError) -> str:

@@ -31,17 +31,17 @@ class Plan(Frozen):
         flip: whether left-right flips keep the label (default: inferred).
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     task: str
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
     budget: Budget
     space: str = "mobile"
-    proxy: str = "zico"
+    proxy: str = "capacity"
     strategy: str = "evolution"
     minutes: float | None = Field(default=None, gt=0)
     candidates: int | None = Field(default=None, ge=1)
-    finalists: int = Field(default=6, ge=1)
+    finalists: int = Field(default=8, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     workers: int | None = Field(default=None, ge=1)

@@ -30,7 +30,7 @@ def _single_threaded_call(function: Callable[[Any], Any], item: Any) -> Any:
 def ray_pool(address: str) -> Iterator[RayPool]:
     """Connect to the cluster at `address` ("local" starts one here) and leave it afterwards."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtra("Ray", "ray") from None
     try:

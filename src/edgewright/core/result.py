@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Frozen
 
@@ -70,9 +72,9 @@ class Noise(Frozen):
 
 
 class Result(Frozen):
-    """Everything a run found out. `schema_version` grows when a field changes its meaning or goes away."""
+    """Everything a run found out. `schema` grows when a field changes its meaning or goes away."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     task: dict[str, Any]
     device: dict[str, Any]
     budget: Budget

@@ -83,7 +83,7 @@ def _resolved(plan: Plan) -> Plan:
 
 
 def plan_text(plan: Plan) -> str:
-    return yaml.safe_dump(plan.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    return yaml.safe_dump(plan.model_dump(mode="json", exclude_none=True, by_alias=True), sort_keys=False)
 
 
 def run(plan: Plan, out: Path, dataset: Any = None) -> Result:

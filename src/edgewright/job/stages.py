@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from edgewright.core.architecture import Architecture
 from edgewright.core.errors import GateFailed
 from edgewright.core.files import write_text, written_whole
+from edgewright.core.graph import count_macs
 from edgewright.core.pool import Pool, cores
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
@@ -33,6 +35,7 @@ from edgewright.train.loop import EpochRecord, fit
 from edgewright.train.recipe import recipe_for
 
 MOST_CANDIDATES = 4000
+THREADED_MACS = 2e8  # of a batch: about 10 ms of one core
 TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
 BASELINES = ("params", "macs")
@@ -56,7 +59,7 @@ class Desk:
 
 def allot(left: float) -> dict[str, float]:
     """Seconds for the stages of a time-boxed run; what they do not take is for the full training."""
-    reserve = min(15 + 0.04 * left, 90.0)
+    reserve = min(20 + 0.04 * left, 90.0)
     working = max(0.0, left - reserve)
     return {"search": 0.15 * working, "finalists": 0.25 * working, "deploy": reserve}
 
@@ -105,10 +108,10 @@ def choose(desk: Desk) -> list[str]:
         return [row["key"] for row in noted]
     plan, ground = desk.ground.plan, desk.ground
     ceiling = plan.budget.ceilings().get("latency", float("inf"))
-    ranked = sorted(desk.study.candidates(), key=lambda c: -c.scores[plan.proxy])
+    ranked = _best_and_different(ground, desk.study.candidates(), 6 * plan.finalists)
     finalists: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
-    for candidate in ranked[: 6 * plan.finalists]:
+    for candidate in ranked:
         graph = ground.space.graph(ground.space.read(candidate.architecture))
         latency = ground.device.measure(to_onnx(graph), runs=200)
         row = {
@@ -130,6 +133,26 @@ def choose(desk: Desk) -> list[str]:
     desk.study.note("finalists", finalists)
     desk.study.note("measured", measured)
     return [row["key"] for row in finalists]
+
+
+def _best_and_different(ground: Ground, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The `count` best by proxy, those that share most blocks with a better one put last.
+
+    Evolution ends among near relatives; training eight of one family would be choosing among one.
+    """
+    chosen: list[Candidate] = []
+    relatives: list[Candidate] = []
+    families: list[Counter[str]] = []
+    for candidate in sorted(candidates, key=lambda c: -c.scores[ground.plan.proxy]):
+        blocks = ground.space.blocks(ground.space.read(candidate.architecture))
+        family = Counter(graph.signature for _, graph in blocks[1:-1])
+        alike = any(2 * (family & other).total() > max(family.total(), other.total()) for other in families)
+        (relatives if alike else chosen).append(candidate)
+        if not alike:
+            families.append(family)
+        if len(chosen) == count:
+            break
+    return [*chosen, *relatives][:count]
 
 
 def rungs(num_finalists: int, epochs: int | None, seconds: float, num_workers: int) -> list[Rung]:
@@ -209,7 +232,7 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
         desk.study.record_epoch(key, "final", record.epoch, record.model_dump(mode="json"))
         desk.watch.save()
 
-    with all_cores():
+    with training_threads(ground, architecture, recipe.batch_size):
         fit(
             model,
             ground.task,
@@ -244,10 +267,11 @@ def fresh_model(ground: Ground, architecture: Architecture) -> nn.Module:
 
 
 @contextlib.contextmanager
-def all_cores() -> Iterator[None]:
-    """Torch may use every core inside."""
+def training_threads(ground: Ground, architecture: Architecture, batch_size: int) -> Iterator[None]:
+    """Every core for a batch that is worth it, one for a small one, which threads only slow down."""
     before = torch.get_num_threads()
-    torch.set_num_threads(cores())
+    worth_it = batch_size * count_macs(ground.space.graph(architecture)) >= THREADED_MACS
+    torch.set_num_threads(cores() if worth_it else 1)
     try:
         yield
     finally:

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from edgewright.core.errors import BadInput
 from edgewright.proxy.base import Proxy
-from edgewright.proxy.size import log_sizes, macs, params
+from edgewright.proxy.size import capacity, log_sizes, macs, params
 from edgewright.proxy.zico import zico
 
 
 def proxies() -> dict[str, Proxy]:
     """Every proxy by name."""
-    every = (zico(), zico(compat=True), params(), macs(), log_sizes())
+    every = (capacity(), zico(), zico(compat=True), params(), macs(), log_sizes())
     return {proxy.name: proxy for proxy in every}
 
 

@@ -35,6 +35,26 @@ def macs() -> Proxy:
     )
 
 
+def capacity() -> Proxy:
+    r"""Multiply-adds first, parameters to settle what they leave open: the most computing that a budget buys.
+
+        S = log(MACs) + 0.1 log(parameters)
+
+    Under a latency ceiling this asks for the operators that the device runs best, which is what made accurate networks
+    in `benchmarks/proxies_at_a_budget.py`, where scores that sum over layers (ZiCo, log_sizes) chose deep and thin
+    ones. Under a ceiling on MACs every good candidate has about as many, and parameters decide. One sample's shapes.
+    Source: this project. Checked against: counts by hand.
+    """
+    return Proxy(
+        name="capacity",
+        source="edgewright: naive reference with a tie-break",
+        summary="log of multiply-adds, plus a tenth of the log of parameters",
+        needs=frozenset({"shapes"}),
+        init=lambda subject: math.log(max(_count_macs(subject), 1.0)) + 0.1 * math.log(params().init(subject)),
+        finish=float,
+    )
+
+
 def log_sizes() -> Proxy:
     r"""The sum over layers of the log of their number of live weights.
 

@@ -66,7 +66,7 @@ def images(folder: Path, wishes: Wishes) -> Task:
     require_counts(torch.tensor(pool.labels), classes, 1 + ("val" not in parts) + ("test" not in parts), where)
     layout = _layout(parts, wishes)
     order = [path for paths, _ in layout.values() for path in paths]
-    bad = _Faults(wishes.skip_bad)
+    bad = _Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad")
     with ThreadPoolExecutor(cores()) as threads:
         headers = [header for header in _through(threads, _header, order, bad, "Looking at images") if header]
         bad.check()
@@ -233,10 +233,10 @@ def _infer_side(shorter: Iterable[int]) -> int:
 
 
 class _Faults:
-    """Images that could not be read; more than `allowed` of them are an error."""
+    """Images that could not be read; more than `allowed` of them are an error, which ends in the `remedy`."""
 
-    def __init__(self, allowed: int) -> None:
-        self.allowed = allowed
+    def __init__(self, allowed: int, remedy: str = "") -> None:
+        self.allowed, self.remedy = allowed, remedy
         self.found: dict[Path, str] = {}
 
     def check(self) -> None:
@@ -245,7 +245,7 @@ class _Faults:
         first = "; ".join(f"{path} ({reason})" for path, reason in itertools.islice(self.found.items(), 5))
         rest = f"; and {len(self.found) - 5} more" if len(self.found) > 5 else ""
         allowed = f", more than the {self.allowed} that may be skipped" if self.allowed else ""
-        raise BadInput(f"{len(self.found)} unreadable or truncated image files{allowed}: {first}{rest}")
+        raise BadInput(f"{len(self.found)} unreadable or truncated image files{allowed}: {first}{rest}{self.remedy}")
 
 
 def _through(

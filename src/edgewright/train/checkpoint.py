@@ -87,5 +87,5 @@ def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        total.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

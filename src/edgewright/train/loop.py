@@ -152,7 +152,7 @@ class _Run:
         # Fewer images than a batch holds: one step an epoch.
         self.batch_size = min(self.recipe.batch_size, len(self.task.train))
         self.per_epoch = steps_per_epoch(len(self.task.train), self.batch_size)
-        self.model.to(device=self.device, memory_format=torch.channels_last)
+        self.model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.ema = Ema(self.model, self.recipe.ema_decay)
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.identity = {
@@ -241,7 +241,7 @@ class _Run:
         """Put the average into the model."""
         self.optimizer.zero_grad(set_to_none=True)
         self.model.load_state_dict(self.ema.model.state_dict())
-        self.model.to(device="cpu", memory_format=torch.contiguous_format).eval()
+        self.model.to("cpu").to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
         return Trained(
             history=tuple(self.history),
             val_accuracy=self.val_accuracy,
