@@ -2,7 +2,9 @@
 
 Both sides see the same data, are trained by the same loop with the same recipe for the same number of epochs, and are
 measured by the same runtime as exported files. timm's models are adapted to 32 px as their users adapt them: as they
-are, and with the stem's stride set to 1. Every training is kept in a file of its own, so a cut benchmark goes on.
+are, and with the stem's stride set to 1. All that keep the ceiling are trained once; the best `--rivals` of them on the
+test part, which flatters timm's side, are trained with every seed. Every training is kept in a file of its own, so a
+cut benchmark goes on.
 
     pip install "edgewright[timm]"
     python benchmarks/design_vs_timm.py --data cifar10.npz --latency-ms 0.25 --epochs 8 --seeds 0 1 2 --out runs/timm
@@ -19,7 +21,7 @@ import torch
 from edgewright.core.cost import Budget
 from edgewright.core.files import write_text
 from edgewright.core.plan import Plan
-from edgewright.core.pool import pool
+from edgewright.core.pool import Pool, pool
 from edgewright.core.seed import derive
 from edgewright.device.cpu import Cpu
 from edgewright.export.onnx import export_onnx
@@ -107,18 +109,21 @@ def train_timm(job: tuple[str, str, int, int, str]) -> dict:
     return row
 
 
-def design(data: str, latency_ms: float, seed: int, epochs: int, candidates: int, folder: Path) -> dict:
-    out = folder / f"design-seed{seed}"
+def design(args: argparse.Namespace, seed: int) -> dict:
+    """Our side: one whole run of the main job; nothing of it depends on time."""
+    out = args.out / f"design-seed{seed}"
     plan = Plan(
-        task=f"arrays:{data}",
-        budget=Budget(latency_ms=latency_ms),
-        epochs=epochs,
-        candidates=candidates,
+        task=f"arrays:{args.data}",
+        budget=Budget(latency_ms=args.latency_ms),
+        epochs=args.epochs,
+        candidates=args.candidates,
+        finalists=args.finalists,
         seed=seed,
     )
     result = resume(out) if (out / "plan.yaml").exists() else run(plan, out)
     latency = result.costs["latency"].value
-    return {"seed": seed, "test": result.metrics.test_accuracy, "latency_ms": latency, "key": result.key}
+    print(f"edgewright seed {seed}: {result.metrics.test_accuracy:.2f} %, {latency:.3f} ms", flush=True)
+    return {"test": result.metrics.test_accuracy, "latency_ms": latency}
 
 
 def main() -> None:
@@ -127,6 +132,8 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=0.25)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--candidates", type=int, default=400)
+    parser.add_argument("--finalists", type=int, default=8)
+    parser.add_argument("--rivals", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--out", type=Path, default=Path("runs/design_vs_timm"))
@@ -135,20 +142,27 @@ def main() -> None:
     task = load_task(f"arrays:{args.data}", seed=0)
     latency = measure_all(task, args.out, args.models)
     inside = [variant for variant, ms in latency.items() if ms <= args.latency_ms]
-    ours = [design(args.data, args.latency_ms, s, args.epochs, args.candidates, args.out) for s in args.seeds]
-    jobs = [(args.data, v, s, args.epochs, str(args.out)) for s in args.seeds for v in inside]
+    ours = [design(args, seed) for seed in args.seeds]
     with pool() as workers:
-        rows = []
-        for row in workers.imap(train_timm, jobs):
-            print(f"{row['variant']} seed {row['seed']}: {row['test']:.2f} %  ({row['seconds']:.0f} s)", flush=True)
-            rows.append(row)
-    print(f"\nCIFAR-10, {args.epochs} epochs, ceiling {args.latency_ms} ms, seeds {args.seeds}")
-    table = {v: [row["test"] for row in rows if row["variant"] == v] for v in inside}
-    for variant, accuracies in sorted(table.items(), key=lambda item: statistics.mean(item[1])):
+        first = {row["variant"]: row["test"] for row in train_all(workers, args, inside, args.seeds[:1])}
+        rivals = sorted(inside, key=lambda variant: -first[variant])[: args.rivals]
+        rows = train_all(workers, args, rivals, args.seeds)
+    print(f"\n{args.data}: {args.epochs} epochs, ceiling {args.latency_ms} ms, seeds {args.seeds}")
+    for variant in sorted(inside, key=lambda variant: first[variant]):
+        accuracies = [row["test"] for row in rows if row["variant"] == variant] or [first[variant]]
         print(f"{variant:36s}{latency[variant]:7.3f} ms  {_spread(accuracies)}")
     print(f"{'edgewright':36s}{max(o['latency_ms'] for o in ours):7.3f} ms  {_spread([o['test'] for o in ours])}")
-    best = max(statistics.mean(accuracies) for accuracies in table.values())
+    best = max(statistics.mean(row["test"] for row in rows if row["variant"] == variant) for variant in rivals)
     print(f"difference to the best: {statistics.mean(o['test'] for o in ours) - best:+.2f} points")
+
+
+def train_all(workers: Pool, args: argparse.Namespace, variants: list[str], seeds: list[int]) -> list[dict]:
+    jobs = [(args.data, variant, seed, args.epochs, str(args.out)) for seed in seeds for variant in variants]
+    rows = []
+    for row in workers.imap(train_timm, jobs):
+        print(f"{row['variant']} seed {row['seed']}: {row['test']:.2f} %  ({row['seconds']:.0f} s)", flush=True)
+        rows.append(row)
+    return rows
 
 
 def _spread(values: list[float]) -> str:
