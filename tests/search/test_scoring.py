@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgewright.space.resolve import make_space
 
 from edgewright.core.pool import pool
 from edgewright.core.seed import rng
 from edgewright.proxy.base import score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
+from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, TaskSpec, normalise
 
 SPEC = TaskSpec(

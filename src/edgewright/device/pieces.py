@@ -52,8 +52,8 @@ def read_piece(key: str) -> Piece:
     head, shapes, kernel, stride, groups = key.split(" ")
     kind, *fused = head.split("+")
     source, result = (tuple(int(size) for size in shape.split("x")) for shape in shapes.split(">"))
-    numbers = (int(text[1:]) for text in (kernel, stride, groups))
-    piece = Piece(cast(Kind, kind), source, result, *numbers, "add" in fused, "act" in fused)
+    k, s, g = (int(text[1:]) for text in (kernel, stride, groups))
+    piece = Piece(cast(Kind, kind), source, result, k, s, g, "add" in fused, "act" in fused)
     if piece.key != key:
         raise ValueError(f"not a piece of a graph: {key!r}")
     return piece

@@ -26,12 +26,13 @@ from edgewright.device.onnx_graph import to_onnx
 from edgewright.export.deploy import Deployed, deploy
 from edgewright.job.ground import Ground
 from edgewright.search.explore import Scorer, explore
-from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits
+from edgewright.search.finalists import TrainingJob, halve, save_splits
+from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
-from edgewright.train.loop import EpochRecord, fit
+from edgewright.train.loop import EpochRecord, fit, training_device
 from edgewright.train.recipe import recipe_for
 
 MOST_CANDIDATES = 4000
@@ -155,18 +156,6 @@ def _best_and_different(ground: Ground, candidates: Sequence[Candidate], count: 
     return [*chosen, *relatives][:count]
 
 
-def rungs(num_finalists: int, epochs: int | None, seconds: float, num_workers: int) -> list[Rung]:
-    """All finalists briefly, then the best third longer; each rung takes half of the stage's time."""
-    if num_finalists == 1:
-        return []
-    few = max(2, num_finalists // 3)
-    if epochs is not None:
-        return [Rung(num_finalists, max(1, epochs // 8), None), Rung(few, max(1, epochs // 3), None)]
-    rounds = -(-num_finalists // num_workers), -(-few // num_workers)
-    # A worker's first task pays for starting the process.
-    return [Rung(num_finalists, None, 0.45 * seconds / rounds[0]), Rung(few, None, 0.45 * seconds / rounds[1])]
-
-
 def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: float) -> list[str]:
     """Successive halving; the ranking, best first."""
     plan, ground = desk.ground.plan, desk.ground
@@ -192,8 +181,11 @@ def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: flo
             seconds=rung.seconds,
         )
 
-    timed = None if plan.minutes is not None else (plan.epochs or 1)
-    ranking = halve(desk.study, workers, keys, rungs(len(keys), timed, seconds, workers.workers), job, desk.watch.save)
+    if plan.minutes is None:
+        rungs = rungs_of_epochs(len(keys), plan.epochs or 1)
+    else:
+        rungs = rungs_of_seconds(len(keys), 0.9 * seconds, workers.workers)  # the rest is for starting processes
+    ranking = halve(desk.study, workers, keys, rungs, job, desk.watch.save)
     desk.study.note("ranking", ranking)
     return ranking
 
@@ -242,6 +234,7 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
             clock=_clock(desk, len(ground.task.train), recipe.batch_size, seconds),
             checkpoint=desk.folder.checkpoints / f"final-{key}.safetensors",
             on_epoch=on_epoch,
+            device=training_device(),
         )
         return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(architecture))
 

@@ -8,6 +8,7 @@ from edgewright.core.graph import count_macs, count_params
 from edgewright.core.result import BlockShare, Export, Finalist, LatencyCheck, Metrics, Noise, Result, Search
 from edgewright.export.deploy import Deployed
 from edgewright.job.stages import Desk, rank_correlation
+from edgewright.search.halving import sizes
 from edgewright.train.evaluate import Evaluation, evaluate
 
 
@@ -59,9 +60,10 @@ def _search(desk: Desk) -> Search:
 
 
 def _finalists(desk: Desk) -> list[Finalist]:
-    accuracies = {index: desk.study.notes(f"rung-{index}:") for index in range(2)}
+    rows = desk.study.read_note("finalists")
+    accuracies = {index: desk.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
     finalists = []
-    for row in desk.study.read_note("finalists"):
+    for row in rows:
         rungs = [index for index, found in accuracies.items() if row["key"] in found]
         last = rungs[-1] if rungs else None
         accuracy = None if last is None else accuracies[last][row["key"]]

@@ -14,11 +14,11 @@ from edgewright.core.pool import Pool
 from edgewright.core.progress import progress
 from edgewright.core.seed import derive
 from edgewright.core.study import Study
-from edgewright.search.halving import survivors
+from edgewright.search.halving import Rung, survivors
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
-from edgewright.train.loop import fit
+from edgewright.train.loop import fit, training_device
 from edgewright.train.recipe import Recipe
 
 
@@ -36,15 +36,6 @@ class TrainingJob:
     data: Path
     checkpoint: Path
     seed: int
-    epochs: int | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Rung:
-    """How many finalists enter, and how long each is trained: epochs, or seconds of wall clock."""
-
-    entrants: int
     epochs: int | None
     seconds: float | None
 
@@ -90,6 +81,7 @@ def train_finalist(job: TrainingJob) -> dict[str, Any]:
         seed=derive(job.seed, "train", architecture.key()),
         clock=clock,
         checkpoint=job.checkpoint,
+        device=training_device(),
     )
     return {
         "val_accuracy": trained.val_accuracy,

@@ -1,48 +1,48 @@
-"""Successive halving: give many candidates a little training, and what is left to the best."""
+"""Successive halving: give many candidates a little training, and more of it to fewer and fewer of the best.
+
+Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016,
+arXiv:1502.07943. Departs from it: every rung trains from fresh weights over a whole schedule of its own length, because
+a learning rate that was annealed for a short training does not continue into a longer one.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+FULL_OVER_LAST = 3  # the full training has this many times the epochs of the last rung
+
 
 @dataclass(frozen=True)
-class Share:
-    """One round: `networks` enter it and each is trained for `epochs` more."""
+class Rung:
+    """How many networks enter, and how long each is trained: epochs, or seconds of wall clock; the other is None."""
 
-    networks: int
-    epochs: int
+    entrants: int
+    epochs: int | None
+    seconds: float | None
 
 
-def plan(num_finalists: int, total_epochs: int, eta: int = 2) -> tuple[Share, ...]:
-    """Divide `total_epochs` of training over rounds that each keep the best 1 / eta of the networks.
-
-    n_r = floor(n_0 / eta^r), down to 2 networks at the least; every round gets an equal part of the epochs, so that a
-    network in round r is trained for about total / (rounds * n_r) more; the last round gets what rounding leaves.
-
-    Args:
-        num_finalists: networks that enter; fewer do where the epochs do not suffice for one each in every round.
-        total_epochs: over all networks and rounds; the plan never takes more.
-        eta: at least 2.
-    Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS
-    2016, arXiv:1502.07943.
-    """
+def sizes(num_finalists: int, eta: int = 3) -> list[int]:
+    """n, n / eta, n / eta^2, ... rounded down, as long as there are two to choose from."""
     if num_finalists < 1 or eta < 2:
         raise ValueError(f"halving needs num_finalists >= 1 and eta >= 2; got {num_finalists} and {eta}")
-    for entrants in range(num_finalists, 1, -1):
-        sizes = [entrants // eta**r for r in range(entrants.bit_length()) if entrants // eta**r >= 2]
-        if sum(sizes) <= total_epochs:
-            return _shares(sizes, total_epochs)
-    return ()  # one network, or no epochs: there is nothing to choose by training
+    found = []
+    while num_finalists >= 2:
+        found.append(num_finalists)
+        num_finalists //= eta
+    return found
 
 
-def _shares(sizes: list[int], total_epochs: int) -> tuple[Share, ...]:
-    each = [max(1, total_epochs // (len(sizes) * size)) for size in sizes]
-    while sum(s * e for s, e in zip(sizes, each, strict=True)) > total_epochs:
-        longest = max(range(len(each)), key=each.__getitem__)  # one epoch each for a big first round may overdraw
-        each[longest] -= 1
-    left = total_epochs - sum(s * e for s, e in zip(sizes, each, strict=True))
-    each[-1] += left // sizes[-1]
-    return tuple(Share(size, epochs) for size, epochs in zip(sizes, each, strict=True))
+def rungs_of_epochs(num_finalists: int, full_epochs: int, eta: int = 3) -> list[Rung]:
+    """The last rung trains for a third of the full training's epochs, each earlier one for 1 / eta of the next."""
+    entrants = sizes(num_finalists, eta)
+    divisors = [FULL_OVER_LAST * eta**later for later in reversed(range(len(entrants)))]
+    return [Rung(n, max(1, full_epochs // d), None) for n, d in zip(entrants, divisors, strict=True)]
+
+
+def rungs_of_seconds(num_finalists: int, seconds: float, num_workers: int, eta: int = 3) -> list[Rung]:
+    """Each rung takes an equal part of the wall clock, shared by networks that are trained `num_workers` at once."""
+    entrants = sizes(num_finalists, eta)
+    return [Rung(n, None, seconds / len(entrants) / math.ceil(n / num_workers)) for n in entrants]
 
 
 def survivors(scores: Mapping[str, float], keep: int) -> list[str]:

@@ -66,15 +66,18 @@ class Augment(Frozen):
         return x.add_(fill)
 
     def _erase(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        count, _, height, width = images.shape
-        draw = _uniform(5, count, generator)
+        height, width = images.shape[-2:]
+        draw = _uniform(5, len(images), generator)
+        hit = (draw[0] < self.erase).nonzero().flatten()
+        draw = draw[:, hit]
         low, high = self.erase_area
         area = low + (high - low) * draw[1]
         ratio = torch.exp((draw[2] * 2 - 1) * math.log(2))
-        inside = (draw[0] < self.erase).view(-1, 1, 1)
         rows = _band((area / ratio).sqrt().clamp(max=1), draw[3], height).unsqueeze(2)
         columns = _band((area * ratio).sqrt().clamp(max=1), draw[4], width).unsqueeze(1)
-        return torch.where((rows & columns & inside).unsqueeze(1), self._fill(images), images)
+        hole = (rows & columns).unsqueeze(1)
+        # Products, because torch.where is six times slower on uint8.
+        return images.index_copy(0, hit, images[hit] * ~hole + self._fill(images) * hole)
 
 
 def default_augment(spec: TaskSpec) -> Augment:

@@ -75,6 +75,11 @@ def cross_entropy(label_smoothing: float = 0.0) -> Loss:
     return loss
 
 
+def training_device() -> str:
+    """A GPU where there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def fit(
     model: nn.Module,
     task: Task,
