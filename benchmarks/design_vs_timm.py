@@ -93,7 +93,7 @@ def train_timm(job: tuple[str, str, int, int, str]) -> dict:
     model = timm_model(name, int(stem), len(task.spec.classes))
     recipe = recipe_for(task.spec, epochs=epochs)
     began = time.monotonic()
-    trained = fit(
+    fit(
         model,
         task,
         recipe,
@@ -102,7 +102,7 @@ def train_timm(job: tuple[str, str, int, int, str]) -> dict:
         clock=StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size)),
         checkpoint=kept.with_suffix(".safetensors"),
     )
-    test = evaluate(trained.model, task.test, task.spec, task.spec.resolution)
+    test = evaluate(model, task.test, task.spec, task.spec.resolution)
     row = {"variant": variant, "seed": seed, "test": test.accuracy, "seconds": time.monotonic() - began}
     write_text(kept, json.dumps(row))
     kept.with_suffix(".safetensors").unlink(missing_ok=True)

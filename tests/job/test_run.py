@@ -64,6 +64,14 @@ def test_the_same_plan_gives_the_same_network(finished_run, tmp_path):
         assert [(c.key, c.scores) for c in one.candidates()] == [(c.key, c.scores) for c in two.candidates()]
 
 
+def test_a_ray_cluster_gives_the_same_network(finished_run, tmp_path):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    done = edgewright("design", *PLAN, "--ray", "local", "--out", str(tmp_path / "ray"), "--json")
+    assert done.returncode == 0, done.stderr
+    again, first = json.loads(done.stdout), RunFolder(finished_run).read_result()
+    assert (again["key"], again["metrics"]) == (first.key, first.metrics.model_dump())
+
+
 def test_a_finished_run_resumes_to_its_result(finished_run):
     done = edgewright("design", "--resume", str(finished_run), "--json")
     assert done.returncode == 0
