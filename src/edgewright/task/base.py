@@ -232,7 +232,7 @@ def statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def _byte_statistics(chunks: Sequence[torch.Tensor], count: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """From one histogram per channel: exact, and twenty times faster than summing doubles."""
+    """From one histogram per channel: exact, and many times faster than summing doubles (17 times on CIFAR-10)."""
     channels = range(chunks[0].shape[1])
     times = torch.stack(
         [torch.stack([torch.bincount(chunk[:, c].flatten(), minlength=256) for c in channels]) for chunk in chunks]
