@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgewright.core.cost import Cost, cost
 from edgewright.core.data import Frozen
 from edgewright.core.graph import Graph, GraphBuilder
 from edgewright.device.onnx_graph import to_onnx
@@ -44,6 +45,18 @@ class Latency(Frozen):
     @property
     def noisy(self) -> bool:
         return self.reference_drift > NOISY_DRIFT
+
+    def cost(self) -> Cost:
+        """The median as a cost, with its spread."""
+        return cost(
+            "latency",
+            self.median_ms,
+            "measured",
+            p50=self.median_ms,
+            p90=self.p90_ms,
+            p99=self.p99_ms,
+            minimum=self.minimum_ms,
+        )
 
     @property
     def quiet_ms(self) -> float:

@@ -67,15 +67,7 @@ def bench(run_path: str | Path, threads: int | None = None, runs: int = 500) -> 
     latency = device.measure(run.onnx, runs=runs)
     costs = {
         **result.costs,
-        "latency": cost(
-            "latency",
-            latency.median_ms,
-            "measured",
-            p50=latency.median_ms,
-            p90=latency.p90_ms,
-            p99=latency.p99_ms,
-            minimum=latency.minimum_ms,
-        ),
+        "latency": latency.cost(),
         "size": cost("size", run.onnx.stat().st_size, "measured"),
         "peak_memory": cost("peak_memory", onnx_peak_bytes(run.onnx), "analytic"),
     }

@@ -41,17 +41,9 @@ def deploy(
     resolution = graph.input_shape[-1]
     export_onnx(model, graph.input_shape, path, metadata)
     parity = verify(model, path, held_out_samples(task, resolution))
-    latency = settled(device, path, budget)
+    latency = settled(device, path)
     costs = {
-        "latency": cost(
-            "latency",
-            latency.median_ms,
-            "measured",
-            p50=latency.median_ms,
-            p90=latency.p90_ms,
-            p99=latency.p99_ms,
-            minimum=latency.minimum_ms,
-        ),
+        "latency": latency.cost(),
         "size": cost("size", path.stat().st_size, "measured"),
         "peak_memory": cost("peak_memory", onnx_peak_bytes(path), "analytic"),
         "macs": cost("macs", count_macs(graph), "analytic"),
@@ -67,7 +59,7 @@ def held_out_samples(task: Task, resolution: int) -> torch.Tensor:
     return normalise(task.test.images[chosen], task.spec, resolution)
 
 
-def settled(device: Device, path: Path, budget: Budget) -> Latency:
+def settled(device: Device, path: Path) -> Latency:
     """Measure until the machine is quiet, TRIES times at most; the quietest measurement counts.
 
     Only a measurement that the reference network calls noisy is repeated: repeating until the answer pleases would
