@@ -13,7 +13,7 @@ from edgewright.device.table import Blocks, LatencyModel
 
 # An exported file holds, beside 4 bytes per parameter, about this much per operator (its node, names and shapes)
 # and for the model as a whole.
-FILE_BYTES_PER_OP = 160
+FILE_BYTES_PER_OP = 190
 FILE_BYTES = 2048
 
 
