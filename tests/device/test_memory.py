@@ -95,6 +95,24 @@ def test_unreadable_model_is_bad_input() -> None:
         onnx_peak_bytes(b"no model")
 
 
+def squeezed(width: int, side: int) -> Graph:
+    builder = GraphBuilder((3, side, side))
+    x = builder.relu(builder.conv(0, width, 3, 1, 1))
+    gate = builder.relu(builder.conv(builder.global_pool(x), 8))
+    x = builder.mul(x, builder.hardsigmoid(builder.conv(gate, width)))
+    builder.conv(x, 16)
+    return builder.graph()
+
+
+def test_the_plan_is_no_more_than_the_runtime_holds_with_squeeze_excite() -> None:
+    graph = squeezed(48, 40)
+    try:
+        held = runtime_peak_bytes(to_onnx(graph))
+    except EdgewrightError as error:
+        pytest.skip(str(error))
+    assert 0.99 * graph_peak_bytes(graph) <= held <= 2.5 * graph_peak_bytes(graph)
+
+
 @pytest.mark.parametrize(
     "graph",
     [residual(16, 64, 64, 2), residual(32, 96, 96, 3), residual(16, 16, 128, 1), residual(32, 192, 48, 2, 5)],

@@ -4,6 +4,11 @@ Convention: float32, batch 1. At every operator the tensors alive are counted: t
 every intermediate result from the operator that makes it to its last use, and outputs to the end. Weights do not count.
 An operator that the runtime fuses (activation or residual add after a convolution) or does in place (element by element
 over an input that nothing else reads) needs no buffer of its own; a reshape is its input under another name.
+
+Against the bytes that ONNX Runtime 1.31 held on x86 (`profile.runtime_peak_bytes`): within 10 % for convolutional
+networks whose widths are multiples of 16; up to 15 % more is held where widths are padded to 16; up to 2.1 times as
+much in networks with squeeze-excite, whose gated tensor the runtime keeps in two layouts and whose dead buffers its
+planner holds for later tensors. The plan is what a runtime without such copies needs.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,0 +1,118 @@
+"""The measuring protocol on a fake clock: percentiles, drift, pinning."""
+
+import os
+
+import numpy as np
+import pytest
+
+from edgewright.core.errors import BadInput
+from edgewright.core.graph import GraphBuilder
+from edgewright.device.measure import drift, measure, pinned, quiet_mean, reference_graph, time_calls
+from edgewright.device.onnx_graph import to_onnx
+
+
+class Machine:
+    """A clock that stands still unless something runs."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def clock(self) -> int:
+        return self.now
+
+    def taking(self, times_ms):
+        times = iter(times_ms)
+
+        def call() -> None:
+            self.now += int(next(times) * 1e6)
+
+        return call
+
+
+def steadily(value: float, then: float | None = None, after_ms: float = 0, machine: Machine | None = None):
+    while True:
+        yield value if then is None or machine is None or machine.now < after_ms * 1e6 else then
+
+
+def test_percentiles_are_those_of_the_runs() -> None:
+    machine = Machine()
+
+    def sawtooth():
+        yield from [1.0] * 100  # warm-up: far more than it needs
+        while True:
+            yield from np.arange(1, 11) / 10
+
+    # The warm-up takes 30 ms of 1 ms runs, so the timed runs begin among the first hundred: measure many.
+    call = machine.taking(sawtooth())
+    (latency,) = time_calls([call], machine.taking(steadily(0.5)), runs=400, clock=machine.clock)
+    assert latency.runs == 400 and len(latency.samples) == 400
+    assert latency.median_ms == pytest.approx(np.median(latency.samples))
+    assert latency.p90_ms == pytest.approx(np.percentile(latency.samples, 90))
+    assert latency.p99_ms == pytest.approx(np.percentile(latency.samples, 99))
+    assert latency.minimum_ms == pytest.approx(0.1)
+    assert latency.reference_ms == pytest.approx(0.5) and latency.reference_drift == 0 and not latency.noisy
+
+
+@pytest.mark.parametrize(("slower", "noisy"), [(1.04, False), (1.07, True)])
+def test_reference_that_slows_down_is_flagged(slower: float, noisy: bool) -> None:
+    machine = Machine()
+    reference = machine.taking(steadily(1.0, slower, 200, machine))
+    (latency,) = time_calls([machine.taking(steadily(1.0))], reference, runs=200, clock=machine.clock)
+    assert latency.noisy is noisy
+    assert latency.reference_drift == pytest.approx(slower - 1, abs=1e-6)
+
+
+def test_several_networks_take_turns() -> None:
+    machine = Machine()
+    calls = [machine.taking(steadily(value)) for value in (1.0, 2.0)]
+    latencies = time_calls(calls, machine.taking(steadily(0.5)), runs=20, clock=machine.clock)
+    assert [latency.median_ms for latency in latencies] == [1.0, 2.0]
+
+
+def test_longer_when_asked() -> None:
+    machine = Machine()
+    call, reference = machine.taking(steadily(1.0)), machine.taking(steadily(1.0))
+    (latency,) = time_calls([call], reference, runs=10, seconds=3.0, clock=machine.clock)
+    assert latency.runs == 2000  # bursts of 10 and 5 runs of 1 ms: 200 of them fill 3 s
+
+
+def test_drift_and_quiet_mean_by_hand() -> None:
+    assert drift([1, 1, 2, 2, 1, 1, 4, 4]) == 3
+    assert quiet_mean([9, 1, 3, 7]) == 2
+    assert quiet_mean([5.0]) == 5
+
+
+def test_a_real_network_costs_more_when_it_does_more() -> None:
+    def network(width: int) -> bytes:
+        builder = GraphBuilder((3, 24, 20))
+        builder.conv(builder.relu(builder.conv(0, width, 3)), width, 3)
+        return to_onnx(builder.graph())
+
+    small, large = (measure(network(width), runs=20) for width in (8, 64))
+    assert 0 < small.minimum_ms <= small.median_ms <= small.p90_ms <= small.p99_ms
+    assert large.minimum_ms > 2 * small.minimum_ms
+
+
+def test_pinning_is_undone() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    before = os.sched_getaffinity(0)
+    with pytest.raises(RuntimeError), pinned(1):
+        assert len(os.sched_getaffinity(0)) == 1
+        raise RuntimeError
+    assert os.sched_getaffinity(0) == before
+    with pinned(2):
+        assert os.sched_getaffinity(0) == before
+
+
+def test_reference_network_stays_what_it_is() -> None:
+    assert reference_graph().signature.count("conv") == 10
+    assert to_onnx(reference_graph()) == to_onnx(reference_graph())
+
+
+def test_broken_and_missing_files_are_bad_input(tmp_path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    with pytest.raises(BadInput, match=r"bad\.onnx: ONNX Runtime cannot open it"):
+        measure(tmp_path / "bad.onnx")
+    with pytest.raises(BadInput, match=r"none\.onnx: no such file"):
+        measure(tmp_path / "none.onnx")
