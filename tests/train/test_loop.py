@@ -184,6 +184,18 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     assert (trained.steps, trained.val_accuracy) == (43, expected.val_accuracy)
 
 
+def test_after_few_steps_batch_norm_has_the_statistics_of_the_training_images() -> None:
+    """A running average of a running average would still be near its start after six steps."""
+    task, model = toy_task(train=96), conv_net()
+    fit(model, task, RECIPE, resolution=8, seed=0, clock=StepClock(6))
+    first, norm = model[0], model[1]
+    with torch.no_grad():
+        seen = first((task.train.images.float() - 80) / 50)
+    torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    # The mean of the batches' variances is a little below the variance of all.
+    torch.testing.assert_close(norm.running_var, seen.var((0, 2, 3)), rtol=0.1, atol=0.0)
+
+
 def test_a_checkpoint_of_another_recipe_model_or_length_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
 

@@ -6,6 +6,7 @@ killed training to go on as if it had never stopped. The test part of the task i
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, EdgewrightError
@@ -38,6 +40,10 @@ from edgewright.train.recipe import Recipe
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 EVALUATIONS = 20  # at most this many in one training: with very short epochs they would take longer than the epochs
+# Up to so many steps the statistics of batch norm, a running average of a running average, lag far behind the weights:
+# a network that had learned its task in 30 steps would be judged, and shipped, at the level of guessing.
+FEW_STEPS = 1000
+SETTLING_IMAGES = 512
 CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch that takes longer is kept
 
 
@@ -296,16 +302,33 @@ class _Run:
 
     def _evaluate(self) -> None:
         began = time.monotonic()
+        self._settle()
         found = evaluate(self.ema.model, self.task.val, self.task.spec, self.resolution, device=self.device)
         self.val_accuracy, self.evaluated_at = found.accuracy, self.step
         self.evaluation_seconds = time.monotonic() - began
+
+    def _settle(self) -> None:
+        """After few steps, take the average's batch norm statistics anew, from training images as they are."""
+        if self.step > FEW_STEPS:
+            return
+        images = batches(
+            self.task.train,
+            self.task.spec,
+            batch_size=self.batch_size,
+            resolution=self.resolution,
+            shuffle=derive(self.seed, "settle", self.step),
+            drop_last=True,
+        )
+        update_bn(itertools.islice(images, max(1, SETTLING_IMAGES // self.batch_size)), self.ema.model, self.device)
+        self.ema.model.eval()
 
     def _estimate_evaluation(self) -> None:
         val = self.task.val
         part = Split(val.images[: self.batch_size], val.labels[: self.batch_size])
         began = time.monotonic()
         evaluate(self.ema.model, part, self.task.spec, self.resolution, self.batch_size, self.device)
-        self.evaluation_seconds = (time.monotonic() - began) * len(val) / max(1, len(part))
+        images = len(val) + min(SETTLING_IMAGES, len(self.task.train))
+        self.evaluation_seconds = (time.monotonic() - began) * images / max(1, len(part))
 
     def _restore(self, checkpoint: Path) -> None:
         tensors, meta = read_checkpoint(checkpoint, self.identity)
