@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from edgewright import cli
 from edgewright.cli import app
 
 
@@ -116,11 +117,35 @@ def test_pickled_arrays_are_refused(tmp_path):
     assert "a.npz" in refused(tmp_path, "--task", source, "--macs", "1e6")
 
 
+def test_images_left_out_are_named(tmp_path):
+    folder = write_images(tmp_path / "flowers", count=12)
+    for name in ("daisy/1.png", "rose/3.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    (folder / "rose" / "4.png").write_text("no image")
+    line = refused(tmp_path, "--task", f"images:{folder}", "--macs", "1e6", "--skip-bad", "2")
+    assert "3 unreadable or truncated image files, more than the 2" in line
+    assert all(name in line for name in ("1.png", "3.png", "4.png"))
+    result = edgewright("design", "--task", f"images:{folder}", "--macs", "1e6", "--skip-bad", "3", "--dry-run")
+    assert result.exit_code == 0
+    assert "left out 3 unreadable" in result.stderr
+    assert "rose/4.png" in result.stderr
+
+
 def test_an_unknown_key_in_a_plan_gets_the_nearest(tmp_path):
     plan = tmp_path / "plan.yaml"
     plan.write_text("task: digits\nbudgett: {macs: 1000000}\n")
     line = refused(tmp_path, "--config", str(plan), "--macs", "1e6")
     assert "unknown key 'budgett'; did you mean 'budget'?" in line
+
+
+def test_a_misspelt_budget_is_told_before_a_missing_one(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("task: digits\nbuget: {macs: 1000000}\n")
+    assert "unknown key 'buget'; did you mean 'budget'?" in refused(tmp_path, "--config", str(plan))
+
+
+def test_a_folder_as_a_plan(tmp_path):
+    assert "cannot be read" in refused(tmp_path, "--config", str(tmp_path))
 
 
 def test_an_unknown_ceiling_in_a_plan_gets_the_nearest(tmp_path):
@@ -154,6 +179,50 @@ def test_a_folder_that_holds_another_run(tmp_path):
     assert result.exit_code == 2
     assert "holds another run" in result.stderr
     assert "--resume" in result.stderr
+
+
+def test_a_run_folder_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = edgewright("design", "--task", "digits", "--macs", "1e6", "--out", str(tmp_path / "file" / "run"))
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'file'}: is a file, not a folder" in result.stderr
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    assert "no permission" in refused(tmp_path, "--task", "digits", "--macs", "1e6")
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["design", "--latencyms", "3"], ["bench", "x", "--runs", "20"]])
+def test_a_wrong_word_gets_one_line(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["edgewright", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert ended.value.code == json.loads(told.out)["exit_code"] == 2
+    assert told.err.startswith("edgewright: ")
+    assert told.err.count("\n") == 1
+
+
+def test_nothing_asked_shows_the_commands(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["edgewright"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "predict" in capsys.readouterr().err
+
+
+def test_an_interruption_names_the_run_only_if_there_is_one(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgewright.job.run.run", interrupted)
+    options = ("design", "--task", "digits", "--macs", "1e6", "--out", str(tmp_path))
+    result = edgewright(*options)
+    assert (result.exit_code, "--resume" in result.stderr) == (130, False)
+    (tmp_path / "plan.yaml").write_text("")
+    result = edgewright(*options)
+    assert (result.exit_code, f"--resume {tmp_path}" in result.stderr) == (130, True)
 
 
 @pytest.mark.parametrize("command", [["design", "--resume"], ["bench"]])

@@ -29,8 +29,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
+# Typer brings its own copy of click or takes the installed one, by version; its public names lead to either.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
+
+
 def main() -> None:
-    app()
+    """Run the command line; a wrong word or option gets one line, as every other error does."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        if context is not None and len(sys.argv) == 1:  # nothing asked: the list of commands
+            print(context.get_help(), file=sys.stderr)
+            sys.exit(2)
+        path = context.command_path if context else "edgewright"
+        message = f"{error.format_message().rstrip('.')}; see {path} --help"  # pyright: ignore[reportAttributeAccessIssue]
+        _report(message, 2, "--json" in sys.argv)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,12 +64,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
         except EdgewrightError as error:
             _fail(str(error), error.exit_code, bool(options.get("as_json")))
-        except KeyboardInterrupt:
-            out = options.get("resume") or options.get("out")
-            hint = f"; go on with: edgewright design --resume {out}" if out else ""
-            _fail(f"interrupted{hint}", 130, bool(options.get("as_json")))
         except BrokenPipeError:
             raise typer.Exit(1) from None
+        except OSError as error:  # a folder where a file should be, no permission, a lost disk
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _fail(message, 1, bool(options.get("as_json")))
+        except KeyboardInterrupt:
+            out = options.get("resume") or options.get("out")
+            begun = out is not None and (out / "plan.yaml").exists()
+            hint = f"; go on with: edgewright design --resume {out}" if begun else "; nothing was written"
+            _fail(f"interrupted{hint}", 130, bool(options.get("as_json")))
 
     return run
 
@@ -61,10 +82,14 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str, code: int, as_json: bool) -> None:
+def _report(message: str, code: int, as_json: bool) -> None:
     print(f"edgewright: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": message, "exit_code": code}))
+
+
+def _fail(message: str, code: int, as_json: bool) -> None:
+    _report(message, code, as_json)
     raise typer.Exit(code)
 
 
@@ -99,7 +124,7 @@ def design(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Search, train, export and measure a network for a task and a budget."""
+    """Find, train and measure a network that keeps a budget."""
     flags = dict(locals())
     ceilings = {name: flags.pop(name) for name in ("latency_ms", "size_mb", "peak_memory_kb", "macs", "params")}
     for name in ("out", "resume", "config", "dry_run", "as_json", "quiet"):
@@ -166,7 +191,7 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the exported model again, here, and hold it against the budget."""
+    """Measure the exported model again, on this machine."""
     import edgewright
 
     report = edgewright.bench(run, threads=threads, runs=runs)
@@ -223,7 +248,7 @@ def strategies(as_json: AsJson = False) -> None:
 @app.command()
 @guarded
 def version(as_json: AsJson = False) -> None:
-    """The version of edgewright and of what it stands on."""
+    """Versions of edgewright and its libraries."""
     from edgewright.core.environment import versions
 
     if as_json:

@@ -30,7 +30,8 @@ class Frozen(BaseModel):
 
 def _sentence(cls: type[BaseModel], error: ValidationError) -> str:
     """The first fault in words; for an unknown key, with the nearest known one."""
-    fault = error.errors()[0]
+    # An unknown key first: it is often why another one is missing.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _fields_at(cls, fault["loc"][:-1])
@@ -38,6 +39,8 @@ def _sentence(cls: type[BaseModel], error: ValidationError) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key '{path}'; {hint}"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # a sentence of ours, which names what it is about
+        return message
     return f"'{path}': {message} (got {fault['input']!r})" if path else message
 
 
@@ -55,6 +58,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not valid JSON ({error})") from None
 
@@ -65,5 +70,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None

@@ -1,6 +1,7 @@
 """The folder of one run: which file is where, and who may write to it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,19 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        return self.plan.exists() or self.study.exists()
+        return any(path.exists() for path in (self.plan, self.study, self.result, self.onnx, self.model))
+
+    def check_new(self) -> None:
+        """Refuse, before any work is done, a folder that holds a run or cannot be made here. Makes nothing."""
+        if self.holds_run:
+            raise BadInput(
+                f"{self.path}: holds another run; choose another folder, or edgewright design --resume {self.path}"
+            )
+        nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise BadInput(f"{nearest}: is a file, not a folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise BadInput(f"{self.path}: cannot be written (no permission in {nearest}); choose another folder")
 
     def read_plan(self) -> Plan:
         if not self.path.is_dir():
@@ -74,13 +87,11 @@ class RunFolder:
     def check_file(self, path: Path) -> None:
         """Refuse a deployed file that is not the one the run wrote."""
         expected = self.read_result().files.get(path.name)
+        again = f"put a copy back, or run the plan again: edgewright design --config {self.plan} --out FOLDER"
         if not path.exists():
-            raise BadInput(f"{path}: missing; edgewright design --resume {self.path} makes it again")
+            raise BadInput(f"{path}: missing; {again}")
         if expected is not None and sha256(path) != expected:
-            raise BadInput(
-                f"{path}: altered since the run (its SHA-256 is not the one in result.json); "
-                "restore the file or run the plan again"
-            )
+            raise BadInput(f"{path}: altered since the run (its SHA-256 is not the one in result.json); {again}")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -72,6 +72,10 @@ def make_plan(config: Path | None, given: Mapping[str, Any], budget: Mapping[str
     ceilings = data.get("budget") or {}
     if isinstance(ceilings, dict):
         data["budget"] = {**ceilings, **budget}
+        if config is None and not budget:
+            raise BadInput(
+                "no budget given: --latency-ms, --size-mb, --peak-memory-kb, --macs or --params, one at least"
+            )
     return _resolved(Plan.parse(data, where))
 
 
@@ -89,10 +93,7 @@ def plan_text(plan: Plan) -> str:
 def run(plan: Plan, out: Path, dataset: Any = None) -> Result:
     """Carry out a plan in a new run folder."""
     folder = RunFolder(out)
-    if folder.holds_run:
-        raise BadInput(f"{out}: holds another run; choose another folder, or edgewright design --resume {out}")
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out}: is a file, not a folder")
+    folder.check_new()
     began = time.monotonic()
     ground = survey(plan, dataset)
     with folder.locked():
@@ -106,6 +107,8 @@ def resume(out: str | Path, dataset: Any = None) -> Result:
     folder = RunFolder(Path(out))
     plan = folder.read_plan()
     if folder.result.exists() and folder.report.exists():
+        for path in (folder.onnx, folder.model, folder.architecture):
+            folder.check_file(path)
         return folder.read_result()
     with folder.locked():
         began = time.monotonic()

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.pool import cores
-from edgewright.core.progress import progress
+from edgewright.core.progress import progress, say
 from edgewright.task.base import (
     LARGEST,
     SMALLEST,
@@ -66,16 +66,15 @@ def images(folder: Path, wishes: Wishes) -> Task:
     require_counts(torch.tensor(pool.labels), classes, 1 + ("val" not in parts) + ("test" not in parts), where)
     layout = _layout(parts, wishes)
     order = [path for paths, _ in layout.values() for path in paths]
-    bad = _Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad")
+    bad = _Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad N")
     with ThreadPoolExecutor(cores()) as threads:
         headers = [header for header in _through(threads, _header, order, bad, "Looking at images") if header]
-        bad.check()
         if not headers:
+            bad.check()
             raise BadInput(f"{folder}: none of its {len(order)} images can be read")
         side = wishes.resolution or _infer_side(header.shorter for header in headers)
         channels = 1 if all(header.gray for header in headers) else 3
         splits, paths = _decode_parts(threads, layout, channels, side, bad)
-    bad.check()
     flip = not is_text(classes) if wishes.flip is None else wishes.flip
     return assemble(
         name=folder.resolve().name,
@@ -240,12 +239,16 @@ class _Faults:
         self.found: dict[Path, str] = {}
 
     def check(self) -> None:
-        if len(self.found) <= self.allowed:
+        """Refuse too many; say which are left out."""
+        if not self.found:
             return
         first = "; ".join(f"{path} ({reason})" for path, reason in itertools.islice(self.found.items(), 5))
         rest = f"; and {len(self.found) - 5} more" if len(self.found) > 5 else ""
         allowed = f", more than the {self.allowed} that may be skipped" if self.allowed else ""
-        raise BadInput(f"{len(self.found)} unreadable or truncated image files{allowed}: {first}{rest}{self.remedy}")
+        files = f"{len(self.found)} unreadable or truncated image file{'s' if len(self.found) > 1 else ''}"
+        if len(self.found) > self.allowed:
+            raise BadInput(f"{files}{allowed}: {first}{rest}{self.remedy}")
+        say(f"left out {files}: {first}{rest}")
 
 
 def _through(
