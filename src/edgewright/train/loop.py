@@ -319,7 +319,11 @@ class _Run:
             shuffle=derive(self.seed, "settle", self.step),
             drop_last=True,
         )
-        update_bn(itertools.islice(images, max(1, SETTLING_IMAGES // self.batch_size)), self.ema.model, self.device)
+        update_bn(
+            itertools.islice(images, max(1, SETTLING_IMAGES // self.batch_size)),
+            self.ema.model,
+            torch.device(self.device),
+        )
         self.ema.model.eval()
 
     def _estimate_evaluation(self) -> None:
