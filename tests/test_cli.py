@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from edgewright import cli
 from edgewright.cli import app
+from edgewright.job.run import guesswork
 
 
 def edgewright(*arguments: str):
@@ -70,6 +71,15 @@ def test_an_unknown_name_lists_the_choices(tmp_path, option):
 
 def test_an_unknown_task(tmp_path):
     assert "nonsense" in refused(tmp_path, "--task", "nonsense", "--macs", "1e6")
+
+
+def test_a_task_from_python_says_how_to_go_on(tmp_path):
+    assert "edgewright.resume(" in refused(tmp_path, "--task", "dataset", "--macs", "1e6")
+
+
+def test_a_network_that_only_guesses_is_remarked_on():
+    assert "hardly better than guessing" in (guesswork(33.3, classes=3) or "")
+    assert guesswork(50.0, classes=3) is None
 
 
 def test_a_missing_folder(tmp_path):

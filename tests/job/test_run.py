@@ -78,6 +78,14 @@ def test_a_finished_run_resumes_to_its_result(finished_run):
     assert json.loads(done.stdout)["key"] == RunFolder(finished_run).read_result().key
 
 
+def test_a_finished_run_that_lost_its_model_is_not_shown_as_whole(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "model.onnx").unlink()
+    done = edgewright("design", "--resume", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "model.onnx: missing" in done.stderr
+
+
 @pytest.mark.parametrize("share", [0.35, 0.8])
 def test_killed_and_resumed_equals_uninterrupted(finished_run, tmp_path, share):
     out = tmp_path / "killed"

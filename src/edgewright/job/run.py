@@ -133,8 +133,22 @@ def _walk(folder: RunFolder, ground: Ground, before: float) -> Result:
         stages.tidy(folder)
         with watch.stage("report"):
             write_report(folder, ground.task)
+    result = folder.read_result()
+    if remark := guesswork(result.metrics.test_accuracy, len(result.classes)):
+        say(remark)
     say(f"report: {folder.report}")
-    return folder.read_result()
+    return result
+
+
+def guesswork(accuracy: float, classes: int) -> str | None:
+    """What to say of a network that keeps its budget and has learned nothing; None of one that has."""
+    guessing = 100 / classes
+    if accuracy >= 1.2 * guessing:
+        return None
+    return (
+        f"this network is hardly better than guessing ({accuracy:.1f} % of the test images right, guessing gives about "
+        f"{guessing:.1f} %): give it more time, and look at the labels"
+    )
 
 
 def _work(desk: stages.Desk) -> None:

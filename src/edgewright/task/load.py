@@ -49,6 +49,11 @@ def load_task(
         return images(Path(place).expanduser(), wishes)
     if kind == "arrays" and place:
         return arrays(Path(place).expanduser(), wishes)
+    if source == "dataset":
+        raise BadInput(
+            "the data set of this plan was handed over from Python, and must be again: edgewright.resume(FOLDER, "
+            "dataset), or edgewright.design(task=dataset, ...)"
+        )
     hint = ""
     if Path(source).is_dir():
         hint = f"; for this folder write 'images:{source}'"
