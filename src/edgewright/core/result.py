@@ -45,7 +45,8 @@ class Finalist(Frozen):
 
 
 class LatencyCheck(Frozen):
-    """Predicted against measured latency over whole networks: how far the table may be trusted."""
+    """Predicted against measured latency over whole networks, those of the calibration (each predicted without itself)
+    and the measured candidates: how far the table may be trusted."""
 
     networks: int
     rank_correlation: float | None

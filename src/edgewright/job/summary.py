@@ -72,7 +72,13 @@ def _finalists(desk: Desk) -> list[Finalist]:
 
 
 def _latency_check(desk: Desk) -> LatencyCheck | None:
-    rows = desk.study.read_note("measured")
+    """The candidates that were measured, and the networks of the calibration, each predicted without itself."""
+    check = desk.ground.latency.check
+    calibration = zip(check.predicted_ms, check.measured_ms, strict=True)
+    rows = [
+        *desk.study.read_note("measured"),
+        *({"predicted_ms": predicted, "measured_ms": measured} for predicted, measured in calibration),
+    ]
     errors = sorted(abs(row["predicted_ms"] / row["measured_ms"] - 1) for row in rows)
     return LatencyCheck(
         networks=len(rows), rank_correlation=rank_correlation(rows), median_error=errors[len(errors) // 2]
