@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 
 from edgewright.core.data import read_yaml
 from edgewright.core.errors import BadInput, EdgewrightError
@@ -53,3 +54,17 @@ def test_a_run_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path):
         holder.kill()
     with run.locked():
         pass
+
+
+def test_a_full_disk_seen_by_safetensors_is_one_sentence(tmp_path):
+    with pytest.raises(EdgewrightError, match="disk is full"), written_whole(tmp_path / "a"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_a_disk_too_full_to_begin_is_one_sentence(tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(EdgewrightError, match="disk is full"):
+        write_text(tmp_path / "a", "")

@@ -17,22 +17,29 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     On any error the temporary file is removed and `path` stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if _is_full(error):
             raise EdgewrightError(f"{path}: the disk is full; free some space and resume") from None
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _is_full(error: Exception) -> bool:
+    # The Rust half of safetensors gives the number in the text of an error of its own.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def write_text(path: Path, text: str) -> None:
