@@ -54,6 +54,25 @@ def test_notes_and_epochs(tmp_path):
         assert study.epochs("k", "final") == [{"val": 2}, {"val": 3}]
 
 
+def test_an_interruption_within_a_write_leaves_the_study_usable(tmp_path):
+    def interrupted():
+        yield ("half", "1")
+        raise KeyboardInterrupt
+
+    with Study(tmp_path / "study.db") as study:
+        with pytest.raises(KeyboardInterrupt):
+            study._write("INSERT INTO notes VALUES (?, ?)", interrupted())
+        study.note("after", 1)
+        assert study.notes("") == {"after": 1}
+
+
+def test_a_study_that_cannot_be_written_is_one_sentence(tmp_path):
+    with Study(tmp_path / "study.db") as study:
+        study._db.execute("PRAGMA query_only = ON")
+        with pytest.raises(EdgewrightError, match="cannot be written"):
+            study.note("a", 1)
+
+
 def test_what_is_not_a_study_is_refused(tmp_path):
     (tmp_path / "study.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(BadInput, match="not a readable study"):

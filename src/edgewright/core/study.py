@@ -67,13 +67,15 @@ class Study:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(sql, rows)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
+            # Ctrl-C as well: what is written on the way out must not meet an open transaction.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.IntegrityError):
                 raise EdgewrightError(f"{self.path}: a candidate was recorded twice ({error})") from None
-            if "full" in str(error):
-                raise EdgewrightError(f"{self.path}: the disk is full; free some space and resume") from None
+            if isinstance(error, sqlite3.Error):
+                cause = "the disk is full" if "full" in str(error) else f"cannot be written ({error})"
+                raise EdgewrightError(f"{self.path}: {cause}; see to the disk and resume") from None
             raise
 
     def record(self, *candidates: Candidate) -> None:
