@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from edgewright.core import progress
+from edgewright.core.errors import EdgewrightError
 from edgewright.core.pool import pool
 
 
@@ -17,6 +19,14 @@ def slow_square(x: int) -> int:
 
 def fail(x: int) -> int:
     raise ValueError(f"item {x}")
+
+
+def vanish(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def draws(_: int) -> bool:
+    return progress._enabled
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -30,8 +40,20 @@ def test_an_error_in_a_worker_reaches_the_caller():
         list(two.imap(fail, [1, 2]))
 
 
+def test_a_worker_that_is_killed_is_one_sentence():
+    with pytest.raises(EdgewrightError, match="worker process was ended"), pool(2) as two:
+        list(two.imap(vanish, [1]))
+
+
+def test_workers_leave_the_terminal_to_the_parent():
+    with pool(2) as two:
+        assert list(two.imap(draws, [1])) == [False]
+
+
 PARENT = """
 import os, sys, time
+from edgewright.core import progress
+from edgewright.core.errors import EdgewrightError
 from edgewright.core.pool import pool
 def pid(_):
     time.sleep(0.2)

@@ -11,7 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
+
+from edgewright.core.errors import EdgewrightError
+from edgewright.core.progress import set_quiet
 
 
 class Pool(Protocol):
@@ -36,7 +40,13 @@ class Processes:
         self._executor, self.workers = executor, workers
 
     def imap(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        return self._executor.map(function, items)
+        try:
+            yield from self._executor.map(function, items)
+        except BrokenProcessPool:
+            raise EdgewrightError(
+                "a worker process was ended from outside, perhaps for want of memory; what was finished is kept: go on "
+                "with --resume (a new run can take fewer --workers)"
+            ) from None
 
 
 def cores() -> int:
@@ -78,10 +88,12 @@ def pool(workers: int | None = None, ray: str | None = None) -> Iterator[Pool]:
 
 
 def start_worker(parent: int) -> None:
-    """One torch thread per worker, since the others have the other cores; and no worker outlives its parent."""
+    """One torch thread per worker, since the others have the other cores; no worker draws, or outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops us
+    set_quiet(True)  # the terminal is the parent's
+
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops us
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
