@@ -52,8 +52,6 @@ def test_workers_leave_the_terminal_to_the_parent():
 
 PARENT = """
 import os, sys, time
-from edgewright.core import progress
-from edgewright.core.errors import EdgewrightError
 from edgewright.core.pool import pool
 def pid(_):
     time.sleep(0.2)
