@@ -68,3 +68,14 @@ def test_a_disk_too_full_to_begin_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.mkstemp", full)
     with pytest.raises(EdgewrightError, match="disk is full"):
         write_text(tmp_path / "a", "")
+
+
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    litter = [tmp_path / ".model.onnx.ab12.part", run.checkpoints / ".data.safetensors.cd34.part"]
+    for path in (*litter, run.plan):
+        path.touch()
+    run.sweep()
+    assert not any(path.exists() for path in litter)
+    assert run.plan.exists()

@@ -67,3 +67,12 @@ def test_nothing_to_do_is_refused(make) -> None:
 def test_steps_per_epoch_leaves_out_the_rest() -> None:
     assert steps_per_epoch(1295, 32) == 40
     assert steps_per_epoch(5, 32) == 1
+
+
+def test_seconds_from_now_come_on_top_of_what_was_spent() -> None:
+    hand = Hand()
+    clock = TimeClock(10, from_now=True, now=hand)
+    clock.start(30.0)
+    assert clock.progress(0, 0.0) == pytest.approx(0.75)
+    hand.time += 10
+    assert clock.progress(0, 0.0) == 1.0

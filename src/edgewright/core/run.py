@@ -71,6 +71,12 @@ class RunFolder:
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise BadInput(f"{self.path}: cannot be written (no permission in {nearest}); choose another folder")
 
+    def sweep(self) -> None:
+        """Remove what a killed process had not finished writing; for whoever holds the folder."""
+        for place in (self.path, self.checkpoints):
+            for path in place.glob(".*.part"):
+                path.unlink(missing_ok=True)
+
     def read_plan(self) -> Plan:
         if not self.path.is_dir():
             raise BadInput(f"{self.path}: no such run folder")

@@ -97,6 +97,7 @@ def run(plan: Plan, out: Path, dataset: Any = None) -> Result:
     began = time.monotonic()
     ground = survey(plan, dataset)
     with folder.locked():
+        folder.check_new()  # again: another run may have begun here meanwhile
         write_text(folder.env, json.dumps(environment(), indent=2) + "\n")
         write_text(folder.plan, plan_text(plan))
         return _walk(folder, ground, time.monotonic() - began)
@@ -122,6 +123,7 @@ def resume(out: str | Path, dataset: Any = None) -> Result:
 
 def _walk(folder: RunFolder, ground: Ground, before: float) -> Result:
     plan = ground.plan
+    folder.sweep()
     with Study(folder.study) as study:
         watch = Stopwatch(study, None if plan.minutes is None else plan.minutes * 60)
         watch.add("prepare", before)
@@ -159,7 +161,7 @@ def _work(desk: stages.Desk) -> None:
         with watch.stage("search"):
             stages.search(desk, workers, seconds["search"])
         with watch.stage("measure"):
-            finalists = stages.choose(desk)
+            finalists = stages.choose(desk, seconds["search"])
         with watch.stage("finalists"):
             ranking = stages.train_finalists(desk, workers, finalists, seconds["finalists"])
     key, model, deployed, validation = stages.train_and_deploy(desk, ranking, seconds["deploy"])

@@ -5,7 +5,7 @@ import shutil
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,10 @@ def search(desk: Desk, workers: Pool, seconds: float) -> None:
     desk.study.note("search_done", True)
 
 
-def choose(desk: Desk) -> list[str]:
+def choose(desk: Desk, seconds: float) -> list[str]:
     """The finalists: the best candidates by proxy whose whole network, measured, keeps the latency ceiling.
+
+    After `seconds` of a time-boxed run there may be fewer of them: large networks take seconds each to measure.
 
     Notes predicted against measured latency for all that were measured.
     """
@@ -129,6 +131,8 @@ def choose(desk: Desk) -> list[str]:
         if latency.median_ms <= 0.98 * ceiling:
             finalists.append(row)
         if len(finalists) == plan.finalists or len(measured) == 6 * plan.finalists:
+            break
+        if plan.minutes is not None and finalists and desk.watch.spent("measure") > seconds:
             break
     if not finalists:
         raise GateFailed(
@@ -192,13 +196,22 @@ def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: flo
             seconds=rung.seconds,
         )
 
-    if plan.minutes is None:
-        rungs = rungs_of_epochs(len(keys), plan.epochs or 1)
-    else:
-        rungs = rungs_of_seconds(len(keys), 0.9 * seconds, workers.workers)  # the rest is for starting processes
-    ranking = halve(desk.study, workers, keys, rungs, job, desk.watch.save)
+    ranking = halve(desk.study, workers, keys, _rungs(desk, len(keys), workers.workers, seconds), job, desk.watch.save)
     desk.study.note("ranking", ranking)
     return ranking
+
+
+def _rungs(desk: Desk, num_finalists: int, num_workers: int, seconds: float) -> list[Rung]:
+    """The rungs of this run, noted: a resumed training must follow its recipe even if there are fewer cores now."""
+    noted = desk.study.read_note("rungs")
+    if noted is not None:
+        return [Rung(**rung) for rung in noted]
+    if desk.ground.plan.minutes is None:
+        rungs = rungs_of_epochs(num_finalists, desk.ground.plan.epochs or 1)
+    else:
+        rungs = rungs_of_seconds(num_finalists, 0.9 * seconds, num_workers)  # the rest is for starting processes
+    desk.study.note("rungs", [asdict(rung) for rung in rungs])
+    return rungs
 
 
 def train_and_deploy(desk: Desk, ranking: Sequence[str], reserve: float) -> tuple[str, nn.Module, Deployed, Evaluation]:
@@ -259,7 +272,7 @@ def _epochs_in(seconds: float, candidate: Candidate, ground: Ground, num_cores: 
 def _clock(desk: Desk, num_train: int, batch_size: int, seconds: float | None) -> Clock:
     plan = desk.ground.plan
     if seconds is not None:
-        return TimeClock(seconds, max_epochs=plan.epochs)
+        return TimeClock(seconds, max_epochs=plan.epochs, from_now=True)
     return StepClock((plan.epochs or 1) * steps_per_epoch(num_train, batch_size))
 
 

@@ -75,6 +75,7 @@ class TimeClock:
         seconds: > 0; all of the training, its evaluations and checkpoints included.
         max_epochs: ceiling on epochs, None for none.
         spent: seconds that are already gone when the clock is made.
+        from_now: `seconds` are those to come; what an earlier process has spent on the training comes on top.
         now: seconds from any origin, never going back (injectable for tests).
     """
 
@@ -84,6 +85,7 @@ class TimeClock:
         max_epochs: float | None = None,
         spent: float = 0.0,
         *,
+        from_now: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if not (seconds > 0 and math.isfinite(seconds)):
@@ -91,13 +93,17 @@ class TimeClock:
         if max_epochs is not None and not max_epochs > 0:
             raise BadInput(f"a training needs more than zero epochs, got {max_epochs}")
         self.seconds = seconds
+        self._to_come = seconds if from_now else None
         self.max_epochs = max_epochs
         self._now = now
         self._before = spent
         self._origin = now() - spent
 
     def start(self, spent: float = 0.0) -> None:
-        self._origin = self._now() - max(spent, self._before)
+        spent = max(spent, self._before)
+        self._origin = self._now() - spent
+        if self._to_come is not None:
+            self.seconds = spent + self._to_come
 
     def spent(self) -> float:
         return self._now() - self._origin

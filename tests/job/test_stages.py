@@ -1,0 +1,54 @@
+"""The stages by themselves, on a desk whose device and task are stand-ins: no network is trained or measured."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgewright.core.cost import cost
+from edgewright.core.run import RunFolder
+from edgewright.core.stopwatch import Stopwatch
+from edgewright.core.study import Candidate, Study
+from edgewright.job import stages
+from edgewright.space.mobile import MobileSpace
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A time-boxed run of one minute over 12 candidates, whose device measures each in 4 ms at once."""
+    space, rng = MobileSpace(1, 10, 8), random.Random(0)
+    plan = SimpleNamespace(
+        minutes=1.0, epochs=None, finalists=4, proxy="size", budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0})
+    )
+    device = SimpleNamespace(measure=lambda *_, **__: SimpleNamespace(median_ms=4.0))
+    ground: Any = SimpleNamespace(plan=plan, space=space, device=device)
+    with Study(tmp_path / "study.db") as study:
+        for score in range(12):
+            architecture = space.sample(rng)
+            costs = {"latency": cost("latency", 4.0, "table")}
+            fields = architecture.model_dump(mode="json")
+            study.record(
+                Candidate(key=architecture.key(), architecture=fields, costs=costs, scores={"size": float(score)})
+            )
+        yield stages.Desk(RunFolder(tmp_path), ground, study, Stopwatch(study, 60.0))
+
+
+def test_a_resumed_training_gets_the_seconds_that_are_left_beside_those_it_had(desk):
+    clock = stages._clock(desk, num_train=100, batch_size=10, seconds=20.0)
+    clock.start(spent=60.0)  # what the checkpoint of a killed process says
+    assert clock.progress(1, 1) == pytest.approx(0.75, abs=0.01)
+
+
+def test_the_rungs_of_a_resumed_run_do_not_follow_the_cores_that_are_there_now(desk):
+    first = stages._rungs(desk, num_finalists=8, num_workers=8, seconds=60.0)
+    assert stages._rungs(desk, num_finalists=8, num_workers=1, seconds=60.0) == first
+
+
+def test_measuring_ends_with_its_time_once_there_is_a_finalist(desk):
+    desk.watch.add("measure", 10.0)
+    assert len(stages.choose(desk, seconds=5.0)) == 1
+
+
+def test_measuring_with_time_to_spare_finds_all_finalists(desk):
+    assert len(stages.choose(desk, seconds=5.0)) == 4
