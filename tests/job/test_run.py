@@ -37,6 +37,8 @@ def test_the_run_folder_holds_what_is_promised(finished_run):
     promised = {"plan.yaml", "env.json", "study.db", "architecture.json", "model.safetensors", "model.onnx"}
     assert promised | {"result.json", "report.html", "checkpoints"} <= names
     result = RunFolder(finished_run).read_result()
+    kept = [path.name for path in (finished_run / "checkpoints").iterdir()]
+    assert kept == [f"final-{result.key}.safetensors"]
     assert result.search.evaluated == 24
     assert result.costs["macs"].value <= 3e5
     assert result.budget.broken(result.costs) == []

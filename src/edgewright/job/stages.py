@@ -317,11 +317,11 @@ def ship(desk: Desk, key: str, model: nn.Module, deployed: Deployed) -> None:
 
 
 def tidy(folder: RunFolder) -> None:
-    """A finished run keeps the chosen network's last checkpoint, not the copies of the data made for the workers."""
-    for name in ("batches.safetensors", "data.safetensors"):
-        (folder.checkpoints / name).unlink(missing_ok=True)
-    for path in folder.checkpoints.glob("*.onnx"):
-        path.unlink()
+    """A finished run keeps the chosen network's last checkpoint; other trainings and copies of the data go."""
+    kept = f"final-{folder.read_result().key}.safetensors"
+    for path in folder.checkpoints.iterdir():
+        if path.name != kept:
+            path.unlink()
 
 
 def rank_correlation(rows: Sequence[dict[str, Any]]) -> float | None:
