@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-Kind = Literal["conv", "linear", "add", "mul", "relu", "hardsigmoid", "global_pool", "flatten"]
+Kind = Literal["conv", "linear", "add", "mul", "relu", "hardsigmoid", "global_pool", "flatten", "concat", "take"]
 Shape = tuple[int, ...]  # without the batch: (C, H, W) or (C,)
 
 
@@ -22,6 +22,7 @@ class Op:
     conv: inputs (x,), weight (C_out, C_in / groups, kernel, kernel), padding kernel // 2, bias (batch norm folded in).
     linear: inputs (x,), weight (C_out, C_in), bias.   add, mul: inputs (a, b), (C, 1, 1) broadcasts over (C, H, W).
     relu, hardsigmoid (clip(x / 6 + 1 / 2, 0, 1)), global_pool ((C, H, W) to (C, 1, 1)), flatten ((C, 1, 1) to (C,)).
+    concat: inputs (a, b, ...) one after the other along C.   take: the first C_out channels of inputs (x,).
     """
 
     kind: Kind
@@ -96,6 +97,13 @@ class GraphBuilder:
 
     def mul(self, a: int, b: int) -> int:
         return self._emit("mul", (a, b), self.shapes[a])
+
+    def concat(self, *inputs: int) -> int:
+        channels = sum(self.shapes[x][0] for x in inputs)
+        return self._emit("concat", inputs, (channels, *self.shapes[inputs[0]][1:]))
+
+    def take(self, x: int, channels: int) -> int:
+        return self._emit("take", (x,), (channels, *self.shapes[x][1:]))
 
     def graph(self) -> Graph:
         return Graph(tuple(self.shapes), tuple(self.ops))

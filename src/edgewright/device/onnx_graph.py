@@ -12,6 +12,7 @@ from edgewright.core.seed import derive
 OPSET = 18
 IR_VERSION = 10
 _PLAIN = {"add": "Add", "mul": "Mul", "relu": "Relu", "global_pool": "GlobalAveragePool"}
+_BOUNDS = ("start", "end", "axis")
 
 
 def to_onnx(graph: Graph, seed: int = 0) -> bytes:
@@ -42,6 +43,9 @@ def to_onnx(graph: Graph, seed: int = 0) -> bytes:
 
 
 def _weights(graph: Graph, op: Op, rng: np.random.Generator) -> list[onnx.TensorProto]:
+    if op.kind == "take":
+        bounds = zip(_BOUNDS, (0, graph.shapes[op.output][0], 1), strict=True)  # channels 0 to C_out of axis 1
+        return [helper.make_tensor(f"{part}{op.output}", TensorProto.INT64, (1,), (value,)) for part, value in bounds]
     shape = weight_shape(graph, op)
     if not shape:
         return []
@@ -73,4 +77,8 @@ def _node(graph: Graph, op: Op, names: list[str]) -> onnx.NodeProto:
         return helper.make_node("HardSigmoid", inputs, output, name=name, alpha=1 / 6, beta=0.5)
     if op.kind == "flatten":
         return helper.make_node("Flatten", inputs, output, name=name, axis=1)
+    if op.kind == "concat":
+        return helper.make_node("Concat", inputs, output, name=name, axis=1)
+    if op.kind == "take":
+        return helper.make_node("Slice", inputs + [f"{part}{op.output}" for part in _BOUNDS], output, name=name)
     return helper.make_node(_PLAIN[op.kind], inputs, output, name=name)
