@@ -15,6 +15,8 @@ from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.base import Split, TaskSpec
 
+from search.cut import Cut, CutAfter
+
 SPEC = TaskSpec(
     name="toy",
     source="dataset",
@@ -30,24 +32,6 @@ SPEC = TaskSpec(
     digest="toy",
 )
 CEILING = 200_000
-
-
-class Cut(Exception):
-    pass
-
-
-class CutAfter(InProcess):
-    """A pool that breaks down after so many items."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def imap(self, function, items):
-        for item in items:
-            if self.left == 0:
-                raise Cut
-            self.left -= 1
-            yield function(item)
 
 
 @pytest.fixture

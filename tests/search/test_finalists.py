@@ -6,30 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgewright.core.pool import InProcess
 from edgewright.core.study import Study
 from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits, train_finalist
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.load import load_task
 from edgewright.train.recipe import recipe_for
 
+from search.cut import Cut, CutAfter
+
 RUNGS = [Rung(3, 1, None), Rung(2, 2, None)]
-
-
-class Cut(Exception):
-    pass
-
-
-class CutAfter(InProcess):
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def imap(self, function, items):
-        for item in items:
-            if self.left == 0:
-                raise Cut
-            self.left -= 1
-            yield function(item)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 The law: `ask` gives architectures that are inside the budget and have not been proposed before; `tell` gives their
 scores back, higher is better, in the order they were asked. Everything a strategy does follows from its seed and from
-what it was asked and told, so a resumed run replays its asks and tells and is where it was, and it does not matter how
-many processes do the scoring. When no new feasible architecture is found after many tries, `ask` returns fewer than it
-was asked for; an empty list ends the search.
+what it was asked and told, so a resumed run (`explore`) repeats its asks and tells and is where it was, and it does not
+matter how many processes do the scoring. When no new feasible architecture is found after many tries, `ask` returns
+fewer than it was asked for; an empty list ends the search.
 
 The budget is a function `excess(architecture)`: 0 inside, else by how many times the worst ceiling is exceeded. It is a
 number rather than yes or no because in a tight budget no random architecture is inside, and one must walk there.
@@ -12,15 +12,17 @@ number rather than yes or no because in a tight budget no random architecture is
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import ClassVar
 
 from edgewright.core.architecture import Architecture
+from edgewright.core.seed import rng
 from edgewright.space.base import Space
 
 Excess = Callable[[Architecture], float]
 Scored = tuple[Architecture, float]
+Wish = Callable[[Random], Architecture]
 
 
 class Strategy(ABC):
@@ -45,16 +47,34 @@ class Strategy(ABC):
 class Proposals:
     """Turns a strategy's wishes into architectures that are inside the budget and new.
 
+    Every proposal draws from a generator of its own, by its number, so that neither the size of the rounds nor how
+    often a wish had to be made again changes the draws of the next one. `count` says how many were made.
+
     Args:
+        name, seed: of the strategy.
         steps: how many mutations a walk into the budget may try.
         tries: how many wishes are made before giving up on one proposal.
     """
 
-    def __init__(self, space: Space, excess: Excess, *, steps: int = 200, tries: int = 32) -> None:
+    def __init__(
+        self, space: Space, excess: Excess, name: str, seed: int, *, steps: int = 200, tries: int = 32
+    ) -> None:
         self._space, self._excess, self._steps, self._tries = space, excess, steps, tries
+        self._name, self._seed, self.count = name, seed, 0
         self._proposed: set[str] = set()
 
-    def propose(self, wish: Callable[[Random], Architecture], rng: Random) -> Architecture | None:
+    def ask(self, count: int, wish: Wish) -> list[Architecture]:
+        """What a strategy answers when it is asked: at most `count` proposals, fewer where no more are found."""
+        asked: list[Architecture] = []
+        while len(asked) < count:
+            found = self.propose(wish, rng(self._seed, self._name, self.count))
+            if found is None:
+                break
+            self.count += 1
+            asked.append(found)
+        return asked
+
+    def propose(self, wish: Wish, rng: Random) -> Architecture | None:
         """A new feasible architecture near what `wish` makes, or None.
 
         Wishes are drawn until one is inside and new. If half of the tries bring none, the wish that exceeds least is
@@ -76,9 +96,6 @@ class Proposals:
             if nearest is None or exceeded < nearest[0]:
                 nearest = exceeded, wished
         return self._wander(rng)
-
-    def sample(self, rng: Random) -> Architecture | None:
-        return self.propose(self._space.sample, rng)
 
     def _is_new(self, architecture: Architecture) -> bool:
         if architecture.key() in self._proposed:
@@ -141,21 +158,6 @@ def _descend(
         if changed_value <= value:  # equal is accepted: one of several ceilings may bind alone
             architecture, value = changed, changed_value
     return architecture, value
-
-
-def replay(strategy: Strategy, scores: Mapping[str, float], count: int) -> list[Architecture]:
-    """Bring a fresh strategy to where a killed run was; returns the round that the run was in.
-
-    Args:
-        scores: what was recorded, by architecture key, in any order.
-        count: the size of a round, as in the killed run.
-    Returns: the first round in which something is not in `scores`, asked but not told; empty at the end of the search.
-    """
-    while asked := strategy.ask(count):
-        if any(architecture.key() not in scores for architecture in asked):
-            return asked
-        strategy.tell([(architecture, scores[architecture.key()]) for architecture in asked])
-    return []
 
 
 def rankable(score: float) -> float:

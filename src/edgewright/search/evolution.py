@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from random import Random
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.seed import rng
 from edgewright.search.base import Excess, Proposals, Scored, Strategy, rankable
 from edgewright.space.base import Space
 
@@ -39,23 +38,13 @@ class Evolution(Strategy):
         crossover: float = 0.3,
         again: float = 0.3,
     ) -> None:
-        self._space, self._seed, self._count = space, seed, 0
         self._population, self._tournament, self._crossover, self._again = population, tournament, crossover, again
         self._members: list[tuple[float, int, Architecture]] = []  # best first; older first among equals
         self._told = 0
-        self._proposals = Proposals(space, excess)
+        self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
-        asked: list[Architecture] = []
-        while len(asked) < count:
-            random = rng(self._seed, self.name, self._count)
-            founding = self._count < self._population or not self._members
-            found = self._proposals.propose(self._space.sample if founding else self._child, random)
-            if found is None:
-                break
-            self._count += 1
-            asked.append(found)
-        return asked
+        return self._proposals.ask(count, self._wish)
 
     def tell(self, scored: Iterable[Scored]) -> None:
         for architecture, score in scored:
@@ -63,6 +52,10 @@ class Evolution(Strategy):
             self._told += 1
         self._members.sort(key=lambda member: member[:2])
         del self._members[self._population :]
+
+    def _wish(self, random: Random) -> Architecture:
+        founding = self._proposals.count < self._population or not self._members
+        return self._space.sample(random) if founding else self._child(random)
 
     def _child(self, random: Random) -> Architecture:
         child = self._winner(random)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.seed import rng
 from edgewright.search.base import Excess, Proposals, Scored, Strategy
 from edgewright.space.base import Space
 
@@ -21,18 +20,10 @@ class RandomSearch(Strategy):
     summary = "random architectures inside the budget"
 
     def __init__(self, space: Space, excess: Excess, seed: int) -> None:
-        self._seed, self._count = seed, 0
-        self._proposals = Proposals(space, excess)
+        self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
-        asked: list[Architecture] = []
-        while len(asked) < count:
-            found = self._proposals.sample(rng(self._seed, self.name, self._count))
-            if found is None:
-                break
-            self._count += 1
-            asked.append(found)
-        return asked
+        return self._proposals.ask(count, self._space.sample)
 
     def tell(self, scored: Iterable[Scored]) -> None:
         """Nothing is learned."""
