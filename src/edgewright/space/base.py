@@ -10,6 +10,7 @@ and expansion), EfficientNetV2 (fused blocks early, inverted late), MobileNetV1 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
 
@@ -60,6 +61,30 @@ class Space(ABC):
     @abstractmethod
     def describe(self, architecture: Any) -> str:
         """The architecture in a few short lines for a person."""
+
+    def choices(self) -> tuple[int, ...]:
+        """How many choices each position of the integer encoding has; empty where the space offers no encoding.
+
+        A space that offers one decodes every vector with 0 <= vector[i] < choices()[i] to an architecture, and
+        `decode(encode(a)) == a`. Several vectors may give one architecture.
+        """
+        return ()
+
+    def encode(self, architecture: Any) -> tuple[int, ...]:
+        """The architecture as a vector of integers."""
+        raise NotImplementedError(f"the space '{self.name}' offers no integer encoding")
+
+    def decode(self, vector: Sequence[int]) -> Architecture:
+        """The architecture that a vector of integers stands for."""
+        raise NotImplementedError(f"the space '{self.name}' offers no integer encoding")
+
+    def features(self, architecture: Any) -> tuple[float, ...]:
+        """What a predictor of accuracy sees of the architecture; here one 0 or 1 for each choice of the encoding.
+
+        A space that knows what matters in it (operators that are on a path, depth of the paths) gives that instead.
+        """
+        vector = self.encode(architecture)
+        return tuple(float(v == k) for v, count in zip(vector, self.choices(), strict=True) for k in range(count))
 
     def graph(self, architecture: Any) -> Graph:
         """The whole network as one graph."""
