@@ -93,6 +93,22 @@ def _fail(message: str, code: int, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgewright import __version__
+
+        print(f"edgewright {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version.")]
+
+
+@app.callback()
+def begin(version: Version = False) -> None:
+    """From a data set and a device budget to a neural network that fits, measured."""
+
+
 @app.command()
 @guarded
 def design(

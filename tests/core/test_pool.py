@@ -8,8 +8,9 @@ import time
 import pytest
 
 from edgewright.core import progress
-from edgewright.core.errors import EdgewrightError
+from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.pool import pool
+from edgewright.core.ray_pool import explained
 
 
 def slow_square(x: int) -> int:
@@ -83,6 +84,36 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_of_ray_is_its_own_and_a_missing_file_names_the_shared_disk():
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pool(ray="local") as cluster:
+        with pytest.raises(ValueError, match=r"^factorial\(\) not defined for negative values$"):
+            list(cluster.imap(math.factorial, [3, -1]))
+        with pytest.raises(EdgewrightError, match="cannot see /nowhere/batches: the run folder must lie"):
+            list(cluster.imap(os.stat, ["/nowhere/batches"]))
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (FileNotFoundError(2, "No such file", "/there/x"), "a worker of the Ray cluster cannot see /there/x"),
+        (FileNotFoundError("No such file or directory: /there/y\nat line 3"), "directory: /there/y: the run folder"),
+        (ModuleNotFoundError("No module named 'edgewright'", name="edgewright"), "lacks edgewright: install"),
+    ],
+)
+def test_faults_of_a_cluster_are_one_sentence(cause, words):
+    told = explained(cause)
+    assert isinstance(told, EdgewrightError)
+    assert words in str(told)
+    assert "\n" not in str(told)
+
+
+def test_other_errors_of_a_worker_stay_what_they_are():
+    cause = BadInput("flowers: no images")
+    assert explained(cause) is cause
 
 
 @pytest.mark.slow

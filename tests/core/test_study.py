@@ -87,6 +87,34 @@ def test_a_later_schema_is_refused(tmp_path):
         Study(tmp_path / "study.db")
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_damage_further_in_is_one_sentence_that_names_the_file(tmp_path, place):
+    path = tmp_path / "study.db"
+    with Study(path) as study:
+        study.record(*(candidate(index) for index in range(400)))
+        study.note("a", list(range(4000)))
+        study.record_epoch("k", "final", 0, {"val": 2})
+    data = bytearray(path.read_bytes())
+    start = int(place * len(data)) // 4096 * 4096
+    data[start : start + 8192] = b"\xa5" * 8192
+    path.write_bytes(bytes(data))
+    with pytest.raises(EdgewrightError) as told, Study(path) as study:
+        study.candidates()
+        study.notes("")
+        study.epochs("k", "final")
+    assert str(told.value).startswith(f"{path}: ")
+    assert "\n" not in str(told.value)
+
+
+def test_a_row_that_no_run_wrote_is_one_sentence(tmp_path):
+    with Study(tmp_path / "study.db") as study:
+        study._write("INSERT INTO notes VALUES (?, ?)", [("a", "{half")])
+        study._write("INSERT INTO candidates (key, architecture, costs, scores) VALUES (?, ?, ?, ?)", [("k", *"123")])
+        for read in (lambda: study.read_note("a"), lambda: study.notes(""), study.candidates):
+            with pytest.raises(BadInput, match=r"study\.db: damaged"):
+                read()
+
+
 WRITER = """
 import sys
 from pathlib import Path

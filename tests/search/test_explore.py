@@ -14,7 +14,6 @@ from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.base import Split, TaskSpec
-
 from search.cut import Cut, CutAfter
 
 SPEC = TaskSpec(

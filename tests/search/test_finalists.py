@@ -11,7 +11,6 @@ from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits, t
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.load import load_task
 from edgewright.train.recipe import recipe_for
-
 from search.cut import Cut, CutAfter
 
 RUNGS = [Rung(3, 1, None), Rung(2, 2, None)]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgewright.core.data import Frozen
+from edgewright.core.data import Asked, Frozen
 
 How = Literal["measured", "table", "analytic"]
 CostName = Literal["latency", "size", "peak_memory", "macs", "params"]
@@ -38,7 +38,7 @@ def cost(name: CostName, value: float, how: How, **spread: float) -> Cost:
     return Cost(value=value, unit=UNITS[name], how=how, **spread)
 
 
-class Budget(Frozen):
+class Budget(Asked):
     """A set of ceilings; at least one must be given.
 
     Args:

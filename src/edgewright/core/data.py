@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,9 +14,9 @@ from edgewright.core.errors import BadInput
 
 
 class Frozen(BaseModel):
-    """A value that cannot change, refuses unknown keys, and round-trips through JSON."""
+    """A value that cannot change, refuses unknown keys, and round-trips through strict JSON (see `to_json`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", populate_by_name=True)
 
     @classmethod
     def parse(cls, data: Any, where: str) -> Self:
@@ -26,6 +28,25 @@ class Frozen(BaseModel):
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2, by_alias=True) + "\n"
+
+
+class _InOneSentence(type(BaseModel)):
+    """Makes a wrong word in `Budget(latency=3)` one BadInput sentence, as it is in a file.
+
+    Only for what people write in Python: elsewhere a wrong word is a fault of ours, whose traceback is wanted.
+    """
+
+    if not TYPE_CHECKING:  # a checker would forget the fields of every class
+
+        def __call__(cls, *arguments: Any, **fields: Any) -> Any:
+            try:
+                return super().__call__(*arguments, **fields)
+            except ValidationError as error:
+                raise BadInput(f"{cls.__name__}: {_sentence(cls, error)}") from None
+
+
+class Asked(Frozen, metaclass=_InOneSentence):
+    """What a person asks for, in Python or in a file."""
 
 
 def _sentence(cls: type[BaseModel], error: ValidationError) -> str:
@@ -51,6 +72,35 @@ def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             cls = inner
     return list(cls.model_fields)
+
+
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON, which every reader reads: it has no word for infinity, so that is the text "Infinity"."""
+    return json.dumps(_worded(value), allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """What `to_json` wrote, infinities included."""
+    return _unworded(json.loads(text))
+
+
+def _worded(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return _mapped(_worded, value)
+
+
+def _unworded(value: Any) -> Any:
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else _mapped(_unworded, value)
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: change(inner) for key, inner in value.items()}
+    return [change(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(path: Path) -> Any:

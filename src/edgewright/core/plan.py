@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from edgewright.core.cost import Budget
-from edgewright.core.data import Frozen
+from edgewright.core.data import Asked
 
 
-class Plan(Frozen):
+class Plan(Asked):
     """What `edgewright design` is asked to do; plan.yaml holds it.
 
     With `minutes` the run is boxed in time. With `candidates` and `epochs` both given and no `minutes`, nothing depends
@@ -39,7 +39,7 @@ class Plan(Frozen):
     space: str = "mobile"
     proxy: str = "capacity"
     strategy: str = "evolution"
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     candidates: int | None = Field(default=None, ge=1)
     finalists: int = Field(default=8, ge=1)
     epochs: int | None = Field(default=None, ge=1)
@@ -47,5 +47,5 @@ class Plan(Frozen):
     workers: int | None = Field(default=None, ge=1)
     ray: str | None = None
     skip_bad: int = Field(default=0, ge=0)
-    resolution: int | None = Field(default=None, ge=8, le=512)
+    resolution: int | None = Field(default=None, ge=8, le=224)
     flip: bool | None = None

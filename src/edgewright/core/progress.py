@@ -1,10 +1,18 @@
-"""Progress for people: a live bar with the time left on a terminal's stderr, silence everywhere else."""
+"""Progress for people: live bars with the time left on a terminal's stderr, silence everywhere else.
+
+A terminal has one live display; a task within a task is one more line of it, gone when it is done.
+"""
 
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _enabled = True
+_live: "Progress | None" = None
 
 
 def set_quiet(quiet: bool) -> None:
@@ -22,7 +30,7 @@ class Bar:
 
 
 class _RichBar(Bar):
-    def __init__(self, live, task) -> None:
+    def __init__(self, live: "Progress", task: "TaskID") -> None:
         self._live, self._task = live, task
 
     def advance(self, amount: float = 1) -> None:
@@ -35,9 +43,31 @@ class _RichBar(Bar):
 @contextlib.contextmanager
 def progress(label: str, total: float | None = None) -> Iterator[Bar]:
     """`with progress("Scoring", total=400) as bar: bar.advance(1); bar.note("best 3.2")`."""
+    global _live
     if not (_enabled and sys.stderr.isatty()):
         yield Bar()
         return
+    if _live is not None:
+        with _line(_live, label, total) as bar:
+            yield bar
+        return
+    with _display() as _live:
+        try:
+            yield _RichBar(_live, _live.add_task(label, total=total, note=""))
+        finally:
+            _live = None
+
+
+@contextlib.contextmanager
+def _line(live: "Progress", label: str, total: float | None) -> Iterator[Bar]:
+    task = live.add_task(f"  {label}", total=total, note="")
+    try:
+        yield _RichBar(live, task)
+    finally:
+        live.remove_task(task)
+
+
+def _display() -> "Progress":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -57,8 +87,7 @@ def progress(label: str, total: float | None = None) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as live:
-        yield _RichBar(live, live.add_task(label, total=total, note=""))
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def say(text: str) -> None:

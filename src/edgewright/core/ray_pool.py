@@ -1,4 +1,7 @@
-"""The adapter to Ray: the same `imap` as the pool of this machine's processes, over a cluster's cores."""
+"""The adapter to Ray: the same `imap` as the pool of this machine's processes, over a cluster's cores.
+
+Items name files by their absolute paths, so the machines of a cluster need one disk that all of them see.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +19,36 @@ class RayPool:
         # All are submitted before the first is awaited; results come in order.
         waiting = [remote.remote(function, item) for item in items]
         for reference in waiting:
-            yield self._ray.get(reference)
+            yield self._result(reference)
+
+    def _result(self, reference: Any) -> Any:
+        """The result, or the worker's own error in place of Ray's page about it."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise explained(error.cause) from None
+        except self._ray.exceptions.RayError as error:
+            raise EdgewrightError(
+                f"the Ray cluster lost a worker ({first_line(error)}); what was finished is kept: go on with --resume"
+            ) from None
+
+
+def explained(cause: BaseException) -> BaseException:
+    """What went wrong in a worker, in one sentence where it is the cluster's fault and not the work's."""
+    if isinstance(cause, FileNotFoundError):
+        return EdgewrightError(
+            f"a worker of the Ray cluster cannot see {cause.filename or first_line(cause)}: the run folder must lie on "
+            "a disk that all machines of the cluster share, under the same path; choose another --out"
+        )
+    if isinstance(cause, ModuleNotFoundError):
+        return EdgewrightError(
+            f"a worker of the Ray cluster lacks {cause.name}: install the same edgewright on all its machines"
+        )
+    return cause
+
+
+def first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _single_threaded_call(function: Callable[[Any], Any], item: Any) -> Any:
@@ -36,7 +68,7 @@ def ray_pool(address: str) -> Iterator[RayPool]:
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise EdgewrightError(f"no Ray cluster answers at {address!r}: {error}") from None
+        raise EdgewrightError(f"no Ray cluster answers at {address!r}: {first_line(error)}") from None
     try:
         yield RayPool(ray, max(1, int(ray.cluster_resources().get("CPU", 1))))
     finally:

@@ -53,7 +53,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        """Absolute, because the workers of a cluster read here and may have another working directory."""
+        return self.path.absolute() / "checkpoints"
 
     @property
     def holds_run(self) -> bool:

@@ -1,16 +1,19 @@
 """The durable record of a run: every candidate, every epoch, every stage, in one SQLite file.
 
 Write-ahead logging with full synchronisation: what `record` returned from survives a killed process and a power cut.
+A damaged file is one sentence, whenever it shows. Values are strict JSON (`core.data.to_json`).
 """
 
-import json
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from edgewright.core.cost import Cost
-from edgewright.core.data import Frozen
+from edgewright.core.data import Frozen, from_json, to_json
 from edgewright.core.errors import BadInput, EdgewrightError
 
 SCHEMA = 1
@@ -51,7 +54,9 @@ class Study:
             self._db.executescript(TABLES)
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         except sqlite3.DatabaseError as error:
-            raise BadInput(f"{path}: not a readable study ({error})") from None
+            if _is_full(error):
+                raise EdgewrightError(f"{path}: the disk is full; free some space and resume") from None
+            raise BadInput(f"{path}: not a readable study ({error}); put a copy back, or start a new run") from None
 
     def __enter__(self) -> Self:
         return self
@@ -74,18 +79,33 @@ class Study:
             if isinstance(error, sqlite3.IntegrityError):
                 raise EdgewrightError(f"{self.path}: a candidate was recorded twice ({error})") from None
             if isinstance(error, sqlite3.Error):
-                cause = "the disk is full" if "full" in str(error) else f"cannot be written ({error})"
+                cause = "the disk is full" if _is_full(error) else f"cannot be written ({error})"
                 raise EdgewrightError(f"{self.path}: {cause}; see to the disk and resume") from None
             raise
+
+    def _read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows. SQLite opens a file that is damaged further in, and says so only when it gets there."""
+        with self._whole():
+            return self._db.execute(sql, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValidationError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise EdgewrightError(f"{self.path}: another process holds it; try again") from None
+            cause = str(error) if isinstance(error, sqlite3.DatabaseError) else "it holds what no run wrote"
+            raise BadInput(f"{self.path}: damaged ({cause}); put a copy back, or start a new run") from None
 
     def record(self, *candidates: Candidate) -> None:
         """Keep candidates for good, in one transaction; recording one twice is an error."""
         rows = [
             (
                 c.key,
-                json.dumps(c.architecture),
-                json.dumps({k: v.model_dump(exclude_none=True) for k, v in c.costs.items()}),
-                json.dumps(c.scores),
+                to_json(c.architecture),
+                to_json({k: v.model_dump(exclude_none=True) for k, v in c.costs.items()}),
+                to_json(c.scores),
             )
             for c in candidates
         ]
@@ -93,31 +113,39 @@ class Study:
 
     def candidates(self) -> list[Candidate]:
         """All candidates, in the order they were recorded."""
-        rows = self._db.execute("SELECT key, architecture, costs, scores FROM candidates ORDER BY id")
-        return [
-            Candidate(
-                key=key, architecture=json.loads(architecture), costs=json.loads(costs), scores=json.loads(scores)
-            )
-            for key, architecture, costs, scores in rows
-        ]
+        rows = self._read("SELECT key, architecture, costs, scores FROM candidates ORDER BY id")
+        with self._whole():
+            return [
+                Candidate(
+                    key=key, architecture=from_json(architecture), costs=from_json(costs), scores=from_json(scores)
+                )
+                for key, architecture, costs, scores in rows
+            ]
 
     def record_epoch(self, key: str, phase: str, epoch: int, record: dict[str, Any]) -> None:
         """Keep the figures of one epoch of a candidate's training; `phase` says which training (rung-0, final, ...)."""
-        self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", [(key, phase, epoch, json.dumps(record))])
+        self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", [(key, phase, epoch, to_json(record))])
 
     def epochs(self, key: str, phase: str) -> list[dict[str, Any]]:
-        rows = self._db.execute("SELECT record FROM epochs WHERE key = ? AND phase = ? ORDER BY epoch", (key, phase))
-        return [json.loads(record) for (record,) in rows]
+        rows = self._read("SELECT record FROM epochs WHERE key = ? AND phase = ? ORDER BY epoch", (key, phase))
+        with self._whole():
+            return [from_json(record) for (record,) in rows]
 
     def note(self, name: str, value: Any) -> None:
         """Keep a JSON value under a name; the last one wins."""
-        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", [(name, json.dumps(value))])
+        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", [(name, to_json(value))])
 
     def read_note(self, name: str, default: Any = None) -> Any:
-        row = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
+        with self._whole():
+            return from_json(rows[0][0]) if rows else default
 
     def notes(self, prefix: str) -> dict[str, Any]:
         """All notes whose name starts with `prefix`, by the rest of the name."""
-        rows = self._db.execute("SELECT name, value FROM notes WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
-        return {name[len(prefix) :]: json.loads(value) for name, value in rows}
+        rows = self._read("SELECT name, value FROM notes WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
+        with self._whole():
+            return {name[len(prefix) :]: from_json(value) for name, value in rows}
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return "full" in str(error)

@@ -1,0 +1,48 @@
+import json
+import math
+
+import pytest
+
+from edgewright.core.cost import Budget, cost
+from edgewright.core.data import from_json, to_json
+from edgewright.core.errors import BadInput
+from edgewright.core.plan import Plan
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Budget(latency=3), "unknown key 'latency'; did you mean 'latency_ms'?"),
+        (lambda: Budget(macs=-1), "'macs': Input should be greater than 0 (got -1)"),
+        (lambda: Budget(), "no budget given"),
+        (lambda: Plan(task="digits", budget=Budget(macs=1), epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
+        (lambda: Plan(task="digits", budget={"latency": 1}), "unknown key 'budget.latency'; did you mean 'latency_ms'"),
+    ],
+)
+def test_a_wrong_word_from_python_is_one_sentence(make, words):
+    with pytest.raises(BadInput) as refused:
+        make()
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def strictly(text: str):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_strict_and_keeps_what_is_not_finite():
+    value = {"a": [1.5, math.inf, -math.inf], "b": {"c": 2, "d": "text"}}
+    text = to_json({**value, "nan": math.nan})
+    strictly(text)
+    again = from_json(text)
+    assert math.isnan(again.pop("nan"))
+    assert again == value
+
+
+def test_values_are_strict_json_too():
+    endless = cost("latency", math.inf, "table")
+    assert strictly(endless.to_json())["value"] == "Infinity"
+    assert type(endless).model_validate_json(endless.to_json()) == endless
