@@ -2,13 +2,14 @@
 
 from edgewright.core.errors import BadInput
 from edgewright.space.base import Space
+from edgewright.space.linked import LinkedDense, LinkedMobile, LinkedResidual
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.base import TaskSpec
 
 
 def spaces() -> dict[str, type[Space]]:
     """Every space by name."""
-    return {space.name: space for space in (MobileSpace,)}
+    return {space.name: space for space in (MobileSpace, LinkedDense, LinkedResidual, LinkedMobile)}
 
 
 def make_space(name: str, spec: TaskSpec) -> Space:
