@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from edgewright import cli
+from edgewright import __version__, cli
 from edgewright.cli import app
 from edgewright.job.run import guesswork
 
@@ -169,6 +169,21 @@ def test_a_plan_that_builds_objects_is_refused(tmp_path):
     plan.write_text(f"task: !!python/object/apply:pathlib.Path.touch ['{tmp_path / 'HACKED'}']\n")
     assert "not valid YAML" in refused(tmp_path, "--config", str(plan))
     assert not (tmp_path / "HACKED").exists()
+
+
+def test_a_plan_names_its_data_from_the_root(tmp_path, monkeypatch):
+    write_arrays(tmp_path / "a.npz")
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "plan.yaml").write_text("task: arrays:a.npz\nbudget: {macs: 1.0e+6}\n")
+    monkeypatch.chdir(tmp_path)  # relative to where the command is run, not to the plan
+    for source in (("--config", "plans/plan.yaml"), ("--task", "arrays:a.npz", "--macs", "1e6")):
+        result = edgewright("design", *source, "--dry-run", "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["task"] == f"arrays:{tmp_path / 'a.npz'}"
+
+
+def test_version():
+    assert edgewright("--version").stdout == f"edgewright {__version__}\n"
 
 
 def test_options_override_the_plan_file(tmp_path):

@@ -60,7 +60,10 @@ def made_task() -> Task:
 def made_run(made_task: Task, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("report") / "flowers run")
     run.path.mkdir()
-    write_text(run.plan, "task: images:flowers\nbudget: {latency_ms: 0.3, size_mb: 4}\nproxy: zico\nminutes: 30\n")
+    write_text(
+        run.plan,
+        "task: images:/data/somebody/flowers\nbudget: {latency_ms: 0.3, size_mb: 4}\nproxy: zico\nminutes: 30\n",
+    )
     write_text(run.env, str(environment()).replace("'", '"'))
     random = rng(0, "report tests")
     space = make_space("mobile", made_task.spec)
@@ -155,6 +158,7 @@ def _result(task, space, chosen, rows, samples, accuracy, evaluated) -> Result:
             "macs": cost("macs", count_macs(graph), "analytic"),
             "params": cost("params", count_params(graph), "analytic"),
         },
+        runtime_peak_bytes=251_904,
         metrics=Metrics(test_accuracy=accuracy, val_accuracy=95.8),
         export=Export(max_abs_difference=3.1e-6, top1_agreement=1.0, samples=256),
         search=Search(evaluated=evaluated, proxy="zico", strategy="evolution", seconds=120.3, networks_per_second=12.4),

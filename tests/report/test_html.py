@@ -1,4 +1,6 @@
 import html.parser
+import json
+import math
 import re
 import shutil
 import subprocess
@@ -8,6 +10,7 @@ import pytest
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
+from edgewright.core.study import Study
 from edgewright.report.facts import gather
 from edgewright.report.html import duration, headline, interval, write_report
 
@@ -78,6 +81,23 @@ def test_the_story_is_told(made_run, reader):
         assert heading in reader.text
     assert "edgewright design --config 'flowers run/plan.yaml' --out 'flowers run-again'" in reader.text
     assert "was refused after export" in reader.text
+    assert "counted; this machine's runtime held 246 KB" in reader.text
+    assert "writing this report" in reader.text
+    assert "images:flowers" in reader.text
+
+
+def test_nobody_s_folders_are_told(report):
+    assert "somebody" not in report.read_text()
+
+
+def test_scores_that_are_not_finite_do_not_spoil_the_figures(made_run, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(made_run.path, run.path)
+    with Study(run.study) as study:
+        broken = study.candidates()[0].model_copy(update={"key": "broken", "scores": {"zico": -math.inf}})
+        study.record(broken)
+    figures = write_report(run).read_text().split('id="figures">')[1].split("</script>")[0]
+    assert "by-score" in json.loads(figures, parse_constant=pytest.fail)
 
 
 def test_misjudged_images_are_those_of_the_study(made_run, made_task, reader):

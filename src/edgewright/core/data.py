@@ -79,7 +79,7 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 def to_json(value: Any) -> str:
     """Strict JSON, which every reader reads: it has no word for infinity, so that is the text "Infinity"."""
-    return json.dumps(_worded(value), allow_nan=False)
+    return json.dumps(_worded(value), allow_nan=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Any:

@@ -73,7 +73,11 @@ class Noise(Frozen):
 
 
 class Result(Frozen):
-    """Everything a run found out. `schema` grows when a field changes its meaning or goes away."""
+    """Everything a run found out. `schema` grows when a field changes its meaning or goes away.
+
+    runtime_peak_bytes: activations that the runtime's allocator held at most, beside the planned `costs.peak_memory`;
+    null where the runtime does not say.
+    """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     task: dict[str, Any]
@@ -82,6 +86,7 @@ class Result(Frozen):
     architecture: dict[str, Any]
     key: str
     costs: dict[str, Cost]
+    runtime_peak_bytes: int | None = None
     metrics: Metrics
     export: Export
     search: Search

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from edgewright.core.cost import Budget, Cost, cost
+from edgewright.core.errors import EdgewrightError
 from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.device.base import Device
 from edgewright.device.measure import Latency
 from edgewright.device.memory import onnx_peak_bytes
+from edgewright.device.profile import runtime_peak_bytes
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
 from edgewright.task.base import Task, normalise
@@ -22,13 +24,17 @@ NUM_SAMPLES = 256
 
 @dataclass(frozen=True)
 class Deployed:
-    """An exported file and what was found out about it; `broken` says which ceilings it breaks, if any."""
+    """An exported file and what was found out about it; `broken` says which ceilings it breaks, if any.
+
+    runtime_peak: bytes of activations that the runtime's allocator held at most; None where the runtime does not say.
+    """
 
     path: Path
     costs: dict[str, Cost]
     parity: Parity
     latency: Latency
     broken: list[str]
+    runtime_peak: int | None
 
 
 def deploy(
@@ -49,7 +55,14 @@ def deploy(
         "macs": cost("macs", count_macs(graph), "analytic"),
         "params": cost("params", count_params(graph), "analytic"),
     }
-    return Deployed(path, costs, parity, latency, budget.broken(costs))
+    return Deployed(path, costs, parity, latency, budget.broken(costs), _runtime_peak(path))
+
+
+def _runtime_peak(path: Path) -> int | None:
+    try:
+        return runtime_peak_bytes(path)
+    except EdgewrightError:  # an older runtime, which does not report its allocator
+        return None
 
 
 def held_out_samples(task: Task, resolution: int) -> torch.Tensor:

@@ -29,6 +29,7 @@ from edgewright.device.table import LatencyModel
 from edgewright.job import stages, summary
 from edgewright.job.ground import Ground, survey
 from edgewright.report.html import write_report
+from edgewright.task.load import absolute
 
 DEFAULT_MINUTES = 30.0
 
@@ -80,7 +81,8 @@ def make_plan(config: Path | None, given: Mapping[str, Any], budget: Mapping[str
 
 
 def _resolved(plan: Plan) -> Plan:
-    """The plan with its time limit filled in; without one, candidates and epochs must bound the run."""
+    """The plan with its data named from the root, and with its time limit filled in, unless counts bound the run."""
+    plan = plan.model_copy(update={"task": absolute(plan.task)})
     if plan.minutes is None and not (plan.candidates and plan.epochs):
         return plan.model_copy(update={"minutes": DEFAULT_MINUTES})
     return plan
@@ -156,7 +158,8 @@ def guesswork(accuracy: float, classes: int) -> str | None:
 def _work(desk: stages.Desk) -> None:
     plan, watch = desk.ground.plan, desk.watch
     seconds = desk.study.read_note("allotted") or stages.allot(watch.left())
-    desk.study.note("allotted", seconds)
+    if plan.minutes is not None:
+        desk.study.note("allotted", seconds)
     with pool(plan.workers, plan.ray) as workers:
         with watch.stage("search"):
             stages.search(desk, workers, seconds["search"])

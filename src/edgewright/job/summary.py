@@ -27,6 +27,7 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
         architecture=architecture.model_dump(mode="json"),
         key=key,
         costs=deployed.costs,
+        runtime_peak_bytes=deployed.runtime_peak,
         metrics=Metrics(test_accuracy=test.accuracy, val_accuracy=validation.accuracy),
         export=Export(**deployed.parity.model_dump()),
         search=_search(desk),

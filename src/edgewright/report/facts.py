@@ -57,7 +57,7 @@ def gather(run: RunFolder) -> Facts:
         return Facts(
             result=result,
             plan=plan,
-            folder=run.path.name,
+            folder=run.path.resolve().name,
             environment=read_json(run.env) if run.env.exists() else {},
             candidates=study.candidates(),
             epochs=study.epochs(result.key, "final"),

@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+import time
 from html import escape
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgewright.report import network, pictures
 from edgewright.report.examples import data_uri
 from edgewright.report.facts import Facts, gather
 from edgewright.report.page import page
-from edgewright.task.base import Task
+from edgewright.task.base import Task, without_folders
 
 MOST_EXAMPLES = 12
 STAGES = {
@@ -36,6 +37,7 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
         task: whose test images are shown where they were misjudged; without it the report has no images.
     Errors: BadInput where the folder holds no finished run.
     """
+    began = time.monotonic()
     facts = gather(run)
     figures: Figures = {}
     parts = [
@@ -47,7 +49,7 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
               "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."),
         mistakes(facts, task, figures),
         '<div class="two">' + latency(facts, figures) + prediction(facts, figures) + "</div>",
-        stage_times(facts),
+        stage_times(facts, time.monotonic() - began),
         environment(facts),
         repeat(facts),
     ]  # fmt: skip
@@ -118,7 +120,10 @@ def budget_table(facts: Facts) -> str:
     costs = facts.result.costs
     ceilings: dict[str, float] = {**facts.result.budget.ceilings()}
     order = [*ceilings, *(name for name in costs if name not in ceilings)]
-    rows = "".join(_budget_row(name, costs[name], ceilings.get(name)) for name in order if name in costs)
+    remarks = {"peak_memory": _held(facts.result.runtime_peak_bytes)}
+    rows = "".join(
+        _budget_row(name, costs[name], ceilings.get(name), remarks.get(name, "")) for name in order if name in costs
+    )
     head = (
         '<th>Cost</th><th class="num">Value</th><th class="num">Ceiling</th>'
         '<th class="bar">Share used</th><th></th><th class="wide">How it was obtained</th>'
@@ -137,7 +142,12 @@ def budget_table(facts: Facts) -> str:
     return section("Does it fit?", lead, table)
 
 
-def _budget_row(name: str, cost: Cost, ceiling: float | None) -> str:
+def _held(runtime_peak: int | None) -> str:
+    """What the runtime took where the plan says what is needed: it keeps some tensors longer, and in two layouts."""
+    return "" if runtime_peak is None else f"; this machine's runtime held {show('peak_memory', runtime_peak)}"
+
+
+def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") -> str:
     title = {
         "macs": "Multiply-adds",
         "params": "Parameters",
@@ -156,7 +166,7 @@ def _budget_row(name: str, cost: Cost, ceiling: float | None) -> str:
             f'<td class="num">{_unitless(name, show(name, ceiling))}</td>'
             f'<td class="bar"><span class="track" title="{100 * share:.0f} %"><b {style}></b></span></td>{verdict}'
         )
-    return f'<tr>{cells}<td class="wide">{escape(how)}</td></tr>'
+    return f'<tr>{cells}<td class="wide">{escape(how + remark)}</td></tr>'
 
 
 def _unitless(name: str, text: str) -> str:
@@ -271,8 +281,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def stage_times(facts: Facts) -> str:
-    seconds = {name: value for name, value in facts.result.seconds.items() if value > 0}
+def stage_times(facts: Facts, report_seconds: float = 0.0) -> str:
+    """`report_seconds`: what this report took so far; only writing it to the disk is not in it."""
+    every = {**facts.result.seconds, "report": facts.result.seconds.get("report", 0.0) + report_seconds}
+    seconds = {name: value for name, value in every.items() if value > 0}
     total = sum(seconds.values())
     if not total:
         return ""
@@ -306,8 +318,11 @@ def repeat(facts: Facts) -> str:
     if facts.plan.task == "dataset":
         command = f"edgewright.design(your_dataset, budget=edgewright.Budget({_budget_words(facts)}), out='again')"
     measure = f"edgewright bench {folder}\nedgewright predict {folder} IMAGE_OR_FOLDER"
-    plan = escape(facts.plan.to_json())
-    lead = "The same plan and seed give the same candidates and scores; times differ with the machine."
+    plan = escape(facts.plan.model_copy(update={"task": without_folders(facts.plan.task)}).to_json())
+    lead = (
+        "The same plan and seed give the same candidates and scores; times differ with the machine. From the folder "
+        f"that holds {facts.folder}:"
+    )
     return section(
         "To repeat it",
         lead,

@@ -1,8 +1,9 @@
 """The shell of the report: style, drawing script and the frame. Everything is inside the file; nothing is fetched."""
 
-import json
 from html import escape
 from typing import Any
+
+from edgewright.core.data import to_json
 
 # The browser itself refuses to fetch anything, whatever a data set's class names may hold.
 POLICY = (
@@ -140,7 +141,7 @@ def page(title: str, body: str, figures: dict[str, dict[str, Any]]) -> str:
     from plotly.offline import get_plotlyjs
 
     # "<" is the only character with which data could end the script element that holds it.
-    data = json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")
+    data = to_json(figures).replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'

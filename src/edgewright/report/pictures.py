@@ -3,6 +3,7 @@
 Colours are names ("$accent"): the page puts in what its light or dark style says when it draws.
 """
 
+import math
 from html import escape
 from typing import Any
 
@@ -90,7 +91,7 @@ def _staircase(x: list[float], y: list[float]) -> dict[str, Any]:
 def pareto_by_score(facts: Facts) -> Figure | None:
     """Every candidate: proxy score against predicted latency, the front, the finalists and the chosen one."""
     proxy = facts.plan.proxy
-    known = [c for c in facts.candidates if "latency" in c.costs and proxy in c.scores]
+    known = [c for c in facts.candidates if "latency" in c.costs and math.isfinite(c.scores.get(proxy, math.nan))]
     if not known:
         return None
     finalists = {finalist.key for finalist in facts.result.finalists}

@@ -7,6 +7,7 @@ stay as they came (uint8 where they were uint8) at one square size; a batch is n
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -28,7 +29,7 @@ class TaskSpec(Frozen):
     """All that the other rooms need to know of a task without its images."""
 
     name: str
-    source: str  # "digits", "images:DIR", "arrays:FILE.npz" or "dataset"
+    source: str  # "digits", "images:flowers", "arrays:c10.npz" or "dataset"; no folders, it ships with the model
     classes: tuple[str, ...]
     channels: int
     resolution: int  # side in pixels of the square that images are kept at
@@ -203,7 +204,7 @@ def assemble(
     mean, std = statistics(train.images)
     spec = TaskSpec(
         name=name,
-        source=source,
+        source=without_folders(source),
         classes=tuple(classes),
         channels=train.images.shape[1],
         resolution=train.images.shape[-1],
@@ -217,6 +218,12 @@ def assemble(
         white=white_of(train.images),
     )
     return Task(spec, train, val, test)
+
+
+def without_folders(source: str) -> str:
+    """What may be told to whoever gets the model: images:flowers for images:/data/flowers."""
+    kind, colon, place = source.partition(":")
+    return f"{kind}{colon}{Path(place).name}"
 
 
 def statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 CHOICES = "'digits', 'images:DIR' (a folder per class) or 'arrays:FILE.npz'"
 
+PLACES = {"images": images, "arrays": arrays}
+
+
+def absolute(source: str) -> str:
+    """`source` with its folder or file named from the root, so that it means the same from any working directory."""
+    kind, _, place = source.partition(":")
+    return f"{kind}:{Path(place).expanduser().absolute()}" if kind in PLACES and place else source
+
 
 def load_task(
     source: "str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]",
@@ -45,10 +53,8 @@ def load_task(
     kind, _, place = source.partition(":")
     if source == "digits":
         return digits(wishes)
-    if kind == "images" and place:
-        return images(Path(place).expanduser(), wishes)
-    if kind == "arrays" and place:
-        return arrays(Path(place).expanduser(), wishes)
+    if kind in PLACES and place:
+        return PLACES[kind](Path(place).expanduser(), wishes)
     if source == "dataset":
         raise BadInput(
             "the data set of this plan was handed over from Python, and must be again: edgewright.resume(FOLDER, "
