@@ -22,6 +22,8 @@ def every_op() -> Graph:
     y = builder.mul(y, builder.hardsigmoid(builder.conv(gate, 24)))
     x = builder.add(builder.conv(y, 12), x)
     x = builder.conv(builder.concat(builder.take(x, 7), y, builder.take(y, 1)), 20, 7, 2, 4)
+    y = builder.swish(builder.norm(builder.avg_pool(builder.avg_pool(x, 3), 2, 2)))
+    x = builder.add(builder.conv(y, 20, 1, bias=False), builder.mul(builder.zero(y), builder.sigmoid(y)))
     builder.linear(builder.flatten(builder.global_pool(x)), 5)
     return builder.graph()
 
@@ -39,13 +41,20 @@ def by_torch(graph: Graph, model: onnx.ModelProto, array: np.ndarray) -> np.ndar
             "mul": lambda v=values: v[0] * v[1],
             "relu": lambda v=values: F.relu(v[0]),
             "hardsigmoid": lambda v=values: F.hardsigmoid(v[0]),
+            "sigmoid": lambda v=values: v[0].sigmoid(),
+            "swish": lambda v=values: F.silu(v[0]),
+            "norm": lambda v=values, w=w, b=b: v[0] * w[:, None, None] + b[:, None, None],
+            "avg_pool": lambda v=values, op=op: F.avg_pool2d(
+                v[0], op.kernel, op.stride, (op.kernel - 1) // 2, ceil_mode=True, count_include_pad=False
+            ),
+            "zero": lambda v=values: torch.zeros_like(v[0]),
             "global_pool": lambda v=values: v[0].mean((2, 3), keepdim=True),
             "flatten": lambda v=values: v[0].flatten(1),
             "concat": lambda v=values: torch.cat(v, dim=1),
             "take": lambda v=values, c=graph.shapes[op.output][0]: v[0][:, :c],
         }[op.kind]()
         assert tuple(tensors[op.output].shape[1:]) == graph.shapes[op.output]
-    return tensors[graph.ops[-1].output].numpy()
+    return tensors[graph.output].numpy()
 
 
 def test_equals_torch_at_odd_sizes() -> None:
@@ -63,9 +72,25 @@ def test_equals_torch_at_odd_sizes() -> None:
 def test_file_holds_the_counted_parameters_and_is_repeatable() -> None:
     graph = every_op()
     model = onnx.load_model_from_string(to_onnx(graph))
-    weights = [w for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT]
+    weights = [w for w in model.graph.initializer if w.name[0] in "wb" and w.data_type == onnx.TensorProto.FLOAT]
     assert sum(int(np.prod(w.dims)) for w in weights) == count_params(graph)
     assert to_onnx(graph, seed=1) == to_onnx(graph, seed=1) != to_onnx(graph, seed=2)
+
+
+def test_the_output_need_not_be_the_last_operator() -> None:
+    builder = GraphBuilder((3, 7, 5))
+    wanted = builder.conv(0, 4, 3)
+    builder.relu(builder.avg_pool(wanted, 3))
+    graph = builder.graph(wanted)
+    data = to_onnx(graph)
+    session = open_session(data)
+    array = input_for(session, seed=1)
+    model = onnx.load_model_from_string(data)
+    np.testing.assert_allclose(run(session, array), by_torch(graph, model, array), rtol=1e-4, atol=1e-5)
+    builder = GraphBuilder((3, 7, 5))
+    builder.relu(0)
+    session = open_session(to_onnx(builder.graph(0)))
+    assert np.array_equal(run(session, array), array)
 
 
 @pytest.mark.parametrize("last", ["conv", "add"])

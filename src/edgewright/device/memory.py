@@ -74,14 +74,14 @@ def graph_peak_bytes(graph: Graph) -> int:
     roles: dict[str, Role] = {
         "conv": "conv",
         "relu": "elementwise",
-        "hardsigmoid": "elementwise",
+        **dict.fromkeys(("hardsigmoid", "sigmoid", "swish", "norm"), "elementwise"),
         "mul": "elementwise",
         "add": "add",
         "flatten": "view",
     }
     steps = [_step(roles.get(op.kind, "other"), op.inputs, (op.output,)) for op in graph.ops]
     sizes: dict[Hashable, int] = {index: FLOAT_BYTES * prod(shape) for index, shape in enumerate(graph.shapes)}
-    last = graph.ops[-1].output if graph.ops else 0
+    last = graph.output
     return peak_bytes(sizes, fused(steps, (last,)), (0,), (last,))
 
 

@@ -11,7 +11,7 @@ from edgewright.core.seed import derive
 
 OPSET = 18
 IR_VERSION = 10
-_PLAIN = {"add": "Add", "mul": "Mul", "relu": "Relu", "global_pool": "GlobalAveragePool"}
+_PLAIN = {"add": "Add", "mul": "Mul", "relu": "Relu", "sigmoid": "Sigmoid", "global_pool": "GlobalAveragePool"}
 _BOUNDS = ("start", "end", "axis")
 
 
@@ -25,16 +25,16 @@ def to_onnx(graph: Graph, seed: int = 0) -> bytes:
     Checked against: a torch functional evaluation of the same weights (tests/device/test_onnx_graph.py).
     """
     rng = np.random.default_rng(derive(seed, "onnx_graph"))
-    last = graph.ops[-1].output if graph.ops else 0
+    last = graph.output
     names = ["input", *(f"t{index}" for index in range(1, len(graph.shapes)))]
     nodes, weights = [], []
-    if graph.ops:
+    if last:
         names[last] = "logits"
     else:
         nodes.append(helper.make_node("Identity", ["input"], ["logits"], name="n0"))
     for op in graph.ops:
         weights.extend(_weights(graph, op, rng))
-        nodes.append(_node(graph, op, names))
+        nodes.extend(_nodes(op, names))
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, *graph.input_shape))
     sink = helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, *graph.shapes[last]))
     body = helper.make_graph(nodes, "edgewright", [source], [sink], initializer=weights)
@@ -46,20 +46,44 @@ def _weights(graph: Graph, op: Op, rng: np.random.Generator) -> list[onnx.Tensor
     if op.kind == "take":
         bounds = zip(_BOUNDS, (0, graph.shapes[op.output][0], 1), strict=True)  # channels 0 to C_out of axis 1
         return [helper.make_tensor(f"{part}{op.output}", TensorProto.INT64, (1,), (value,)) for part, value in bounds]
+    if op.kind == "zero":
+        return [helper.make_tensor(f"zero{op.output}", TensorProto.FLOAT, (1,), (0.0,))]
+    if op.kind == "norm":
+        return _norm_weights(graph.shapes[op.output][0], op.output, rng)
     shape = weight_shape(graph, op)
     if not shape:
         return []
     weight = rng.standard_normal(shape, dtype=np.float32) * np.float32(sqrt(2 / prod(shape[1:])))
     bias = rng.standard_normal(shape[0], dtype=np.float32) * np.float32(0.01)
+    return [_floats(f"w{op.output}", weight), *([_floats(f"b{op.output}", bias)] if op.bias else [])]
+
+
+def _norm_weights(width: int, output: int, rng: np.random.Generator) -> list[onnx.TensorProto]:
+    """A batch norm whose statistics are folded into its factor and shift: mean 0, variance 1."""
+    factor = np.float32(1) + rng.standard_normal(width, dtype=np.float32) * np.float32(0.1)
+    shift = rng.standard_normal(width, dtype=np.float32) * np.float32(0.01)
+    still = (np.zeros(width, np.float32), np.ones(width, np.float32))
+    named = zip(("w", "b", "mean", "var"), (factor, shift, *still), strict=True)
+    return [_floats(f"{part}{output}", values) for part, values in named]
+
+
+def _floats(name: str, values: np.ndarray) -> onnx.TensorProto:
+    return TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape, raw_data=values.tobytes())
+
+
+def _nodes(op: Op, names: list[str]) -> list[onnx.NodeProto]:
+    if op.kind != "swish":
+        return [_node(op, names)]
+    source, gate, output = names[op.inputs[0]], f"t{op.output}_gate", names[op.output]
     return [
-        TensorProto(name=f"w{op.output}", data_type=TensorProto.FLOAT, dims=shape, raw_data=weight.tobytes()),
-        TensorProto(name=f"b{op.output}", data_type=TensorProto.FLOAT, dims=shape[:1], raw_data=bias.tobytes()),
+        helper.make_node("Sigmoid", [source], [gate], name=f"n{op.output}_gate"),
+        helper.make_node("Mul", [source, gate], [output], name=f"n{op.output}"),
     ]
 
 
-def _node(graph: Graph, op: Op, names: list[str]) -> onnx.NodeProto:
+def _node(op: Op, names: list[str]) -> onnx.NodeProto:
     inputs, output, name = [names[i] for i in op.inputs], [names[op.output]], f"n{op.output}"
-    parameters = [f"w{op.output}", f"b{op.output}"]
+    parameters = [f"w{op.output}", *([f"b{op.output}"] if op.bias else [])]
     if op.kind == "conv":
         return helper.make_node(
             "Conv",
@@ -71,6 +95,23 @@ def _node(graph: Graph, op: Op, names: list[str]) -> onnx.NodeProto:
             pads=[op.kernel // 2] * 4,
             group=op.groups,
         )
+    if op.kind == "avg_pool":
+        return helper.make_node(
+            "AveragePool",
+            inputs,
+            output,
+            name=name,
+            kernel_shape=[op.kernel] * 2,
+            strides=[op.stride] * 2,
+            pads=[(op.kernel - 1) // 2] * 4,
+            ceil_mode=1,
+            count_include_pad=0,
+        )
+    if op.kind == "norm":
+        statistics = [f"{part}{op.output}" for part in ("mean", "var")]
+        return helper.make_node("BatchNormalization", inputs + parameters + statistics, output, name=name, epsilon=0.0)
+    if op.kind == "zero":
+        return helper.make_node("Mul", [*inputs, f"zero{op.output}"], output, name=name)
     if op.kind == "linear":
         return helper.make_node("Gemm", inputs + parameters, output, name=name, transB=1)
     if op.kind == "hardsigmoid":

@@ -116,7 +116,7 @@ def work(piece: Piece) -> np.ndarray:
         weights = wide_out * (wide_in if piece.groups == 1 else 1) * piece.kernel**2
         macs = weights * spatial_out
     else:
-        weights, macs = 0, wide_in * spatial_in
+        weights, macs = 0, wide_in * (piece.kernel**2 * spatial_out if piece.kind == "avg_pool" else spatial_in)
     return np.array([1, macs, wide_in * spatial_in, wide_out * spatial_out, weights, wide_out], dtype=float)
 
 
