@@ -185,3 +185,12 @@ def test_truncated_foreign_and_missing_files(tmp_path):
         load_task(f"arrays:{path}")
     with pytest.raises(BadInput, match="no such file"):
         load_task(f"arrays:{tmp_path / 'none.npz'}")
+
+
+def test_tiny_images_are_enlarged_once_and_it_is_said(tmp_path, capsys):
+    task = load_task(saved(tmp_path, **content(height=5, width=7)))
+    assert task.spec.resolution == 8
+    assert capsys.readouterr().err.count("the images are 5 px on their shorter side; they are enlarged to 8 px") == 1
+    load_task(saved(tmp_path, **content(height=5, width=7)), resolution=16)
+    load_task(saved(tmp_path, **content(height=8, width=9)))
+    assert capsys.readouterr().err == ""

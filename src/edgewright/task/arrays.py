@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from edgewright.core.errors import BadInput
-from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text
+from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text, to_side
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
@@ -34,7 +34,8 @@ def arrays(path: Path, wishes: Wishes) -> Task:
         told = ", ".join(f"x_{name} {shape} {parts[name].images.dtype}" for name, shape in shapes.items())
         raise BadInput(f"{path}: the images of the parts disagree as (channels, height, width) and type: {told}")
     classes = _classes(path, found, parts)
-    parts = {name: Split(fit_square(part.images, wishes.resolution), part.labels) for name, part in parts.items()}
+    side = wishes.resolution or to_side(min(shapes["train"][1:]))
+    parts = {name: Split(fit_square(part.images, side), part.labels) for name, part in parts.items()}
     named = "classes" in found
     flip = shapes["train"][0] >= 3 and not (named and is_text(classes))
     return assemble(

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.core.progress import say
 from edgewright.core.seed import derive, rng
 
 SMALLEST, LARGEST = 8, 224  # sides in pixels that the spaces make sensible networks for
@@ -281,12 +282,21 @@ def fingerprint(classes: Sequence[str], *parts: Split, order: torch.Tensor | Non
     return state.hexdigest()
 
 
+def to_side(shorter: int) -> int:
+    """The side that images are kept at, by their shorter one: clipped to 8..224, and told where they are enlarged."""
+    if shorter < SMALLEST:
+        say(
+            f"the images are {shorter} px on their shorter side; they are enlarged to {SMALLEST} px, the least there is"
+        )
+    return min(max(shorter, SMALLEST), LARGEST)
+
+
 def fit_square(images: torch.Tensor, resolution: int | None) -> torch.Tensor:
     """Resize images (N, C, H, W) to a square: of `resolution`, or of the shorter side clipped to 8..224.
 
     Antialiased bilinear; the sides of an oblong image are scaled unequally, nothing is cut off. uint8 stays uint8.
     """
-    side = resolution or min(max(min(images.shape[-2:]), SMALLEST), LARGEST)
+    side = resolution or to_side(min(images.shape[-2:]))
     if images.shape[-2:] == (side, side):
         return images
     result = torch.empty((len(images), images.shape[1], side, side), dtype=images.dtype)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress
-from edgewright.task.base import LARGEST, SMALLEST, Split, Task, Wishes, assemble, fit_square, is_text
+from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text, to_side
 
 
 def dataset(data: Any, wishes: Wishes) -> Task:
@@ -100,7 +100,7 @@ def _label(y: Any, where: str) -> int:
 
 
 def _side(items: Sequence[tuple[torch.Tensor, int]]) -> int:
-    return min(max(int(statistics.median(min(x.shape[-2:]) for x, _ in items)), SMALLEST), LARGEST)
+    return to_side(int(statistics.median(min(x.shape[-2:]) for x, _ in items)))
 
 
 def _split(items: Sequence[tuple[torch.Tensor, int]], side: int, where: str) -> Split:

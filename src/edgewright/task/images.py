@@ -17,8 +17,6 @@ from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.pool import cores
 from edgewright.core.progress import progress, say
 from edgewright.task.base import (
-    LARGEST,
-    SMALLEST,
     Split,
     Task,
     TaskSpec,
@@ -28,6 +26,7 @@ from edgewright.task.base import (
     is_text,
     require_counts,
     stratified,
+    to_side,
 )
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"}
@@ -227,8 +226,7 @@ def _take(listing: Listing, index: torch.Tensor) -> Listing:
 
 def _infer_side(shorter: Iterable[int]) -> int:
     median = statistics.median(shorter)
-    side = round(median) if median <= 32 else int(median / 8 + 0.5) * 8
-    return min(max(side, SMALLEST), LARGEST)
+    return to_side(round(median) if median <= 32 else int(median / 8 + 0.5) * 8)
 
 
 class _Faults:
