@@ -79,3 +79,26 @@ def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
     run.sweep()
     assert not any(path.exists() for path in litter)
     assert run.plan.exists()
+
+
+def test_a_write_that_fails_names_its_file(tmp_path):
+    with (
+        pytest.raises(EdgewrightError, match=r"a: cannot be written \(File too large\)"),
+        written_whole(tmp_path / "a"),
+    ):
+        raise OSError(errno.EFBIG, "File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # root may write everywhere
+    with pytest.raises(BadInput, match=r"run: cannot be written \(Read-only"), RunFolder(tmp_path / "run").locked():
+        pass
+
+
+def test_workers_elsewhere_find_the_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder(Path("runs/a")).checkpoints == tmp_path / "runs" / "a" / "checkpoints"

@@ -87,6 +87,12 @@ def test_a_later_schema_is_refused(tmp_path):
         Study(tmp_path / "study.db")
 
 
+def test_a_study_that_cannot_be_opened_is_not_called_damaged(tmp_path):
+    with pytest.raises(EdgewrightError, match="cannot be opened") as told:
+        Study(tmp_path / "nowhere" / "study.db")
+    assert "put a copy back" not in str(told.value)
+
+
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
 def test_damage_further_in_is_one_sentence_that_names_the_file(tmp_path, place):
     path = tmp_path / "study.db"

@@ -30,7 +30,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     except Exception as error:
         if _is_full(error):
-            raise EdgewrightError(f"{path}: the disk is full; free some space and resume") from None
+            raise EdgewrightError(f"{path}: the disk is full; free some space, then resume or start again") from None
+        if isinstance(error, OSError) and error.strerror and not error.filename:  # a write does not know its file
+            raise EdgewrightError(f"{path}: cannot be written ({error.strerror})") from None
         raise
     finally:
         if part is not None:

@@ -103,13 +103,17 @@ class RunFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; a second process that tries gets a clear error. Released when we die."""
-        self.path.mkdir(parents=True, exist_ok=True)
         try:
-            import fcntl
-        except ImportError:  # no advisory locks on this system
-            yield
-            return
-        with (self.path / ".lock").open("w") as handle:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be written ({error.strerror}); see to the disk") from None
+        with handle:
+            try:
+                import fcntl
+            except ImportError:  # no advisory locks on this system
+                yield
+                return
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

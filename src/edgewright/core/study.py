@@ -54,8 +54,8 @@ class Study:
             self._db.executescript(TABLES)
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise EdgewrightError(f"{path}: the disk is full; free some space and resume") from None
+            if isinstance(error, sqlite3.OperationalError):  # the file was not even looked into
+                raise EdgewrightError(f"{path}: cannot be opened ({error}); see to the disk and resume") from None
             raise BadInput(f"{path}: not a readable study ({error}); put a copy back, or start a new run") from None
 
     def __enter__(self) -> Self:
