@@ -35,7 +35,7 @@ LEVELS = (
 MECHANISM = {
     "proxy": {"base"},
     "search": {"base", "pareto"},
-    "space": {"base"},
+    "space": {"base", "table"},
     "backward": {"base"},
     "supernet": {"base"},
     "compress": {"base"},

@@ -50,6 +50,13 @@ class Graph:
     ops: tuple[Op, ...]
     sink: int | None = None
 
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.shapes, self.ops, self.sink))
+
+    def __hash__(self) -> int:
+        return self._hash
+
     @property
     def output(self) -> int:
         """The tensor that is the output."""
@@ -86,9 +93,9 @@ class GraphBuilder:
         self.shapes: list[Shape] = [input_shape]
         self.ops: list[Op] = []
 
-    def _emit(self, kind: Kind, inputs: tuple[int, ...], shape: Shape, **attributes: int) -> int:
+    def _emit(self, kind: Kind, inputs: tuple[int, ...], shape: Shape, bias: bool = True, **attributes: int) -> int:
         self.shapes.append(shape)
-        self.ops.append(Op(kind, inputs, len(self.shapes) - 1, **attributes))
+        self.ops.append(Op(kind, inputs, len(self.shapes) - 1, bias=bias, **attributes))
         return len(self.shapes) - 1
 
     def conv(self, x: int, width: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = True) -> int:

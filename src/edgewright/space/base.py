@@ -9,15 +9,21 @@ squeeze-excite per stage), MobileNetV3 (plus squeeze-excite), Once-for-All and F
 and expansion), EfficientNetV2 (fused blocks early, inverted late), MobileNetV1 (separable), ResNet (basic).
 """
 
+import math
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from random import Random
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
 
 from edgewright.core.architecture import Architecture
+from edgewright.core.errors import BadInput
 from edgewright.core.graph import Graph, chain
+from edgewright.core.structure import Structure, chained, structure
 
 
 class Space(ABC):
@@ -89,3 +95,116 @@ class Space(ABC):
     def graph(self, architecture: Any) -> Graph:
         """The whole network as one graph."""
         return chain(graph for _, graph in self.blocks(architecture))
+
+    def structure(self, architecture: Any) -> Structure:
+        """What the wiring says without a forward pass: live operators and MACs, length of the paths."""
+        return chained(structure(graph) for _, graph in self.blocks(architecture))
+
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 512
+
+
+class TabularSpace(Space):
+    """A space of fixed choices in which every architecture has a number: the spaces of published tables.
+
+    `at` and `index` follow the published order of the table, so that row i of a table speaks of `at(i)`. Here that is
+    counting with the last choice fastest; a space whose table is in another order overrides both.
+
+    Args: channels, classes: of the task.   resolution: side of its images, which every network takes.
+    Errors: BadInput for a resolution outside 8 to 512 pixels.
+    """
+
+    row_column: ClassVar[str] = "arch"  # the column of a table that spells out the architectures, if it has one
+    row_names: ClassVar[tuple[str, ...]] = ()  # what the numbers there stand for, where the table can name them
+
+    def __init__(self, channels: int, classes: int, resolution: int) -> None:
+        if not SMALLEST_SIDE <= resolution <= LARGEST_SIDE:
+            raise BadInput(
+                f"space {self.name}: takes images of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {resolution} px"
+            )
+        self.channels, self.classes, self.resolution = channels, classes, resolution
+
+    @abstractmethod
+    def choices(self) -> tuple[int, ...]: ...
+
+    @abstractmethod
+    def encode(self, architecture: Any) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int:
+        """How many architectures there are."""
+        return math.prod(self.choices())
+
+    def at(self, index: int) -> Architecture:
+        """The architecture of row `index`; IndexError outside the space."""
+        left = self.checked(index)
+        vector = []
+        for count in reversed(self.choices()):
+            left, digit = divmod(left, count)
+            vector.append(digit)
+        return self.decode(vector[::-1])
+
+    def index(self, architecture: Any) -> int:
+        """The row of an architecture."""
+        index = 0
+        for digit, count in zip(self.encode(architecture), self.choices(), strict=True):
+            index = index * count + digit
+        return index
+
+    def checked(self, index: int) -> int:
+        """`index` as an int; IndexError outside the space."""
+        number = operator.index(index)
+        if not 0 <= number < len(self):
+            raise IndexError(f"space {self.name}: no architecture {number}, they are 0 to {len(self) - 1}")
+        return number
+
+    def canonical(self, index: int) -> int:
+        """The first row whose network is the same up to the order of its sums; `index` where none are known to be."""
+        return self.checked(index)
+
+    def from_row(self, row: Sequence[int]) -> Architecture:
+        """The architecture that a table spells out in its column `row_column`; BadInput where it is not of the space.
+        Here the row is the integer encoding."""
+        return self.decode(row)
+
+    def checked_vector(self, vector: Sequence[int]) -> tuple[int, ...]:
+        """`vector` as ints; BadInput where it is not an encoding of this space."""
+        digits, choices = tuple(int(digit) for digit in vector), self.choices()
+        if len(digits) != len(choices):
+            raise BadInput(f"space {self.name}: an architecture has {len(choices)} choices, not {len(digits)}")
+        for place, (digit, count) in enumerate(zip(digits, choices, strict=True)):
+            if not 0 <= digit < count:
+                raise BadInput(f"space {self.name}: choice {place} is {digit}, not one of 0 to {count - 1}")
+        return digits
+
+    def facts(self, indices: Iterable[int] | None = None) -> dict[str, np.ndarray]:
+        """The `Structure` of many architectures, by default of all: float64 arrays by the names of its fields."""
+        rows = range(len(self)) if indices is None else indices
+        found = [self.structure(self.at(row)) for row in rows]
+        return {
+            field.name: np.array([getattr(each, field.name) for each in found], dtype=float)
+            for field in fields(Structure)
+        }
+
+    def sample(self, rng: Random) -> Architecture:
+        """Every architecture is equally likely, as random search on the table has it."""
+        return self.decode([rng.randrange(count) for count in self.choices()])
+
+    def mutate(self, architecture: Any, rng: Random) -> Architecture:
+        """One choice made differently."""
+        vector, choices = list(self.encode(architecture)), self.choices()
+        place = rng.choice([place for place, count in enumerate(choices) if count > 1])
+        vector[place] = (vector[place] + rng.randrange(1, choices[place])) % choices[place]
+        return self.decode(vector)
+
+    def crossover(self, first: Any, second: Any, rng: Random) -> Architecture:
+        pairs = zip(self.encode(first), self.encode(second), strict=True)
+        return self.decode([rng.choice(pair) for pair in pairs])
+
+    def check_task(self, architecture: Any) -> None:
+        """BadInput where an architecture was made for another space or task."""
+        if architecture.space != self.name:
+            raise BadInput(f"architecture: it is of the space {architecture.space}, not of {self.name}")
+        for name in ("channels", "classes", "resolution"):
+            given, wanted = getattr(architecture, name), getattr(self, name)
+            if given != wanted:
+                raise BadInput(f"architecture: {name} is {given}; for this task it is {wanted}")

@@ -1,0 +1,167 @@
+"""Published measurements of the architectures of a space, read from the user's file; none is shipped.
+
+A table is one column of a NumPy .npz file, `FILE.npz:COLUMN`. Which architecture a row speaks of is found in this
+order:
+
+    1. an integer array of the column's length named `arch_idx` (or ending in `_arch_idx`): the row's index
+    2. the array that spells architectures out (`ops` for nb201, `arch` for the others), of the column's length
+    3. the row's place, when the column is as long as the space
+
+Where several rows speak of one architecture (seeds), and where a column has two axes (architectures, seeds), the table
+holds the mean. A file of the space's length whose rows are in another order is refused, as its order is in doubt.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgewright.core.errors import BadInput
+from edgewright.space.base import TabularSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Values of architectures by index.
+
+    name: the column.   source: the file.   indices: int64, ascending, each once.   values: float64, finite.
+    """
+
+    name: str
+    source: str
+    indices: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def at(self, indices: int | Iterable[int]) -> np.ndarray:
+        """The values of these architectures, NaN where the table has none; a 0-d array for one index."""
+        wanted = np.asarray(indices if isinstance(indices, int) else list(indices), dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.indices, wanted), len(self.indices) - 1)
+        return np.where(self.indices[places] == wanted, self.values[places], np.nan)
+
+
+def read_table(spec: str, space: TabularSpace) -> Table:
+    """The table `FILE.npz:COLUMN` for `space`.
+
+    Errors: BadInput, in one sentence, for a missing file or column, a file with pickled objects, rows that do not match
+        the space, values that are not finite numbers, and a column that says the same of every architecture.
+    """
+    path, column = _split(spec)
+    arrays = _load(path)
+    if column not in arrays:
+        raise BadInput(f"{path}: no column '{column}'; it has {', '.join(_columns(arrays)) or 'none'}")
+    return _table(path, column, arrays, space)
+
+
+def read_tables(path: Path | str, space: TabularSpace) -> dict[str, Table]:
+    """Every column of a file that measures something, by name: for a file that holds a column for each device.
+
+    Index, seed and architecture arrays are left out.   Errors: as `read_table`, for any column.
+    """
+    path = Path(path)
+    arrays = _load(path)
+    found = {name: _table(path, name, arrays, space) for name in _columns(arrays) if not _is_key(name, space)}
+    if not found:
+        raise BadInput(f"{path}: no column of numbers; it has {', '.join(arrays) or 'nothing'}")
+    return found
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    name, colon, column = spec.rpartition(":")
+    if colon and name and column and not Path(spec).is_file():
+        return Path(name), column
+    path = Path(spec.rstrip(":"))
+    hint = f"; its columns: {', '.join(_columns(_load(path)))}" if path.is_file() else ""
+    raise BadInput(f"{spec}: say which column of the table to read, as FILE.npz:COLUMN{hint}")
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise BadInput(f"{path}: a single array; a table is an .npz file with named columns")
+            return {key: file[key] for key in file.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        if "allow_pickle" in str(error):
+            reason = "holds pickled Python objects, which are refused because loading them can run code"
+            raise BadInput(f"{path}: {reason}; save plain arrays with numpy.savez") from None
+        raise BadInput(f"{path}: not a whole .npz file ({' '.join(str(error).split())}); write it again") from None
+
+
+def _columns(arrays: dict[str, np.ndarray]) -> list[str]:
+    return [name for name, array in arrays.items() if array.dtype.kind in "iuf" and array.ndim in (1, 2)]
+
+
+def _is_key(name: str, space: TabularSpace) -> bool:
+    return name in ("seed", "unique_id", space.row_column) or _is_index(name)
+
+
+def _is_index(name: str) -> bool:
+    return name == "arch_idx" or name.endswith("_arch_idx")
+
+
+def _table(path: Path, column: str, arrays: dict[str, np.ndarray], space: TabularSpace) -> Table:
+    where, array = f"{path}:{column}", arrays[column]
+    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or array.size == 0:
+        raise BadInput(f"{where}: a column is one number an architecture, not {array.dtype} of shape {array.shape}")
+    values = array.astype(np.float64)
+    bad = int(values.size - np.isfinite(values).sum())
+    if bad:
+        raise BadInput(f"{where}: {bad} of {values.size} values are NaN or infinite; take these rows out")
+    values = values.mean(axis=1) if values.ndim == 2 else values
+    indices, inverse = np.unique(_rows(where, len(values), arrays, space), return_inverse=True)
+    means = np.bincount(inverse, values) / np.bincount(inverse)
+    if means.min() == means.max():
+        raise BadInput(f"{where}: every value is {means[0]:g}, which ranks nothing; choose another column")
+    return Table(column, str(path), indices, means)
+
+
+def _rows(where: str, count: int, arrays: dict[str, np.ndarray], space: TabularSpace) -> np.ndarray:
+    """The index of the architecture that each row speaks of."""
+    for name, array in arrays.items():
+        if _is_index(name) and array.shape == (count,) and array.dtype.kind in "iu":
+            return _checked(where, name, array.astype(np.int64), space)
+    spelled = arrays.get(space.row_column)
+    if spelled is not None and spelled.ndim == 2 and len(spelled) == count:
+        return _spelled(where, spelled, arrays.get("op_names"), space)
+    if count == len(space):
+        return np.arange(count)
+    raise BadInput(
+        f"{where}: {count} rows, but the space {space.name} has {len(space)} architectures and the file has neither "
+        f"arch_idx nor {space.row_column} of that length to say which ones they are"
+    )
+
+
+def _checked(where: str, name: str, indices: np.ndarray, space: TabularSpace) -> np.ndarray:
+    wrong = indices[(indices < 0) | (indices >= len(space))]
+    if len(wrong):
+        raise BadInput(f"{where}: {name} {wrong[0]} is not in the space {space.name}, which has {len(space)}")
+    return indices
+
+
+def _spelled(where: str, rows: np.ndarray, names: np.ndarray | None, space: TabularSpace) -> np.ndarray:
+    """Indices of architectures that are spelled out; refused where a table of the whole space is in another order."""
+    if names is not None and space.row_names and tuple(names.astype(str)) != space.row_names:
+        raise BadInput(f"{where}: op_names are {', '.join(names.astype(str))}, not {', '.join(space.row_names)}")
+    if rows.dtype.kind not in "iu":
+        raise BadInput(f"{where}: {space.row_column} must hold integers, not {rows.dtype}")
+    indices = np.empty(len(rows), dtype=np.int64)
+    for place, row in enumerate(rows.tolist()):
+        try:
+            indices[place] = space.index(space.from_row(row))
+        except BadInput as error:
+            raise BadInput(f"{where}: {space.row_column} of row {place}: {error}") from None
+    if len(rows) == len(space) and (indices != np.arange(len(rows))).any():
+        first = int(np.argmax(indices != np.arange(len(rows))))
+        raise BadInput(
+            f"{where}: {space.row_column} of row {first} is architecture {indices[first]} of the space {space.name}; "
+            "the rows must be in the space's order"
+        )
+    return indices
