@@ -37,15 +37,19 @@ def part_of(data: str, count: int, folder: Path) -> str:
 
 
 def pick(space: Space, count: int, least: float, most: float, seed: int) -> list[Architecture]:
-    """One random network in each of `count` equal steps of log MACs."""
+    """Random networks with `least` to `most` MACs, spread evenly over their logarithm, in random order."""
     random = Random(seed)
-    steps: dict[int, Architecture] = {}
-    while len(steps) < count:
+    inside: dict[str, tuple[float, Architecture]] = {}
+    for _ in range(100 * count):
         architecture = space.sample(random)
-        place = np.log(count_macs(space.graph(architecture)) / least) / np.log(most / least) * count
-        if 0 <= place < count:
-            steps.setdefault(int(place), architecture)
-    return Random(seed).sample([steps[index] for index in range(count)], count)
+        macs = count_macs(space.graph(architecture))
+        if least <= macs <= most:
+            inside[architecture.key()] = (np.log(macs), architecture)
+    picked = []
+    for goal in np.linspace(np.log(least), np.log(most), count):
+        nearest = min(inside, key=lambda key: abs(inside[key][0] - goal))
+        picked.append(inside.pop(nearest)[1])
+    return random.sample(picked, count)
 
 
 def train(job: tuple[str, str, dict, int, int]) -> dict[str, float]:

@@ -57,7 +57,7 @@ def test_near_the_exhaustive_optimum_within_a_second() -> None:
     assert value == rugged(best)
     assert value <= exhaustive + 0.01 * abs(exhaustive)
     rng = np.random.default_rng(0)
-    random = min(rugged(tuple(rng.integers(low, high + 1) for low, high in bounds)) for _ in range(5000))
+    random = min(rugged(tuple(int(rng.integers(low, high + 1)) for low, high in bounds)) for _ in range(5000))
     assert value <= random
 
 

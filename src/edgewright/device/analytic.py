@@ -21,6 +21,7 @@ from math import prod
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.stats import rankdata
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
@@ -87,7 +88,7 @@ class AnalyticModel(Frozen):
         return float(1e3 * joule + idle_watt * self.latency_ms(found))
 
 
-def fit_analytic(found: np.ndarray, latency_ms: Sequence[float]) -> AnalyticModel:
+def fit_analytic(found: np.ndarray, latency_ms: Sequence[float] | np.ndarray) -> AnalyticModel:
     """Non-negative least squares on relative errors.
 
     Args: found: (networks, features), from `network_features`.   latency_ms: measured, > 0.
@@ -118,5 +119,4 @@ def _solve(found: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import nnls, shgo
+from scipy.stats import rankdata
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
@@ -51,7 +52,7 @@ class AccuracyLaw(Frozen):
         return 100 / (b + (a / found).sum(axis=-1))
 
 
-def fit_accuracy_law(names: Sequence[str], found: np.ndarray, accuracy: Sequence[float]) -> AccuracyLaw:
+def fit_accuracy_law(names: Sequence[str], found: np.ndarray, accuracy: Sequence[float] | np.ndarray) -> AccuracyLaw:
     """Fit the law.
 
     Args: found: strengths (networks, K), > 0.   accuracy: percent, in (0, 100].
@@ -83,8 +84,7 @@ def _solve(rows: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def minimise(
