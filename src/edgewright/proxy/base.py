@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 
-Need = Literal["shapes", "forward", "activations", "gradients", "activation_gradients"]
+Need = Literal["shapes", "inputs", "labels", "forward", "activations", "gradients", "activation_gradients"]
 Batch = tuple[Tensor, Tensor | None]  # inputs (N, C, H, W), labels (N,) or None where the task has none
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _BACKWARD: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
 _RECORDED: frozenset[Need] = frozenset({"activations", "activation_gradients"})
+_FORWARD: frozenset[Need] = _BACKWARD | _RECORDED | {"forward"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Evidence:
         activations: by module name, the output of every module without children; the second call of one module is
             named `name#2`.
         activation_gradients: d loss / d activation, the same names.
+        memo: what a pass of their own has shown to proxies that share it; belongs to this batch alone.
         generator: random numbers that belong to this batch alone, the same whichever proxies are asked for.
     """
 
@@ -80,6 +82,7 @@ class Evidence:
     activations: dict[str, Tensor] = field(default_factory=dict)
     activation_gradients: dict[str, Tensor] = field(default_factory=dict)
     seed: int = 0
+    memo: dict[str, Any] = field(default_factory=dict)
 
     def generator(self, proxy: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive(self.seed, "proxy", proxy, self.index))
@@ -98,7 +101,8 @@ class Proxy:
     """A training-free score as a value.
 
     Args:
-        needs: what `score` must compute for it; empty (or only `shapes`) costs no pass over the data.
+        needs: what `score` must compute for it; empty (or only `shapes`) costs no pass over the data. `inputs` and
+            `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only.
         higher_is_better: whether a larger value promises a better network.
         undefined: says in words why the proxy has no value for a model, "" where it has; such a score is missing.
     """
@@ -173,8 +177,9 @@ def _check(batches: Sequence[Batch], proxies: Sequence[Proxy], needs: frozenset[
     if needs and not batches:
         names = ", ".join(proxy.name for proxy in proxies if proxy.needs)
         raise BadInput(f"scoring by {names} needs at least one batch of inputs; got none")
-    if needs & _BACKWARD and any(labels is None for _, labels in batches):
-        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & _BACKWARD)
+    labelled = _BACKWARD | {"labels"}
+    if needs & labelled and any(labels is None for _, labels in batches):
+        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & labelled)
         raise BadInput(f"scoring by {names} needs labels, and this task has none; choose proxies without gradients")
 
 
@@ -216,6 +221,9 @@ def _evidence(
     layers = weighted_layers(model)
     outputs: dict[str, Tensor] = {}
     torch.manual_seed(derive(seed, "forward", index))
+    if not needs & _FORWARD:
+        weights = {name: layer.weight.detach() for name, layer in layers.items()}
+        return Evidence(model, index, inputs, labels, inputs.new_empty(0), None, weights, seed=seed)
     with torch.set_grad_enabled(bool(needs & _BACKWARD)), _recording(model, outputs, bool(needs & _RECORDED)):
         logits = model(inputs)
         loss = loss_function(logits, labels) if labels is not None else None
