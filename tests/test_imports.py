@@ -44,7 +44,7 @@ MECHANISM = {
     "robust": {"base"},
 }
 ASSEMBLY = {
-    "search": {"resolve", "scoring", "explore", "finalists"},
+    "search": {"resolve", "scoring", "explore", "finalists", "regret"},
     "backward": {"resolve", "plan"},
 }
 

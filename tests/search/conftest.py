@@ -38,6 +38,28 @@ class Vectors:
     def smallest(self) -> Digits:
         return Digits(digits=(0,) * self.length)
 
+    def choices(self) -> tuple[int, ...]:
+        return (6,) * self.length
+
+    def encode(self, architecture: Digits) -> tuple[int, ...]:
+        return architecture.digits
+
+    def decode(self, vector) -> Digits:
+        return Digits(digits=tuple(vector))
+
+    def features(self, architecture: Digits) -> tuple[float, ...]:
+        return tuple(float(d == k) for d in architecture.digits for k in range(6))
+
+
+class Listed(Vectors):
+    """The same, enumerable."""
+
+    def __len__(self) -> int:
+        return 6**self.length
+
+    def at(self, index: int) -> Digits:
+        return Digits(digits=tuple(index // 6**place % 6 for place in range(self.length)))
+
 
 def cost(architecture: Digits) -> float:
     return sum(w * d for w, d in zip(WEIGHTS, architecture.digits, strict=False))
@@ -46,6 +68,11 @@ def cost(architecture: Digits) -> float:
 @pytest.fixture
 def vectors():
     return Vectors
+
+
+@pytest.fixture
+def listed():
+    return Listed
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Strategies: who proposes the next architecture.
 
 The law: `ask` gives architectures that are inside the budget and have not been proposed before; `tell` gives their
-scores back, higher is better, in the order they were asked. Everything a strategy does follows from its seed and from
+scores back, higher is better, in any order within a round. Everything a strategy does follows from its seed and from
 what it was asked and told, so a resumed run (`explore`) repeats its asks and tells and is where it was, and it does not
 matter how many processes do the scoring. When no new feasible architecture is found after many tries, `ask` returns
 fewer than it was asked for; an empty list ends the search.
@@ -17,12 +17,15 @@ from random import Random
 from typing import ClassVar
 
 from edgewright.core.architecture import Architecture
+from edgewright.core.errors import BadInput
 from edgewright.core.seed import rng
 from edgewright.space.base import Space
 
 Excess = Callable[[Architecture], float]
 Scored = tuple[Architecture, float]
 Wish = Callable[[Random], Architecture]
+
+MOST_SWEPT = 20_000
 
 
 class Strategy(ABC):
@@ -61,7 +64,7 @@ class Proposals:
     ) -> None:
         self._space, self._excess, self._steps, self._tries = space, excess, steps, tries
         self._name, self._seed, self.count = name, seed, 0
-        self._proposed: set[str] = set()
+        self._proposed: dict[str, int] = {}  # key -> its number
 
     def ask(self, count: int, wish: Wish) -> list[Architecture]:
         """What a strategy answers when it is asked: at most `count` proposals, fewer where no more are found."""
@@ -78,7 +81,8 @@ class Proposals:
         """A new feasible architecture near what `wish` makes, or None.
 
         Wishes are drawn until one is inside and new. If half of the tries bring none, the wish that exceeds least is
-        walked downhill into the budget. The last resort wanders inside the budget from the smallest architecture.
+        walked downhill into the budget. The last resort wanders inside the budget from the smallest architecture; and
+        where the space has an encoding of at most `MOST_SWEPT` vectors, looks at every one, so None is then the end.
         """
         nearest: tuple[float, Architecture] | None = None
         for attempt in range(self._tries):
@@ -95,7 +99,16 @@ class Proposals:
                 return self._take(wished)
             if nearest is None or exceeded < nearest[0]:
                 nearest = exceeded, wished
-        return self._wander(rng)
+        return self._wander(rng) or self._sweep(rng)
+
+    def knows(self, architecture: Architecture) -> bool:
+        """Whether it has been proposed."""
+        return architecture.key() in self._proposed
+
+    def in_order(self, scored: Iterable[Scored]) -> list[Scored]:
+        """What is told, in the order in which it was proposed, with what is no number as minus infinity."""
+        ranked = [(architecture, rankable(score)) for architecture, score in scored]
+        return sorted(ranked, key=lambda item: self._proposed.get(item[0].key(), len(self._proposed)))
 
     def _is_new(self, architecture: Architecture) -> bool:
         if architecture.key() in self._proposed:
@@ -104,7 +117,7 @@ class Proposals:
         return True
 
     def _take(self, architecture: Architecture) -> Architecture:
-        self._proposed.add(architecture.key())
+        self._proposed[architecture.key()] = len(self._proposed)
         return architecture
 
     def _wander(self, rng: Random) -> Architecture | None:
@@ -118,6 +131,21 @@ class Proposals:
             there = self._space.mutate(here, rng)
             if self._excess(there) <= 0:
                 here = there
+        return None
+
+    def _sweep(self, rng: Random) -> Architecture | None:
+        """Anything new inside the budget, from a random vector on."""
+        choices = self._space.choices()
+        count = math.prod(choices)
+        start = rng.randrange(count)
+        for number in range(start, start + count) if choices and count <= MOST_SWEPT else ():
+            vector, left = [], number % count
+            for options in choices:
+                left, digit = divmod(left, options)
+                vector.append(digit)
+            architecture = self._space.decode(vector)
+            if self._excess(architecture) <= 0 and self._is_new(architecture):
+                return architecture
         return None
 
 
@@ -163,3 +191,11 @@ def _descend(
 def rankable(score: float) -> float:
     """What is not a number ranks last."""
     return -math.inf if math.isnan(score) else score
+
+
+def encoding(space: Space, strategy: str) -> tuple[int, ...]:
+    """The choices at each position of the space's integer encoding; BadInput where it offers none."""
+    choices = space.choices()
+    if not choices:
+        raise BadInput(f"strategy {strategy}: the space {space.name} offers no integer encoding; take another strategy")
+    return choices

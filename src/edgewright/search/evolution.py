@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from random import Random
 
 from edgewright.core.architecture import Architecture
-from edgewright.search.base import Excess, Proposals, Scored, Strategy, rankable
+from edgewright.search.base import Excess, Proposals, Scored, Strategy
 from edgewright.space.base import Space
 
 
@@ -17,9 +17,17 @@ class Evolution(Strategy):
     stay: the scores are deterministic, so ageing, which protects against lucky noise, would only forget.
     Every child is inside the budget: one that is not is made again, and at last walked there by mutation.
 
-    Differs from the paper: survival of the best in place of the youngest, crossover, a budget.
+    Args:
+        founders: early-exit population initialisation (EEEA-Net): the founding population consists of networks inside
+            a narrower budget, as `excess` 0 where a network is inside (the paper: parameters below a threshold beta);
+            a sample that is not is thrown away before it costs an evaluation and drawn again, `redraws` times at most.
+            None: any network inside the budget founds.
+
+    Differs from the papers: survival of the best in place of the youngest (`regularized` has that), crossover, a
+    budget; EEEA-Net draws founders until all keep the threshold, here a draw that never does is taken as it is.
     Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019, arXiv:1802.01548;
-    survival as in Lin et al., "Zen-NAS", ICCV 2021, arXiv:2102.01063, which ZiCo's search follows.
+    survival as in Lin et al., "Zen-NAS", ICCV 2021, arXiv:2102.01063, which ZiCo's search follows;
+    founders as in Termritthikun et al., "EEEA-Net", Electronics 2021, arXiv:2108.06156.
     Checked against: random search on the same budget (better), exhaustive search on a small space (equal).
     """
 
@@ -37,25 +45,36 @@ class Evolution(Strategy):
         tournament: int = 6,
         crossover: float = 0.3,
         again: float = 0.3,
+        founders: Excess | None = None,
+        redraws: int = 100,
     ) -> None:
         self._population, self._tournament, self._crossover, self._again = population, tournament, crossover, again
         self._members: list[tuple[float, int, Architecture]] = []  # best first; older first among equals
         self._told = 0
+        self._founders, self._redraws = founders, redraws
         self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
         return self._proposals.ask(count, self._wish)
 
     def tell(self, scored: Iterable[Scored]) -> None:
-        for architecture, score in scored:
-            self._members.append((-rankable(score), self._told, architecture))
+        for architecture, score in self._proposals.in_order(scored):
+            self._members.append((-score, self._told, architecture))
             self._told += 1
         self._members.sort(key=lambda member: member[:2])
         del self._members[self._population :]
 
     def _wish(self, random: Random) -> Architecture:
         founding = self._proposals.count < self._population or not self._members
-        return self._space.sample(random) if founding else self._child(random)
+        return self._founder(random) if founding else self._child(random)
+
+    def _founder(self, random: Random) -> Architecture:
+        drawn = self._space.sample(random)
+        for _ in range(self._redraws if self._founders else 0):
+            if self._founders is None or self._founders(drawn) <= 0:
+                break
+            drawn = self._space.sample(random)
+        return drawn
 
     def _child(self, random: Random) -> Architecture:
         child = self._winner(random)

@@ -1,15 +1,26 @@
 """Strategies by name, for text that comes from people and plans."""
 
+from typing import Any
+
 from edgewright.core.errors import BadInput
 from edgewright.search.base import Excess, Strategy
 from edgewright.search.evolution import Evolution
+from edgewright.search.linas import LINAS
+from edgewright.search.local import LocalSearch
+from edgewright.search.nsga2 import NSGA2
 from edgewright.search.random import RandomSearch
+from edgewright.search.regularized import RegularizedEvolution
+from edgewright.search.reinforce import Reinforce, ReinforceMemory
+from edgewright.search.shgo import SHGO
 from edgewright.space.base import Space
 
 
 def strategies() -> dict[str, type[Strategy]]:
     """Every strategy by name."""
-    return {strategy.name: strategy for strategy in (Evolution, RandomSearch)}
+    known = (
+        Evolution, RandomSearch, LINAS, LocalSearch, NSGA2, RegularizedEvolution, Reinforce, ReinforceMemory, SHGO,
+    )  # fmt: skip
+    return {strategy.name: strategy for strategy in known}
 
 
 def resolve_strategy(name: str) -> type[Strategy]:
@@ -19,6 +30,10 @@ def resolve_strategy(name: str) -> type[Strategy]:
     return known[name]
 
 
-def make_strategy(name: str, space: Space, *, excess: Excess, seed: int) -> Strategy:
-    """A fresh strategy. `excess(architecture)` is 0 inside the budget, else by how many times it is exceeded."""
-    return resolve_strategy(name)(space, excess, seed)
+def make_strategy(name: str, space: Space, *, excess: Excess, seed: int, **options: Any) -> Strategy:
+    """A fresh strategy. `excess(architecture)` is 0 inside the budget, else by how many times it is exceeded.
+
+    Args:
+        options: what the strategy's own class takes beside these, such as `cost` of `nsga2`.
+    """
+    return resolve_strategy(name)(space, excess, seed, **options)

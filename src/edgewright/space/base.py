@@ -85,12 +85,20 @@ class Space(ABC):
         raise NotImplementedError(f"the space '{self.name}' offers no integer encoding")
 
     def features(self, architecture: Any) -> tuple[float, ...]:
-        """What a predictor of accuracy sees of the architecture; here one 0 or 1 for each choice of the encoding.
+        """What a predictor of accuracy sees of the architecture; here its `structure`, what spans decades as logarithm.
 
-        A space that knows what matters in it (operators that are on a path, depth of the paths) gives that instead.
+        Live operators, layers and poolings; log(1 + x) of live MACs, live parameters and paths; sum of log layer sizes;
+        mean and most convolutions on a path.
         """
-        vector = self.encode(architecture)
-        return tuple(float(v == k) for v, count in zip(vector, self.choices(), strict=True) for k in range(count))
+        facts = self.structure(architecture)
+        sizes = (facts.live_macs, facts.live_params, facts.paths)
+        return (
+            *(float(count) for count in (facts.live_ops, facts.live_layers, facts.live_poolings)),
+            *(math.log1p(size) for size in sizes),
+            facts.sum_log_sizes,
+            facts.mean_convs,
+            float(facts.depth),
+        )
 
     def graph(self, architecture: Any) -> Graph:
         """The whole network as one graph."""
