@@ -17,7 +17,6 @@ Checked against: coefficients that are known, and held-out networks on this mach
 
 import functools
 from collections.abc import Iterable, Sequence
-from math import prod
 
 import numpy as np
 from scipy.optimize import nnls
