@@ -100,7 +100,7 @@ def test_an_error_in_a_worker_of_ray_is_its_own_and_a_missing_file_names_the_sha
     ("cause", "words"),
     [
         (FileNotFoundError(2, "No such file", "/there/x"), "a worker of the Ray cluster cannot see /there/x"),
-        (FileNotFoundError("No such file or directory: /there/y\nat line 3"), "directory: /there/y: the run folder"),
+        (FileNotFoundError("No such file or directory: /there/y\nat line 3"), "cannot see /there/y: the run folder"),
         (ModuleNotFoundError("No module named 'edgewright'", name="edgewright"), "lacks edgewright: install"),
     ],
 )
