@@ -9,7 +9,6 @@ from typing import Any
 
 from edgewright.core.errors import EdgewrightError, MissingExtra
 
-
 RUST_WORDS = "No such file or directory: "  # of safetensors, which puts the file's name into the text
 
 
@@ -39,8 +38,9 @@ class RayPool:
 def explained(cause: BaseException) -> BaseException:
     """What went wrong in a worker, in one sentence where it is the cluster's fault and not the work's."""
     if isinstance(cause, FileNotFoundError):
+        file = cause.filename or first_line(cause).removeprefix(RUST_WORDS)
         return EdgewrightError(
-            f"a worker of the Ray cluster cannot see {cause.filename or first_line(cause).removeprefix(RUST_WORDS)}: the run folder must lie on "
+            f"a worker of the Ray cluster cannot see {file}: the run folder must lie on "
             "a disk that all machines of the cluster share, under the same path; choose another --out"
         )
     if isinstance(cause, ModuleNotFoundError):
