@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import edgewright
-from edgewright.cli import app
+from edgewright.cli.app import app
 from test_imports import SOURCE, kind, modules
 
 REPO = SOURCE.parent.parent

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edgewright import __version__, cli
-from edgewright.cli import app
+from edgewright.cli.app import app
 from edgewright.job.run import guesswork
 
 

@@ -1,0 +1,108 @@
+"""What all commands share: the app, the one line of an error, the exit codes.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 the budget
+cannot be met, 4 a gate failed, 130 interrupted.
+"""
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from edgewright.core.errors import EdgewrightError
+
+app = typer.Typer(
+    name="edgewright",
+    help="From a data set and a device budget to a neural network that fits, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+# Typer brings its own copy of click or takes the installed one, by version; its public names lead to either.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # pyright: ignore[reportAssignmentType]
+
+
+def main() -> None:
+    """Run the command line; a wrong word or option gets one line, as every other error does."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        if context is not None and len(sys.argv) == 1:  # nothing asked: the list of commands
+            print(context.get_help(), file=sys.stderr)
+            sys.exit(2)
+        path = context.command_path if context else "edgewright"
+        message = f"{error.format_message().rstrip('.')}; see {path} --help"  # pyright: ignore[reportAttributeAccessIssue]
+        _report(message, 2, "--json" in sys.argv)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Give every named error its one line and its exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        if options.get("quiet"):
+            from edgewright.core.progress import set_quiet
+
+            set_quiet(True)
+        try:
+            command(*args, **options)
+        except EdgewrightError as error:
+            _fail(str(error), error.exit_code, bool(options.get("as_json")))
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except OSError as error:  # a folder where a file should be, no permission, a lost disk
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _fail(message, 1, bool(options.get("as_json")))
+        except KeyboardInterrupt:
+            out = options.get("resume") or options.get("out")
+            begun = out is not None and (out / "plan.yaml").exists()
+            hint = f"; go on with: edgewright design --resume {out}" if begun else "; nothing was written"
+            _fail(f"interrupted{hint}", 130, bool(options.get("as_json")))
+
+    return run
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(message: str, code: int, as_json: bool) -> None:
+    print(f"edgewright: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message, "exit_code": code}))
+
+
+def _fail(message: str, code: int, as_json: bool) -> None:
+    _report(message, code, as_json)
+    raise typer.Exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgewright import __version__
+
+        print(f"edgewright {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version.")]
+
+
+@app.callback()
+def begin(version: Version = False) -> None:
+    """From a data set and a device budget to a neural network that fits, measured."""

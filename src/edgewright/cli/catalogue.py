@@ -1,0 +1,64 @@
+"""What there is to choose from."""
+
+import json
+from typing import Any
+
+from edgewright.cli.app import AsJson, app, guarded
+
+
+def _catalogue(rows: dict[str, Any], as_json: bool) -> None:
+    entries = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in rows.items()]
+    if as_json:
+        print(json.dumps(entries, indent=2))
+        return
+    for entry in entries:
+        print(f"{entry['name']:<14}{entry['summary']}\n{'':<14}{entry['source']}")
+
+
+@app.command()
+@guarded
+def devices(as_json: AsJson = False) -> None:
+    """What a network can be fitted to."""
+    from edgewright.device.resolve import devices as rows
+
+    _catalogue(rows(), as_json)
+
+
+@app.command()
+@guarded
+def spaces(as_json: AsJson = False) -> None:
+    """What may be built."""
+    from edgewright.space.resolve import spaces as rows
+
+    _catalogue(rows(), as_json)
+
+
+@app.command()
+@guarded
+def proxies(as_json: AsJson = False) -> None:
+    """How networks are scored before training."""
+    from edgewright.proxy.resolve import proxies as rows
+
+    _catalogue(rows(), as_json)
+
+
+@app.command()
+@guarded
+def strategies(as_json: AsJson = False) -> None:
+    """Who proposes the next candidates."""
+    from edgewright.search.resolve import strategies as rows
+
+    _catalogue(rows(), as_json)
+
+
+@app.command()
+@guarded
+def version(as_json: AsJson = False) -> None:
+    """Versions of edgewright and its libraries."""
+    from edgewright.core.environment import versions
+
+    if as_json:
+        print(json.dumps(versions(), indent=2))
+        return
+    for name, number in versions().items():
+        print(f"{name:<14}{number}")
