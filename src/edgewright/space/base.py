@@ -9,6 +9,7 @@ squeeze-excite per stage), MobileNetV3 (plus squeeze-excite), Once-for-All and F
 and expansion), EfficientNetV2 (fused blocks early, inverted late), MobileNetV1 (separable), ResNet (basic).
 """
 
+import functools
 import math
 import operator
 from abc import ABC, abstractmethod
@@ -22,7 +23,7 @@ from torch import nn
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, chain
+from edgewright.core.graph import Graph, chain, count_params
 from edgewright.core.structure import Structure, chained, structure
 
 
@@ -109,6 +110,18 @@ class Space(ABC):
         return chained(structure(graph) for _, graph in self.blocks(architecture))
 
 
+@functools.lru_cache(maxsize=65_536)
+def _trained(graph: Graph) -> int:
+    pooled: set[int] = set()
+    norms = 0
+    for op in graph.ops:
+        if op.kind == "global_pool" or pooled.issuperset(op.inputs):
+            pooled.add(op.output)
+        elif op.kind == "conv" and op.bias:
+            norms += graph.shapes[op.output][0]
+    return count_params(graph) + norms
+
+
 SMALLEST_SIDE, LARGEST_SIDE = 8, 512
 
 
@@ -144,12 +157,15 @@ class TabularSpace(Space):
 
     def at(self, index: int) -> Architecture:
         """The architecture of row `index`; IndexError outside the space."""
-        left = self.checked(index)
-        vector = []
+        return self.decode(self.digits(index))
+
+    def digits(self, index: int) -> tuple[int, ...]:
+        """`index` written with one digit a choice, the last fastest."""
+        left, vector = self.checked(index), []
         for count in reversed(self.choices()):
             left, digit = divmod(left, count)
             vector.append(digit)
-        return self.decode(vector[::-1])
+        return tuple(reversed(vector))
 
     def index(self, architecture: Any) -> int:
         """The row of an architecture."""
@@ -183,6 +199,11 @@ class TabularSpace(Space):
             if not 0 <= digit < count:
                 raise BadInput(f"space {self.name}: choice {place} is {digit}, not one of 0 to {count - 1}")
         return digits
+
+    def params(self, architecture: Any) -> int:
+        """Trainable parameters of the built network, as published tables count them: a batch norm has two a channel
+        and the convolution before it no bias. Convolutions have a norm, but not in a gate (squeeze-excite)."""
+        return sum(_trained(graph) for _, graph in self.blocks(architecture))
 
     def facts(self, indices: Iterable[int] | None = None) -> dict[str, np.ndarray]:
         """The `Structure` of many architectures, by default of all: float64 arrays by the names of its fields."""

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import nn
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.graph import Graph, GraphBuilder, count_params
+from edgewright.core.graph import Graph, GraphBuilder
 from edgewright.model.nasbench201 import CELLS, EDGES, OPS, WIDTHS, CellNet
 from edgewright.space.base import LARGEST_SIDE, SMALLEST_SIDE, TabularSpace
 
@@ -94,13 +94,6 @@ class NASBench201(TabularSpace):
 
     def build(self, architecture: CellArchitecture) -> nn.Module:
         return CellNet(self.channels, self.classes, architecture.ops)
-
-    def params(self, architecture: CellArchitecture) -> int:
-        """Trainable parameters of the built network, as the published table counts them: a batch norm has two a
-        channel, a convolution no bias."""
-        whole = self.graph(architecture)
-        norms = (whole.shapes[op.output][0] for op in whole.ops if op.kind == "conv" and op.bias)
-        return count_params(whole) + sum(norms)
 
     def read(self, data: dict[str, Any]) -> CellArchitecture:
         architecture = CellArchitecture.parse(data, "architecture")

@@ -84,9 +84,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise BadInput(f"{path}: a single array; a table is an .npz file with named columns")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise BadInput(f"{path}: a single array; a table is an .npz file with named columns")
+        with file:
             return {key: file[key] for key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
         if "allow_pickle" in str(error):
