@@ -6,7 +6,10 @@ One file for each kind of work; importing one adds its commands to the app, in t
 from edgewright.cli import design
 
 # isort: split
+from edgewright.cli import research
+
+# isort: split
 from edgewright.cli import catalogue
 from edgewright.cli.app import main
 
-__all__ = ["catalogue", "design", "main"]
+__all__ = ["catalogue", "design", "main", "research"]
