@@ -37,3 +37,13 @@ def test_the_best_survive(vectors, excess, value):
         told += scored
     kept = sorted((value(member[2]) for member in strategy._members), reverse=True)
     assert kept == sorted((score for _, score in told), reverse=True)[:8]
+
+
+def test_founders_keep_the_narrower_budget(vectors, excess, value):
+    from search.conftest import cost
+
+    strategy = Evolution(vectors(), excess(40), 0, population=30, founders=excess(20))
+    founders = strategy.ask(30)
+    assert all(cost(a) <= 20 for a in founders)
+    strategy.tell([(a, value(a)) for a in founders])
+    assert any(cost(a) > 20 for a in strategy.ask(30))  # children may be larger

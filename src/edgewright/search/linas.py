@@ -54,7 +54,7 @@ class LINAS(Strategy):
         seed: int,
         *,
         features: Features | None = None,
-        founders: int = 15,
+        founders: int = 10,
         batch: int = 5,
         bold: float = 1.0,
         generations: int = 8,

@@ -14,6 +14,8 @@ from edgewright.space.base import Space
 
 Vector = tuple[int, ...]
 
+DRAWN = 32
+
 
 class Controller(nn.Module):
     """An LSTM that makes one choice of the integer encoding after the other; each choice is the next step's input.
@@ -46,14 +48,15 @@ class Controller(nn.Module):
         return log_probability, entropy, hidden
 
     @torch.no_grad()
-    def draw(self, random: Random) -> Vector:
-        step, state, vector = self.start[None], None, []
-        for embed, policy, count in zip(self.embed, self.policy, self.choices, strict=True):
+    def draw(self, count: int, generator: torch.Generator) -> list[Vector]:
+        """`count` vectors from the policy."""
+        step, state, chosen = self.start.expand(count, -1), None, []
+        for embed, policy in zip(self.embed, self.policy, strict=True):
             state = self.cell(step, state)
-            weights = torch.softmax(policy(state[0]), dim=-1)[0].tolist()
-            vector.append(random.choices(range(count), weights)[0])
-            step = embed(torch.tensor([vector[-1]]))
-        return tuple(vector)
+            probabilities = torch.softmax(policy(state[0]), dim=-1)
+            chosen.append(torch.multinomial(probabilities, 1, generator=generator)[:, 0])
+            step = embed(chosen[-1])
+        return [tuple(vector) for vector in torch.stack(chosen, dim=1).tolist()]
 
     def reconstruction(self, vectors_NP: Tensor, hidden: Tensor) -> Tensor:
         """Mean cross-entropy, nats a choice, of reading every choice back from the last hidden state."""
@@ -96,9 +99,9 @@ class Reinforce(Strategy):
         seed: int,
         *,
         width: int = 32,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.01,
         steps: int = 3,
-        entropy_weight: float = 0.02,
+        entropy_weight: float = 0.1,
         decay: float = 0.8,
         memory: float = 0.0,
         buffer: int = 64,
@@ -113,11 +116,12 @@ class Reinforce(Strategy):
         self._scores: list[float] = []
         self._vectors: list[Vector] = []
         self._baseline = 0.0
+        self._drawn: list[Vector] = []
         self._seed = seed
         self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
-        return self._proposals.ask(count, lambda random: self._space.decode(self.controller.draw(random)))
+        return self._proposals.ask(count, self._wish)
 
     def tell(self, scored: Iterable[Scored]) -> None:
         told = self._proposals.in_order(scored)
@@ -130,7 +134,13 @@ class Reinforce(Strategy):
         with torch.enable_grad():
             for step in range(self._steps):
                 self._learn(vectors, rewards, step)
+        self._drawn = []  # the policy is another now
         self._baseline = self._decay * self._baseline + (1 - self._decay) * float(rewards.mean())
+
+    def _wish(self, random: Random) -> Architecture:
+        if not self._drawn:  # many at once cost what one costs
+            self._drawn = self.controller.draw(DRAWN, torch.Generator().manual_seed(random.getrandbits(63)))
+        return self._space.decode(self._drawn.pop())
 
     def _rewards(self) -> Tensor:
         """All scores so far, standardised."""

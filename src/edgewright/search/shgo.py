@@ -18,6 +18,7 @@ from edgewright.space.base import Space
 Vector = tuple[int, ...]
 Box = list[tuple[int, int]]  # least and most value of each position
 
+MOST_VAIN = 60  # a course that has wanted nothing new for so many steps has been everywhere it goes
 OUTSIDE = 1e6  # what a vector outside the budget costs, on the scale of ranks
 
 
@@ -57,6 +58,7 @@ class SHGO(Strategy):
         self._course = self._steps()
         self._wanted: list[Vector] = []  # what the course waits for
         self._next = 0  # how many of them have been handed on
+        self._vain = 0  # steps of the course, one after the other, that wanted nothing new
         self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
@@ -69,15 +71,17 @@ class SHGO(Strategy):
                 self._best = score, self._space.encode(architecture)
 
     def _wish(self, random: Random) -> Architecture:
-        for _ in range(100):  # a course that wants nothing new any more has been everywhere it goes
+        while self._vain < MOST_VAIN:
             while self._next < len(self._wanted):
                 architecture = self._inside(self._wanted[self._next])
                 self._next += 1
                 if architecture is not None and not self._proposals.knows(architecture):
+                    self._vain = 0
                     return architecture
             if any(self._untold(vector) for vector in self._wanted):
                 break
             self._wanted, self._next = next(self._course), 0
+            self._vain += 1
         return self._space.sample(random)
 
     def _inside(self, vector: Vector) -> Architecture | None:
@@ -137,6 +141,8 @@ class SHGO(Strategy):
     def _basins(self, points: NDArray[np.float64], vectors: list[Vector], free: list[int]) -> list[Vector]:
         """SHGO's minimisers among told vectors, best first."""
         values = np.array([self._value(vector) for vector in vectors])
+        if not np.isfinite(values).any():
+            return []
         heights = np.unique(values, return_inverse=True)[1] + OUTSIDE * np.isinf(values)
         known = dict(zip(map(tuple, points), heights, strict=True))
         low, high = points.min(axis=0), points.max(axis=0)

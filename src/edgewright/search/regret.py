@@ -1,0 +1,335 @@
+"""Strategies on a published table: how far from the best after how many queries, with random search in every picture.
+
+    regret(q) = best accuracy of the table inside the ceiling - best accuracy inside it among the first q queries
+
+in percentage points, averaged over repeats that differ in the seed alone, with a bootstrap interval of that mean. A
+query is one look at the table's accuracy. Latencies are known beforehand, as a measured latency table makes them.
+
+Source: the table stands for training as in Ying et al. (NAS-Bench-101) and Dong and Yang, arXiv:2001.00326. Checked
+against: random search's regret in closed form (the expected maximum of a sample without replacement).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgewright.core.architecture import Architecture
+from edgewright.core.data import Frozen
+from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.core.pool import pool
+from edgewright.core.progress import progress
+from edgewright.core.seed import derive
+from edgewright.search.base import Strategy
+from edgewright.search.reinforce import Reinforce, state_correlation
+from edgewright.search.resolve import make_strategy, resolve_strategy, strategies
+from edgewright.search.reward import soft_reward
+from edgewright.space.base import TabularSpace
+
+Array = NDArray[np.float64]
+Reward = Literal["hard", "soft"]
+
+BASELINE = "random"
+EARLY_EXIT = "evolution-early-exit"  # evolution with EEEA-Net's founders: those of at most half the ceiling
+RESAMPLES = 1000
+REPEATS_A_JOB = 5
+SMALL = {"population": 20, "tournament": 5}  # evolution's own 48 are for thousands of candidates
+
+
+class Curve(Frozen):
+    """One strategy. Lists have one value for each number of queries, from 1.
+
+    mean, low, high: regret, percentage points, and the 95 % bootstrap interval of its mean over repeats.
+    over_random: mean regret after the last query over that of random search; None where that is 0.
+    best_found: share of the repeats that found the best network.   seconds: for one repeat, on one core.
+    state_correlation: of recurrent controllers, see `reinforce.state_correlation`, mean over repeats; else None.
+    """
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    over_random: float | None
+    best_found: float
+    seconds: float
+    state_correlation: float | None
+
+
+class Regret(Frozen):
+    """What `regret_curves` found; `to_json` writes it.
+
+    ceiling: of the latency, ms; None without.   inside: networks inside it.   best: their best accuracy, percent.
+    """
+
+    space: str
+    ceiling: float | None
+    reward: Reward
+    queries: int
+    repeats: int
+    round_size: int
+    seed: int
+    inside: int
+    best: float
+    curves: dict[str, Curve]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What every search needs: all of it by row of the table; NaN where the table has no row."""
+
+    space: TabularSpace
+    accuracy: Array
+    latency: Array | None
+    ceiling: float | None
+    reward: Reward
+    features: Array
+    queries: int
+    round_size: int
+    seed: int
+
+    def inside(self) -> NDArray[np.bool_]:
+        known = np.isfinite(self.accuracy)
+        if self.latency is None or self.ceiling is None:
+            return known
+        return known & (self.latency <= self.ceiling)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    bench: _Bench
+    strategy: str
+    repeats: range
+
+
+def regret_curves(
+    space: TabularSpace,
+    accuracy: ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    latency: ArrayLike | None = None,
+    ceiling: float | None = None,
+    reward: Reward = "hard",
+    queries: int = 100,
+    repeats: int = 100,
+    round_size: int = 5,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Regret:
+    """Run strategies on a table and compare them with random search, which is always among them.
+
+    Args:
+        accuracy: percent, one for each architecture in the space's order; NaN where the table has none.
+        names: strategies, as `choices()` lists them; None for all.
+        latency, ceiling: in ms; both or neither. Networks above the ceiling do not count.
+        reward: "hard" keeps every strategy inside the ceiling; "soft" lets it go anywhere and tells it MnasNet's
+            accuracy * (latency / ceiling)^-0.07 instead, so that a query may be spent above the ceiling.
+        round_size: networks asked for at once; the fewer, the more a strategy learns from the same queries.
+        workers: processes; default one a core. The result does not depend on it, but for the seconds.
+    Errors: BadInput for an unknown strategy, a table of the wrong length, a ceiling without latencies or the reverse;
+        BudgetInfeasible where no network of the table keeps the ceiling.
+    """
+    bench = _bench(space, accuracy, latency, ceiling, reward, queries, round_size, seed)
+    if repeats < 1 or queries < 1 or round_size < 1:
+        raise BadInput(f"regret: queries, repeats and the round are 1 or more; got {queries}, {repeats}, {round_size}")
+    chosen = _chosen(names, bench)
+    jobs = [
+        _Job(bench, name, range(start, min(start + REPEATS_A_JOB, repeats)))
+        for start in range(0, repeats, REPEATS_A_JOB)
+        for name in chosen
+    ]
+    runs: dict[str, list[_Run]] = {name: [] for name in chosen}
+    with progress("Searching the table", total=len(jobs)) as bar, pool(workers) as processes:
+        for job, found in zip(jobs, processes.imap(_run_job, jobs), strict=True):
+            runs[job.strategy] += found
+            bar.advance()
+    inside = bench.inside()
+    return Regret(
+        space=space.name,
+        ceiling=ceiling,
+        reward=reward,
+        queries=queries,
+        repeats=repeats,
+        round_size=round_size,
+        seed=seed,
+        inside=int(inside.sum()),
+        best=float(bench.accuracy[inside].max()),
+        curves=_curves(runs, seed),
+    )
+
+
+def choices(*, ceiling: bool = True) -> list[str]:
+    """The names that `regret_curves` takes: every strategy, and under a ceiling evolution with early-exit founders."""
+    return [*strategies(), *([EARLY_EXIT] if ceiling else [])]
+
+
+def _chosen(names: Sequence[str] | None, bench: _Bench) -> list[str]:
+    known = choices(ceiling=bench.ceiling is not None)
+    asked = known if names is None else [BASELINE, *names]
+    for name in asked:
+        if name not in known:
+            resolve_strategy(name)  # says which there are
+            raise BadInput(f"strategy {name} needs a latency ceiling")
+    return list(dict.fromkeys(asked))
+
+
+def _bench(
+    space: TabularSpace,
+    accuracy: ArrayLike,
+    latency: ArrayLike | None,
+    ceiling: float | None,
+    reward: Reward,
+    queries: int,
+    round_size: int,
+    seed: int,
+) -> _Bench:
+    values = np.asarray(accuracy, dtype=float)
+    delays = None if latency is None else np.asarray(latency, dtype=float)
+    for label, column in (("accuracy", values), ("latency", delays)):
+        if column is not None and column.shape != (len(space),):
+            raise BadInput(f"the {label} table has shape {column.shape}; space {space.name} has {len(space)} rows")
+    if (delays is None) != (ceiling is None):
+        raise BadInput("a latency ceiling needs a latency table, and a latency table a ceiling")
+    if reward == "soft" and delays is None:
+        raise BadInput("the soft reward needs a latency table and a ceiling, its target")
+    if delays is not None and not (delays[np.isfinite(values)] > 0).all():
+        raise BadInput("the latency table has values that are not positive where there are accuracies")
+    features = np.array([space.features(space.at(row)) for row in range(len(space))], dtype=float)
+    bench = _Bench(space, values, delays, ceiling, reward, features, queries, round_size, seed)
+    if not bench.inside().any():
+        if delays is None or ceiling is None:
+            raise BadInput("the accuracy table has no numbers")
+        least = float(np.nanmin(delays))
+        raise BudgetInfeasible(f"no network of the table keeps {ceiling:g} ms; the least is {least:g} ms")
+    return bench
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One search: the regret after every query, whether the best was found, and what it took."""
+
+    regret: Array
+    seconds: float
+    state_correlation: float | None
+
+
+def _run_job(job: _Job) -> list[_Run]:
+    return [_run(job.bench, job.strategy, repeat) for repeat in job.repeats]
+
+
+def _run(bench: _Bench, name: str, repeat: int) -> _Run:
+    start = time.perf_counter()
+    rows = _Rows(bench.space)
+    inside = bench.inside()
+    strategy = _strategy(bench, name, rows, inside, derive(bench.seed, "regret", repeat))
+    found: list[float] = []
+    while len(found) < bench.queries:
+        asked = strategy.ask(min(bench.round_size, bench.queries - len(found)))
+        if not asked:
+            break
+        numbers = [rows.row(architecture) for architecture in asked]
+        strategy.tell([(a, _told(bench, row)) for a, row in zip(asked, numbers, strict=True)])
+        found += [float(bench.accuracy[row]) if inside[row] else -np.inf for row in numbers]
+    seconds = time.perf_counter() - start
+    whole = np.full(bench.queries, -np.inf)  # a strategy that ended early has what it has
+    whole[: len(found)] = found
+    # Before anything inside is found, the answer is no better than the worst network inside.
+    best = np.maximum(np.maximum.accumulate(whole), bench.accuracy[inside].min())
+    return _Run(bench.accuracy[inside].max() - best, seconds, _state_correlation(strategy, bench.space))
+
+
+def _told(bench: _Bench, row: int) -> float:
+    if bench.reward == "hard" or bench.latency is None or bench.ceiling is None:
+        return float(bench.accuracy[row])
+    return soft_reward(float(bench.accuracy[row]), float(bench.latency[row]), bench.ceiling)
+
+
+class _Rows:
+    """Rows of architectures and back, each worked out once in a search."""
+
+    def __init__(self, space: TabularSpace) -> None:
+        self._space = space
+        self._rows: dict[Architecture, int] = {}
+
+    def row(self, architecture: Architecture) -> int:
+        if architecture not in self._rows:
+            self._rows[architecture] = self._space.index(architecture)
+        return self._rows[architecture]
+
+
+def _strategy(bench: _Bench, name: str, rows: _Rows, inside: NDArray[np.bool_], seed: int) -> Strategy:
+    latency, ceiling = bench.latency, bench.ceiling
+    allowed = np.isfinite(bench.accuracy) if bench.reward == "soft" else inside
+
+    def excess(architecture: Architecture) -> float:
+        row = rows.row(architecture)
+        if allowed[row]:
+            return 0.0
+        over = latency[row] / ceiling - 1 if latency is not None and ceiling is not None else 1.0
+        return float(over) if over > 0 else 1.0  # inside the ceiling, but not in the table
+
+    options: Mapping[str, Any] = {}
+    if name == EARLY_EXIT and latency is not None and ceiling is not None:
+        founding = latency / (0.5 * ceiling) - 1
+        name, options = "evolution", SMALL | {"founders": lambda a: float(founding[rows.row(a)])}
+    elif name == "evolution":
+        options = SMALL
+    elif name == "nsga2" and latency is not None:
+        options = {"cost": lambda a: float(latency[rows.row(a)])}
+    elif name == "linas":
+        options = {"features": lambda a: bench.features[rows.row(a)]}
+    return make_strategy(name, bench.space, excess=excess, seed=seed, **options)
+
+
+def _state_correlation(strategy: Strategy, space: TabularSpace) -> float | None:
+    if not isinstance(strategy, Reinforce):
+        return None
+    random = Random(0)
+    vectors = {tuple(space.encode(space.sample(random))) for _ in range(200)}
+    return state_correlation(strategy.controller, sorted(vectors))
+
+
+def _curves(runs: dict[str, list[_Run]], seed: int) -> dict[str, Curve]:
+    regrets = {name: np.stack([run.regret for run in found]) for name, found in runs.items()}
+    last = regrets[BASELINE][:, -1].mean()
+    curves = {}
+    for name, values in regrets.items():
+        low, high = _interval(values, derive(seed, "bootstrap", name))
+        measured = [run.state_correlation for run in runs[name] if run.state_correlation is not None]
+        curves[name] = Curve(
+            mean=values.mean(axis=0).tolist(),
+            low=low.tolist(),
+            high=high.tolist(),
+            over_random=float(values[:, -1].mean() / last) if last > 0 else None,
+            best_found=float((values[:, -1] <= 1e-9).mean()),
+            seconds=float(np.mean([run.seconds for run in runs[name]])),
+            state_correlation=float(np.mean(measured)) if measured else None,
+        )
+    return dict(sorted(curves.items(), key=lambda item: item[1].mean[-1]))
+
+
+def _interval(values: Array, seed: int) -> tuple[Array, Array]:
+    """95 % bootstrap interval of the mean over rows, for each column."""
+    repeats = len(values)
+    counts = np.random.default_rng(seed).multinomial(repeats, np.full(repeats, 1 / repeats), size=RESAMPLES)
+    low, high = np.percentile(counts @ values / repeats, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def table_lines(result: Regret, at: Sequence[int] = (10, 25, 50, 100)) -> Iterator[str]:
+    """The result as lines of a Markdown table, best first."""
+    shown = [query for query in at if query <= result.queries]
+    heads = [f"after {query}" for query in shown]
+    yield "| strategy | " + " | ".join([*heads, "of random's", "found the best", "s a search", "state corr."]) + " |"
+    yield "|---" * (len(heads) + 5) + "|"
+    for name, curve in result.curves.items():
+        cells = [f"{curve.mean[query - 1]:.3f}" for query in shown]
+        cells[-1] += f" [{curve.low[shown[-1] - 1]:.3f}, {curve.high[shown[-1] - 1]:.3f}]"
+        cells += [_written(curve.over_random, ".2f"), f"{curve.best_found:.0%}", f"{curve.seconds:.2f}"]
+        yield f"| {name} | " + " | ".join([*cells, _written(curve.state_correlation, ".2f")]) + " |"
+
+
+def _written(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
