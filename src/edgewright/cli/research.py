@@ -11,7 +11,7 @@ from edgewright.cli.app import AsJson, Quiet, app, guarded
 @app.command()
 @guarded
 def rank(
-    space: Annotated[str, typer.Option(help="A space that tables speak of: nb201, nasbench-macro, ...")],
+    space: Annotated[str, typer.Option(help="A space that tables speak of: nb201, nbmacro, ...")],
     table: Annotated[list[str], typer.Option(help="FILE.npz:COLUMN with accuracies; may be given again.")],
     out: Annotated[Path, typer.Option(help="Folder for rank.json and report.html; goes on where it was cut.")],
     proxies: Annotated[str, typer.Option(help="Names with commas between, or 'all'.")] = "all",

@@ -170,6 +170,7 @@ def _heat(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence
     trace = {
         "type": "heatmap", "x": list(columns), "y": list(rows), "z": [list(line) for line in values], "text": words,
         "texttemplate": "%{text}", "textfont": {"size": 10}, "zmin": -1, "zmax": 1, "zmid": 0, "colorscale": "RdBu",
+        "reversescale": True,
         "hovertemplate": "%{y} and %{x}: %{z:.3f}<extra></extra>", "showscale": False,
     }  # fmt: skip
     layout = {
