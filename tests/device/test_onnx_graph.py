@@ -87,6 +87,7 @@ def test_the_output_need_not_be_the_last_operator() -> None:
     array = input_for(session, seed=1)
     model = onnx.load_model_from_string(data)
     np.testing.assert_allclose(run(session, array), by_torch(graph, model, array), rtol=1e-4, atol=1e-5)
+    assert [node.op_type for node in model.graph.node] == ["Conv"]
     builder = GraphBuilder((3, 7, 5))
     builder.relu(0)
     session = open_session(to_onnx(builder.graph(0)))

@@ -72,6 +72,31 @@ def test_isomorphic_cells_are_the_published_classes(published):
     assert (ours <= np.arange(len(SPACE))).all() and np.array_equal(ours[ours], ours)
 
 
+def test_cells_that_compute_the_same_untrained_are_twins(facts):
+    twins = np.array([SPACE.twin(row) for row in range(len(SPACE))])
+    assert len(np.unique(twins)) == 5260
+    assert (twins <= np.arange(len(SPACE))).all() and np.array_equal(twins[twins], twins)
+    for name in ("live_macs", "mean_convs", "paths", "depth"):
+        assert np.array_equal(facts[name], facts[name][twins]), name
+
+
+def test_twins_compute_the_same_with_the_same_weights():
+    """0>1 and 0>2 change places; a pooling is read through a skip or made twice; what reads zeros is left out."""
+    x = torch.randn(2, 16, 7, 6)
+    conv, one, pool, skip, none = "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect", "none"
+    pairs = (
+        ((conv, one, none, pool, skip, skip), (one, conv, none, pool, skip, skip), {"0>1": "0>2", "0>2": "0>1"}),
+        ((pool, pool, none, none, skip, skip), (pool, skip, none, pool, skip, none), {}),
+        ((none, none, conv, skip, one, pool), (none, none, none, skip, none, none), {}),
+    )
+    for first, second, moved in pairs:
+        assert SPACE.twin(SPACE.index(SPACE.of(first))) == SPACE.twin(SPACE.index(SPACE.of(second)))
+        a, b = Cell(first, 16), Cell(second, 16)
+        for mine, theirs in moved.items():
+            b.edges[theirs].load_state_dict(a.edges[mine].state_dict())
+        torch.testing.assert_close(a(x), b(x))
+
+
 def _by_paths(published) -> dict[str, np.ndarray]:
     """The facts of a cell from its four paths written out."""
     ops = published["ops"]

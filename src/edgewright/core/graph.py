@@ -173,6 +173,16 @@ def chain(graphs: Iterable[Graph]) -> Graph:
     return Graph(tuple(shapes), tuple(ops), None if tail == last else tail)
 
 
+def needed_ops(graph: Graph) -> tuple[Op, ...]:
+    """The operators that the output depends on, in running order: what is left of a network in a file that ships."""
+    wanted, needed = {graph.output}, []
+    for op in reversed(graph.ops):
+        if op.output in wanted:
+            needed.append(op)
+            wanted.update(op.inputs)
+    return tuple(reversed(needed))
+
+
 def weight_shape(graph: Graph, op: Op) -> Shape:
     """The shape of the op's weight, () for an op without one."""
     width, source = graph.shapes[op.output][0], graph.shapes[op.inputs[0]][0]

@@ -21,7 +21,7 @@ import onnx
 from onnx import shape_inference
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph
+from edgewright.core.graph import Graph, needed_ops
 
 FLOAT_BYTES = 4
 Role = Literal["conv", "conv+add", "elementwise", "add", "view", "other"]
@@ -79,7 +79,7 @@ def graph_peak_bytes(graph: Graph) -> int:
         "add": "add",
         "flatten": "view",
     }
-    steps = [_step(roles.get(op.kind, "other"), op.inputs, (op.output,)) for op in graph.ops]
+    steps = [_step(roles.get(op.kind, "other"), op.inputs, (op.output,)) for op in needed_ops(graph)]
     sizes: dict[Hashable, int] = {index: FLOAT_BYTES * prod(shape) for index, shape in enumerate(graph.shapes)}
     last = graph.output
     return peak_bytes(sizes, fused(steps, (last,)), (0,), (last,))

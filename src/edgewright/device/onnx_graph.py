@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgewright.core.graph import Graph, Op, weight_shape
+from edgewright.core.graph import Graph, Op, needed_ops, weight_shape
 from edgewright.core.seed import derive
 
 OPSET = 18
@@ -20,7 +20,8 @@ def to_onnx(graph: Graph, seed: int = 0) -> bytes:
 
     Weights are normal with standard deviation sqrt(2 / fan_in) and biases normal times 0.01, from `seed` only, so that
     activations keep a normal size (denormal or infinite values would be timed differently). Tensor i of the graph is
-    named "t<i>" and the node that makes it "n<i>": the names by which a profile is read back.
+    named "t<i>" and the node that makes it "n<i>": the names by which a profile is read back. Operators that the output
+    does not depend on are left out.
 
     Checked against: a torch functional evaluation of the same weights (tests/device/test_onnx_graph.py).
     """
@@ -32,7 +33,7 @@ def to_onnx(graph: Graph, seed: int = 0) -> bytes:
         names[last] = "logits"
     else:
         nodes.append(helper.make_node("Identity", ["input"], ["logits"], name="n0"))
-    for op in graph.ops:
+    for op in needed_ops(graph):
         weights.extend(_weights(graph, op, rng))
         nodes.extend(_nodes(op, names))
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, *graph.input_shape))

@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 
-from edgewright.core.graph import Graph, Kind, Op, Shape
+from edgewright.core.graph import Graph, Kind, Op, Shape, needed_ops
 
 # Convolution kernels take channels in groups: 16 floats fill the widest vectors, and a part costs what a group does.
 LANES = 16
@@ -60,21 +60,25 @@ def read_piece(key: str) -> Piece:
 
 
 def cut(graph: Graph) -> tuple[list[Piece], dict[int, int]]:
-    """The pieces of `graph` in running order, and for every tensor an op makes the index of the piece that makes it."""
+    """The pieces of `graph` in running order, and for every tensor an op makes the index of the piece that makes it.
+
+    Operators that the output does not depend on have no piece: a runtime leaves them out.
+    """
+    ops = needed_ops(graph)
     readers: dict[int, int] = {}
-    for op in graph.ops:
+    for op in ops:
         for name in op.inputs:
             readers[name] = readers.get(name, 0) + 1
     groups: list[list[Op]] = []
     owner: dict[int, int] = {}
-    for op in graph.ops:
+    for op in ops:
         host = _host(op, groups, owner, readers)
         if host is None:
             host = len(groups)
             groups.append([])
         groups[host].append(op)
         owner[op.output] = host
-    return [_piece(graph, ops) for ops in groups], owner
+    return [_piece(graph, group) for group in groups], owner
 
 
 def _host(op: Op, groups: list[list[Op]], owner: dict[int, int], readers: dict[int, int]) -> int | None:

@@ -182,7 +182,12 @@ class TabularSpace(Space):
         return number
 
     def canonical(self, index: int) -> int:
-        """The first row whose network is the same up to the order of its sums; `index` where none are known to be."""
+        """The first row of the class of isomorphic networks that the literature puts `index` in."""
+        return self.checked(index)
+
+    def twin(self, index: int) -> int:
+        """The first row whose network, with fresh weights, computes the same function of the same number of weights:
+        what is scored before training need be scored for these rows only."""
         return self.checked(index)
 
     def from_row(self, row: Sequence[int]) -> Architecture:
