@@ -35,9 +35,9 @@ class LINAS(Strategy):
 
     Differs from the paper: a Gaussian process (kernel ridge with error bars; scores by rank, as normal quantiles, so
     that hopeless networks do not set the scale; kernel width and noise by marginal likelihood) in place of ridge or
-    SVR chosen by cross-validation; facts of the wiring in place of one-hot choices (regret on NAS-Bench-201 after 100
-    evaluations about a tenth); batches of 5, not 50; the budget is a wall, not an objective; nothing is measured
-    twice; an exploration term.
+    SVR chosen by cross-validation; facts of the wiring in place of one-hot choices (both are in
+    `benchmarks/search_on_a_table.py`); batches of 5, not 50; the budget is a wall, not an objective; nothing is
+    measured twice; an exploration term.
     Source: Cummings et al., "A Hardware-Aware System for Accelerating Deep Neural Network Optimization" (DyNAS-T),
     2022, arXiv:2205.10358 (the sheet's numbers: population 50, 20,000 evaluations of the predictor).
     Checked against: the closed form of the process by matrix inversion; NSGA-II and random search (better).

@@ -10,7 +10,7 @@ against: random search's regret in closed form (the expected maximum of a sample
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -35,6 +35,7 @@ Reward = Literal["hard", "soft"]
 
 BASELINE = "random"
 EARLY_EXIT = "evolution-early-exit"  # evolution with EEEA-Net's founders: those of at most half the ceiling
+ONE_HOT = "linas-one-hot"  # LINAS with the paper's encoding, to show what the facts of the wiring add
 RESAMPLES = 1000
 REPEATS_A_JOB = 5
 SMALL = {"population": 20, "tournament": 5}  # evolution's own 48 are for thousands of candidates
@@ -161,17 +162,19 @@ def regret_curves(
 
 
 def choices(*, ceiling: bool = True) -> list[str]:
-    """The names that `regret_curves` takes: every strategy, and under a ceiling evolution with early-exit founders."""
-    return [*strategies(), *([EARLY_EXIT] if ceiling else [])]
+    """The names that `regret_curves` takes: every strategy, LINAS on one-hot choices, and under a ceiling evolution
+    with early-exit founders."""
+    return [*strategies(), ONE_HOT, *([EARLY_EXIT] if ceiling else [])]
 
 
 def _chosen(names: Sequence[str] | None, bench: _Bench) -> list[str]:
     known = choices(ceiling=bench.ceiling is not None)
     asked = known if names is None else [BASELINE, *names]
     for name in asked:
+        if name == EARLY_EXIT and name not in known:
+            raise BadInput(f"strategy {name} needs a latency ceiling")
         if name not in known:
             resolve_strategy(name)  # says which there are
-            raise BadInput(f"strategy {name} needs a latency ceiling")
     return list(dict.fromkeys(asked))
 
 
@@ -274,6 +277,8 @@ def _strategy(bench: _Bench, name: str, rows: _Rows, inside: NDArray[np.bool_], 
     if name == EARLY_EXIT and latency is not None and ceiling is not None:
         founding = latency / (0.5 * ceiling) - 1
         name, options = "evolution", SMALL | {"founders": lambda a: float(founding[rows.row(a)])}
+    elif name == ONE_HOT:
+        name, options = "linas", {"features": _one_hot(bench.space)}
     elif name == "evolution":
         options = SMALL
     elif name == "nsga2" and latency is not None:
@@ -281,6 +286,16 @@ def _strategy(bench: _Bench, name: str, rows: _Rows, inside: NDArray[np.bool_], 
     elif name == "linas":
         options = {"features": lambda a: bench.features[rows.row(a)]}
     return make_strategy(name, bench.space, excess=excess, seed=seed, **options)
+
+
+def _one_hot(space: TabularSpace) -> Callable[[Architecture], list[float]]:
+    places = [(place, value) for place, count in enumerate(space.choices()) for value in range(count)]
+
+    def features(architecture: Architecture) -> list[float]:
+        vector = space.encode(architecture)
+        return [float(vector[place] == value) for place, value in places]
+
+    return features
 
 
 def _state_correlation(strategy: Strategy, space: TabularSpace) -> float | None:

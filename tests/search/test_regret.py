@@ -1,0 +1,95 @@
+"""Regret on a small table with values by hand, random search against its closed form."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.search.regret import EARLY_EXIT, ONE_HOT, choices, regret_curves, table_lines
+from edgewright.search.resolve import strategies
+from search.conftest import Listed, cost
+
+
+class Rows(Listed):
+    """216 architectures; row by row."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+
+    def index(self, architecture):
+        return sum(d * 6**place for place, d in enumerate(architecture.digits))
+
+
+SPACE = Rows()
+EVERY = [SPACE.at(row) for row in range(216)]
+ACCURACY = np.array([50 + sum(3 * d**0.7 for d in a.digits) + (a.digits[0] == a.digits[2]) for a in EVERY])
+LATENCY = np.array([1.0 + cost(a) for a in EVERY])
+
+
+def run(names, **options):
+    return regret_curves(SPACE, ACCURACY, names, latency=LATENCY, ceiling=20.0, workers=1, **options)  # pyright: ignore
+
+
+def test_random_search_is_the_expected_maximum_of_a_sample():
+    result = run(["random"], queries=30, repeats=300)
+    inside = np.sort(ACCURACY[LATENCY <= 20])[::-1]
+    assert result.inside == len(inside) and result.best == inside[0]
+    for queries in (1, 5, 30):
+        # The best of q without replacement is the k-th best with probability C(n - k - 1, q - 1) / C(n, q).
+        chances = [math.comb(len(inside) - k - 1, queries - 1) for k in range(len(inside))]
+        expected = inside[0] - sum(np.array(chances) * inside) / math.comb(len(inside), queries)
+        curve = result.curves["random"]
+        width = curve.high[queries - 1] - curve.low[queries - 1]
+        assert curve.mean[queries - 1] == pytest.approx(expected, abs=width)
+
+
+def test_every_strategy_with_random_and_regret_falls():
+    result = run(None, queries=25, repeats=2)
+    assert set(result.curves) == set(choices()) == {*strategies(), ONE_HOT, EARLY_EXIT}
+    for curve in result.curves.values():
+        assert len(curve.mean) == 25 and min(curve.mean) >= 0
+        assert all(later <= earlier for earlier, later in itertools.pairwise(curve.mean))
+        assert curve.low[-1] <= curve.mean[-1] <= curve.high[-1]
+    assert result.curves["reinforce"].state_correlation is not None
+    assert len(list(table_lines(result))) == len(result.curves) + 2
+
+
+def test_a_predictor_is_ahead_of_random_search():
+    result = run(["linas"], queries=24, repeats=30)
+    assert result.curves["linas"].mean[15] < 0.5 * result.curves["random"].mean[15]
+    assert (result.curves["linas"].over_random or 0.0) < 0.5
+
+
+def test_the_result_follows_from_the_seed():
+    first, second = (run(["nsga2"], queries=20, repeats=7, seed=seed) for seed in (3, 4))
+    again = run(["nsga2"], queries=20, repeats=7, seed=3)
+    assert first.curves["nsga2"].mean == again.curves["nsga2"].mean != second.curves["nsga2"].mean
+    assert type(first).model_validate_json(first.to_json()) == first
+
+
+def test_a_soft_budget_may_spend_queries_outside_and_counts_only_inside():
+    soft = run(["evolution"], queries=40, repeats=5, reward="soft")
+    assert soft.curves["random"].mean[-1] > run(["random"], queries=40, repeats=5).curves["random"].mean[-1]
+    assert soft.best == ACCURACY[LATENCY <= 20].max()
+
+
+def test_rows_that_the_table_lacks_are_never_asked():
+    partial = ACCURACY.copy()
+    partial[::2] = np.nan
+    result = regret_curves(SPACE, partial, ["linas", "local"], workers=1, queries=108, repeats=1)  # pyright: ignore
+    assert result.inside == 108 and result.curves["linas"].mean[-1] == 0
+
+
+def test_what_is_refused():
+    with pytest.raises(BadInput, match=r"accuracy table has shape \(5,\); space vectors has 216 rows"):
+        regret_curves(SPACE, ACCURACY[:5], workers=1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="a latency ceiling needs a latency table"):
+        regret_curves(SPACE, ACCURACY, ceiling=3.0, workers=1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BudgetInfeasible, match=r"no network of the table keeps 0.5 ms; the least is 1 ms"):
+        regret_curves(SPACE, ACCURACY, latency=LATENCY, ceiling=0.5, workers=1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="unknown strategy 'magic'"):
+        run(["magic"])
+    with pytest.raises(BadInput, match="needs a latency ceiling"):
+        regret_curves(SPACE, ACCURACY, [EARLY_EXIT], workers=1)  # pyright: ignore[reportArgumentType]
