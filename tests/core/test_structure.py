@@ -54,6 +54,8 @@ def test_facts_are_those_of_all_paths(seed):
     assert {op.output for op in live_ops(graph)} == on_a_path
     assert (facts.paths, facts.depth, facts.live_ops) == (len(paths), max(convs), len(live))
     assert facts.mean_convs == pytest.approx(sum(convs) / len(paths))
+    pools = [sum(made[tensor].kind == "avg_pool" for tensor in path) for path in paths]
+    assert facts.mean_poolings == pytest.approx(sum(pools) / len(paths))
     assert facts.live_macs == sum(op_macs(graph, op) for op in live)
     assert facts.live_params == sum(op_params(graph, op) for op in live)
     assert facts.live_poolings == sum(op.kind == "avg_pool" for op in live)

@@ -30,7 +30,8 @@ class Structure:
     live_poolings: live average poolings (the global one does not count).
     live_macs, live_params: of the live operators, batch norms folded.
     sum_log_sizes: sum over live layers of log(number of weights), natural logarithm.
-    paths: from the input to the output.   mean_convs: mean number of convolutions on a path.
+    paths: from the input to the output.   mean_convs, mean_poolings: mean number of convolutions, and of average
+        poolings, on a path.
     depth: most convolutions on one path.
     """
 
@@ -42,10 +43,11 @@ class Structure:
     sum_log_sizes: float
     paths: int
     mean_convs: float
+    mean_poolings: float
     depth: int
 
 
-NOTHING = Structure(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0)
+NOTHING = Structure(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0)
 
 
 def live_ops(graph: Graph) -> tuple[Op, ...]:
@@ -65,13 +67,14 @@ def live_ops(graph: Graph) -> tuple[Op, ...]:
 @functools.lru_cache(maxsize=65_536)
 def structure(graph: Graph) -> Structure:
     """The facts of one graph."""
-    paths, convs, depth = {0: 1}, {0: 0}, {0: 0}
+    paths, convs, pools, depth = {0: 1}, {0: 0}, {0: 0}, {0: 0}
     live = live_ops(graph)
     for op in live:
         sources = [name for name in op.inputs if name in paths]
         own = int(op.kind == "conv")
         paths[op.output] = sum(paths[name] for name in sources)
         convs[op.output] = sum(convs[name] for name in sources) + own * paths[op.output]
+        pools[op.output] = sum(pools[name] for name in sources) + (op.kind == "avg_pool") * paths[op.output]
         depth[op.output] = max(depth[name] for name in sources) + own
     end = graph.output
     if end not in paths:
@@ -86,6 +89,7 @@ def structure(graph: Graph) -> Structure:
         sum_log_sizes=sum(map(math.log, sizes)),
         paths=paths[end],
         mean_convs=convs[end] / paths[end],
+        mean_poolings=pools[end] / paths[end],
         depth=depth[end],
     )
 
@@ -104,5 +108,6 @@ def chained(parts: Iterable[Structure]) -> Structure:
         sum_log_sizes=math.fsum(block.sum_log_sizes for block in blocks),
         paths=prod(block.paths for block in blocks),
         mean_convs=math.fsum(block.mean_convs for block in blocks),
+        mean_poolings=math.fsum(block.mean_poolings for block in blocks),
         depth=sum(block.depth for block in blocks),
     )
