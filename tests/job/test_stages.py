@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from edgewright.core.cost import cost
+from edgewright.core.errors import GateFailed
 from edgewright.core.run import RunFolder
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
 from edgewright.job import stages
 from edgewright.space.mobile import MobileSpace
+from edgewright.train.loop import Diverged
 
 
 @pytest.fixture
@@ -52,3 +54,35 @@ def test_measuring_ends_with_its_time_once_there_is_a_finalist(desk):
 
 def test_measuring_with_time_to_spare_finds_all_finalists(desk):
     assert len(stages.choose(desk, seconds=5.0)) == 4
+
+
+def test_measuring_ends_when_nothing_fits_and_the_time_is_long_gone(desk):
+    desk.ground.device.measure = lambda *_, **__: SimpleNamespace(median_ms=6.0)  # over the ceiling, each of them
+    desk.watch.add("measure", 11.0)
+    with pytest.raises(GateFailed, match="none of the 1 best candidates keeps the latency ceiling"):
+        stages.choose(desk, seconds=5.0)
+
+
+def test_a_slow_network_has_more_time_kept_for_its_measurement(desk):
+    desk.study.note("measured", [{"key": "slow", "measured_ms": 100.0}])
+    assert stages._reserve(desk, "slow", 20.0) > 300 * 0.1
+    assert stages._reserve(desk, "other", 20.0) == 20.0
+
+
+def test_a_finalist_that_diverges_or_breaks_the_budget_makes_way_for_the_next(desk, monkeypatch):
+    keys = list(desk.candidates())[:3]
+
+    def train(_, key, reserve):
+        if key == keys[0]:
+            raise Diverged("the loss is nan")
+        return f"model of {key}", "evaluation"
+
+    def deploy(_, key, model):
+        return SimpleNamespace(broken=["latency is 9 ms"] if key == keys[1] else [])
+
+    monkeypatch.setattr(stages, "_train", train)
+    monkeypatch.setattr(stages, "_deploy", deploy)
+    assert stages.train_and_deploy(desk, keys, 5.0)[:2] == (keys[2], f"model of {keys[2]}")
+    assert desk.study.notes("refused:") == {keys[0]: ["the loss is nan"], keys[1]: ["latency is 9 ms"]}
+    with pytest.raises(GateFailed, match="the loss is nan"):
+        stages.train_and_deploy(desk, keys[:2], 5.0)

@@ -1,13 +1,16 @@
 """Brief training by rungs: the better network wins, a cut goes on, and the test part is never at hand."""
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from edgewright.core.pool import InProcess
 from edgewright.core.study import Study
-from edgewright.search.finalists import Rung, TrainingJob, halve, save_splits, train_finalist
+from edgewright.search.finalists import Rung, TrainingJob, briefly_trained, halve, save_splits, train_finalist
 from edgewright.space.mobile import MobileSpace
 from edgewright.task.load import load_task
 from edgewright.train.recipe import recipe_for
@@ -69,3 +72,28 @@ def test_halving_ranks_by_the_last_rung_and_goes_on_after_a_cut(bench, tmp_path)
     assert sorted(ranking) == sorted(keys)
     assert set(second) == set(ranking[:2]) == set(sorted(first, key=lambda key: -first[key])[:2])
     assert second[ranking[0]] >= second[ranking[1]]
+
+
+def test_a_finalist_that_diverges_ranks_last_and_the_others_go_on(bench, tmp_path):
+    _, keys, job = bench
+    bad = keys[0]
+
+    def hot(key: str, index: int, rung: Rung) -> TrainingJob:
+        wanted = replace(job(key, index, rung), checkpoint=tmp_path / f"{index}-{key}.safetensors")
+        steep = wanted.recipe.model_copy(update={"optimizer": "sgd", "lr": 1e30, "warmup": 0.0})
+        return replace(wanted, recipe=steep) if key == bad else wanted
+
+    with Study(tmp_path / "study.db") as study:
+        ranking = halve(study, InProcess(), keys, RUNGS, hot, lambda: None)
+        assert math.isnan(study.notes("rung-0:")[bad])
+        assert halve(study, InProcess(), keys, RUNGS, hot, lambda: None) == ranking
+    assert ranking[-1] == bad
+
+
+def test_a_finished_brief_training_is_had_again_at_once(bench):
+    _, keys, job = bench
+    first = train_finalist(job(keys[1], 9, RUNGS[0]))
+    model, trained = briefly_trained(job(keys[1], 9, RUNGS[0]))
+    assert trained.val_accuracy == first["val_accuracy"]
+    assert trained.images_per_second == 0  # not a step was made
+    assert not model.training

@@ -24,6 +24,7 @@ from edgewright.task.load import load_task
 # Candidates are kept a little inside the ceilings that are only predicted: the table is off by a few per cent.
 AIM = 0.95
 PREDICTED = ("latency", "size")
+CALIBRATION_SECONDS = 30.0  # a tenth of a short run
 CALIBRATION_NETWORKS = 48
 MACS_PER_MS = 1e8  # about what one core of a large processor can do
 
@@ -109,7 +110,8 @@ def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:
 
     sampled = [space.sample(random) for _ in range(CALIBRATION_NETWORKS)]
     sized = [downhill(space, architecture, excess, random, steps=200) or space.smallest() for architecture in sampled]
-    return device.latency_model([space.blocks(architecture) for architecture in sized])
+    seconds = CALIBRATION_SECONDS if plan.minutes is None else min(CALIBRATION_SECONDS, 60 * plan.minutes / 10)
+    return device.latency_model([space.blocks(architecture) for architecture in sized], seconds=seconds)
 
 
 def _plausible_macs(budget: Budget) -> float:

@@ -24,16 +24,16 @@ from edgewright.core.seed import derive
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
 from edgewright.device.onnx_graph import to_onnx
-from edgewright.export.deploy import Deployed, deploy
+from edgewright.export.deploy import RUNS, Deployed, deploy
 from edgewright.job.ground import Ground
 from edgewright.search.explore import Scorer, explore
-from edgewright.search.finalists import TrainingJob, halve, save_splits
+from edgewright.search.finalists import TrainingJob, briefly_trained, halve, save_splits
 from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
-from edgewright.train.loop import EpochRecord, fit, training_device
+from edgewright.train.loop import Diverged, EpochRecord, fit, training_device
 from edgewright.train.recipe import recipe_for
 
 MOST_CANDIDATES = 4000
@@ -132,7 +132,7 @@ def choose(desk: Desk, seconds: float) -> list[str]:
             finalists.append(row)
         if len(finalists) == plan.finalists or len(measured) == 6 * plan.finalists:
             break
-        if plan.minutes is not None and finalists and desk.watch.spent("measure") > seconds:
+        if plan.minutes is not None and desk.watch.spent("measure") > (seconds if finalists else 2 * seconds):
             break
     if not finalists:
         raise GateFailed(
@@ -173,32 +173,38 @@ def _best_and_different(ground: Ground, candidates: Sequence[Candidate]) -> list
 
 def train_finalists(desk: Desk, workers: Pool, keys: Sequence[str], seconds: float) -> list[str]:
     """Successive halving; the ranking, best first."""
-    plan, ground = desk.ground.plan, desk.ground
+    ground = desk.ground
     noted = desk.study.read_note("ranking")
     if noted is not None:
         return noted
     data = desk.folder.checkpoints / "data.safetensors"
     if not data.exists():
         save_splits(ground.task, data)
-    architectures = desk.candidates()
+    candidates = desk.candidates()
 
     def job(key: str, index: int, rung: Rung) -> TrainingJob:
-        expected = rung.epochs or _epochs_in(rung.seconds or 0, architectures[key], ground, 1)
-        return TrainingJob(
-            space=plan.space,
-            spec=ground.task.spec,
-            architecture=architectures[key].architecture,
-            recipe=recipe_for(ground.task.spec, expected),
-            data=data,
-            checkpoint=desk.folder.checkpoints / f"rung-{index}-{key}.safetensors",
-            seed=plan.seed,
-            epochs=rung.epochs,
-            seconds=rung.seconds,
-        )
+        return _brief(desk, candidates[key], index, rung)
 
     ranking = halve(desk.study, workers, keys, _rungs(desk, len(keys), workers.workers, seconds), job, desk.watch.save)
     desk.study.note("ranking", ranking)
     return ranking
+
+
+def _brief(desk: Desk, candidate: Candidate, index: int, rung: Rung) -> TrainingJob:
+    """A finalist's training of one rung."""
+    plan, ground = desk.ground.plan, desk.ground
+    expected = rung.epochs or _epochs_in(rung.seconds or 0, candidate, ground, 1)
+    return TrainingJob(
+        space=plan.space,
+        spec=ground.task.spec,
+        architecture=candidate.architecture,
+        recipe=recipe_for(ground.task.spec, expected),
+        data=desk.folder.checkpoints / "data.safetensors",
+        checkpoint=desk.folder.checkpoints / f"rung-{index}-{candidate.key}.safetensors",
+        seed=plan.seed,
+        epochs=rung.epochs,
+        seconds=rung.seconds,
+    )
 
 
 def _rungs(desk: Desk, num_finalists: int, num_workers: int, seconds: float) -> list[Rung]:
@@ -215,22 +221,33 @@ def _rungs(desk: Desk, num_finalists: int, num_workers: int, seconds: float) -> 
 
 
 def train_and_deploy(desk: Desk, ranking: Sequence[str], reserve: float) -> tuple[str, nn.Module, Deployed, Evaluation]:
-    """Train the best finalist in full and deploy it; if the exported file breaks the budget, the next one."""
+    """Train the best finalist in full and deploy it; if that diverges or the file breaks the budget, the next one."""
     refused = desk.study.notes("refused:")
     for key in ranking:
         if key in refused:
             continue
-        with desk.watch.stage("train"):
-            model, validation = _train(desk, key, reserve)
-        with desk.watch.stage("deploy"):
-            deployed = _deploy(desk, key, model)
-        if not deployed.broken:
-            return key, model, deployed, validation
-        say(f"refused after measuring: {'; '.join(deployed.broken)}")
-        desk.study.note(f"refused:{key}", deployed.broken)
-        refused[key] = deployed.broken
+        try:
+            with desk.watch.stage("train"):
+                model, validation = _train(desk, key, _reserve(desk, key, reserve))
+            with desk.watch.stage("deploy"):
+                deployed = _deploy(desk, key, model)
+            if not deployed.broken:
+                return key, model, deployed, validation
+            broken = deployed.broken
+        except Diverged as error:
+            broken = [str(error)]
+        say(f"refused: {'; '.join(broken)}")
+        desk.study.note(f"refused:{key}", broken)
+        refused[key] = broken
     reasons = "; ".join(f"{key}: {', '.join(broken)}" for key, broken in refused.items())
-    raise GateFailed(f"no finalist keeps the budget as an exported file ({reasons}); no model was written")
+    raise GateFailed(f"no finalist could be trained to keep the budget as a file ({reasons}); no model was written")
+
+
+def _reserve(desk: Desk, key: str, reserve: float) -> float:
+    """Seconds to keep for the deployment: a slow network is slow to measure."""
+    rows = desk.study.read_note("measured", [])
+    latency_ms = next((row["measured_ms"] for row in rows if row["key"] == key), 0.0)
+    return max(reserve, 8 + 1.3 * latency_ms / 1e3 * RUNS)
 
 
 def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
@@ -238,6 +255,9 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
     architecture = desk.architecture(key)
     model = fresh_model(ground, architecture)
     seconds = None if plan.minutes is None else max(5.0, desk.watch.left() - reserve)
+    begun = desk.folder.checkpoints / f"final-{key}.safetensors"
+    if seconds is not None and not begun.exists() and (brief := _better_than(desk, key, seconds)):
+        return brief
     expected = desk.study.read_note(f"epochs:{key}")
     if expected is None:  # noted, because a resumed training must follow the recipe that it began with
         expected = plan.epochs or _epochs_in(seconds or 0, desk.candidates()[key], ground, cores())
@@ -256,11 +276,26 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
             resolution=ground.resolution(architecture),
             seed=derive(plan.seed, "train", key),
             clock=_clock(desk, len(ground.task.train), recipe.batch_size, seconds),
-            checkpoint=desk.folder.checkpoints / f"final-{key}.safetensors",
+            checkpoint=begun,
             on_epoch=on_epoch,
             device=training_device(),
         )
         return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(architecture))
+
+
+def _better_than(desk: Desk, key: str, seconds: float) -> tuple[nn.Module, Evaluation] | None:
+    """The finalist as its longest brief training left it, if that was longer than the `seconds` there still are.
+
+    So it is when finalists before it were refused only after their training.
+    """
+    ground, candidate = desk.ground, desk.candidates()[key]
+    for index, rung in reversed(list(enumerate(_rungs(desk, 0, 1, 0)))):
+        job = _brief(desk, candidate, index, rung)
+        if (rung.seconds or 0) > seconds and job.checkpoint.exists():
+            say("no time is left for a full training of this finalist: its brief training stands")
+            model, _ = briefly_trained(job)
+            return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(desk.architecture(key)))
+    return None
 
 
 def _epochs_in(seconds: float, candidate: Candidate, ground: Ground, num_cores: int) -> float:

@@ -1,5 +1,6 @@
 """Brief training of the best candidates, by successive halving, each in its own process and from its own checkpoint."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,17 +9,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from edgewright.core.files import written_whole
 from edgewright.core.pool import Pool
-from edgewright.core.progress import progress
+from edgewright.core.progress import progress, say
 from edgewright.core.seed import derive
 from edgewright.core.study import Study
 from edgewright.search.halving import Rung, survivors
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
-from edgewright.train.loop import fit, training_device
+from edgewright.train.loop import Diverged, Trained, fit, training_device
 from edgewright.train.recipe import Recipe
 
 
@@ -61,7 +63,19 @@ def _splits(path: Path) -> tuple[Split, Split]:
 
 
 def train_finalist(job: TrainingJob) -> dict[str, Any]:
-    """Train one finalist (in a worker process); returns its validation accuracy and the figures of every epoch."""
+    """Train one finalist (in a worker process): its validation accuracy and the figures of every epoch.
+
+    One that diverges has no accuracy (NaN): it ranks last, and the others go on.
+    """
+    try:
+        _, trained = briefly_trained(job)
+    except Diverged as error:
+        return {"val_accuracy": math.nan, "history": [], "diverged": str(error)}
+    return {"val_accuracy": trained.val_accuracy, "history": [record.model_dump() for record in trained.history]}
+
+
+def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
+    """The job's network after its training; from its checkpoint at once where the training is done."""
     train, val = _splits(job.data)
     task = Task(job.spec, train, val, test=Split(val.images[:0], val.labels[:0]))
     space = make_space(job.space, job.spec)
@@ -83,10 +97,7 @@ def train_finalist(job: TrainingJob) -> dict[str, Any]:
         checkpoint=job.checkpoint,
         device=training_device(),
     )
-    return {
-        "val_accuracy": trained.val_accuracy,
-        "history": [record.model_dump() for record in trained.history],
-    }
+    return model, trained
 
 
 def halve(
@@ -114,6 +125,8 @@ def halve(
                     study.record_epoch(key, phase, epoch, record)
                 study.note(f"{phase}:{key}", result["val_accuracy"])
                 known[key] = result["val_accuracy"]
+                if "diverged" in result:
+                    say(f"finalist {key} is ranked last: {result['diverged']}")
                 after_each()
                 bar.advance()
         ranking = survivors({key: known[key] for key in entrants}, len(entrants)) + ranking[rung.entrants :]

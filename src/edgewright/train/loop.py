@@ -47,6 +47,10 @@ SETTLING_IMAGES = 512
 CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch that takes longer is kept
 
 
+class Diverged(EdgewrightError):
+    """The loss is no longer a number. It would be so again from the same seed and recipe."""
+
+
 class EpochRecord(Frozen):
     """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val_accuracy: percent, of the averaged weights,
     None where it was not looked at.   seconds: since the start of the training."""
@@ -116,7 +120,7 @@ def fit(
         threads: of torch, during the training only. None leaves them.
         loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
             This is where distillation and its kin come in.
-    Errors: EdgewrightError when the loss is no longer a number; BadInput for another training's checkpoint.
+    Errors: Diverged when the loss is no longer a number; BadInput for another training's checkpoint.
     """
     with _threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
         run = _Run(model, task, recipe, resolution, seed, clock, device, loss or cross_entropy(recipe.label_smoothing))
@@ -280,7 +284,7 @@ class _Run:
         loss = self.loss(self.model, x.to(self.device, memory_format=torch.channels_last), targets.to(self.device))
         value = loss.item()
         if not math.isfinite(value):
-            raise EdgewrightError(
+            raise Diverged(
                 f"the training diverged: the loss is {value} in epoch {epoch}, step {self.step + 1}, at a learning "
                 f"rate of {lr:.3g}; lower the recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
             )
