@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.core.errors import BadInput
 
 
 @app.command()
@@ -28,11 +29,10 @@ def rank(
     from edgewright.job import rank as job
     from edgewright.report.standings import in_order
 
-    names = tuple(name.strip() for name in proxies.split(",") if name.strip())
     plan = job.RankPlan(
         space=space,
         tables=tuple(table),
-        proxies=names,
+        proxies=_listed(proxies),
         sample=sample,
         data=data,
         images=images,
@@ -52,3 +52,51 @@ def rank(
         seconds = f"{row['seconds']:.3f}" if row.get("seconds") is not None else ""
         print(f"{name:<20}{row['spearman']:>9.3f}{row['kendall']:>9.3f}{row['top1_accuracy']:>10.2f} %{seconds:>9}")
     print(f"report: {out / 'report.html'}")
+
+
+@app.command()
+@guarded
+def search(
+    space: Annotated[str, typer.Option(help="A space that tables speak of: nb201, nbmacro, ...")],
+    table: Annotated[str, typer.Option(help="FILE.npz:COLUMN, accuracy in percent.")],
+    latency: Annotated[str | None, typer.Option(help="FILE.npz:COLUMN, latency in ms.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Ceiling [default: the latency table's median].")] = None,
+    strategy: Annotated[str, typer.Option(help="Names with commas between, or 'all'.")] = "all",
+    reward: Annotated[str, typer.Option(help="hard: stay inside the ceiling; soft: MnasNet's reward.")] = "hard",
+    queries: Annotated[int, typer.Option(help="Networks whose accuracy a search may look up.")] = 100,
+    repeats: Annotated[int, typer.Option(help="Searches of each strategy, from different seeds.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for search.json and search.html.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What each search strategy finds on a published table, beside random search."""
+    from edgewright.job.table_search import search_table
+    from edgewright.search.regret import table_lines
+
+    if reward not in ("hard", "soft"):
+        raise BadInput(f"--reward is hard or soft, not '{reward}'")
+    found = search_table(
+        space,
+        table,
+        latency=latency,
+        latency_ms=latency_ms,
+        strategies=None if strategy == "all" else _listed(strategy),
+        reward=reward,
+        queries=queries,
+        repeats=repeats,
+        seed=seed,
+        workers=workers,
+        out=out,
+    )
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    print("\n".join(table_lines(found)))
+    if out is not None:
+        print(f"report: {out / 'search.html'}")
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
