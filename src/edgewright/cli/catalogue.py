@@ -12,7 +12,7 @@ def _catalogue(rows: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(entries, indent=2))
         return
     for entry in entries:
-        print(f"{entry['name']:<14}{entry['summary']}\n{'':<14}{entry['source']}")
+        print(f"{entry['name']:<18}{entry['summary']}\n{'':<18}{entry['source']}")
 
 
 @app.command()
