@@ -1,20 +1,25 @@
 """One pass over an untrained network that serves every proxy asked for.
 
 The law: a proxy says what it *needs*; `score` makes each batch's forward pass once, and its backward pass once if some
-proxy needs gradients, and hands every proxy the evidence of that batch. Proxies stream: the evidence of one batch is
-gone before the next one is made, so what is kept is what a proxy's own state keeps. The model, its gradients, buffers,
-mode and hooks and every random number generator are afterwards exactly what they were before.
+proxy needs gradients, and shows every proxy that batch. Proxies stream: what is kept is what a proxy's own state keeps.
+The model, its gradients, buffers, mode and hooks and every random number generator are afterwards exactly what they
+were before, and the value of a proxy depends neither on which others are asked for nor on their order.
 
-A proxy is three pure functions over an explicit state:
+A proxy is pure functions over an explicit state:
 
     state = init(subject)              what can be read off the structure: parameters, MACs need nothing else
+    state = watch(state, seen)         optional: one gradient or activation while the pass runs, gone afterwards
     state = update(state, evidence)    once per batch
     value = finish(state)              the score
 
-Published scores as compositions: parameters, MACs: `init` only. ZiCo, grad-norm, SNIP: `gradients`. Fisher:
-`activations` + `activation_gradients`. NASWOT, SWAP, MeCo: `activations`. Scores that need a pass of their own
-(SynFlow's all-ones input, Zen's noise, the NTK's per-sample gradients) make it on `evidence.model` by torch.func, which
-changes nothing in place, and draw noise from `evidence.generator`.
+A proxy that needs gradients or activations and has `watch` is shown them one by one, and none is kept for it; without
+`watch` it finds all of a batch's in `evidence`. So the memory of scoring is that of a training step as long as nobody
+asks for more.
+
+Published scores as compositions: parameters, MACs: `init` only. ZiCo, grad-norm, SNIP: `watch` gradients. Fisher:
+`watch` activation gradients. NASWOT: `watch` activations. Jacobian covariance: `input_gradients`. Scores that need a
+pass of their own (SynFlow's all-ones input, GraSP's second derivative, Zen's noise, the NTK's per-sample gradients) make
+it on `evidence.model` by `probe.run`, which changes nothing in place, and draw noise from `evidence.generator`.
 """
 
 import contextlib
@@ -26,36 +31,58 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
+from edgewright.proxy.calls import Call, left_as_it_was, next_name, run_calls, weighted_layers
 
-Need = Literal["shapes", "inputs", "labels", "forward", "activations", "gradients", "activation_gradients"]
+Kind = Literal["activations", "gradients", "activation_gradients"]
+Need = Literal["shapes", "live", "inputs", "labels", "forward", "input_gradients"] | Kind
 Batch = tuple[Tensor, Tensor | None]  # inputs (N, C, H, W), labels (N,) or None where the task has none
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-_BACKWARD: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
-_RECORDED: frozenset[Need] = frozenset({"activations", "activation_gradients"})
-_FORWARD: frozenset[Need] = _BACKWARD | _RECORDED | {"forward"}
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a module without children, in running order; shapes are per sample (no batch axis)."""
-
-    name: str
-    module: nn.Module
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+_STRUCTURE: frozenset[Need] = frozenset({"shapes", "live"})
+_OF_LOSS: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
+_OF_OUTPUTS: frozenset[Need] = frozenset({"activations", "activation_gradients"})
+_GRAPH: frozenset[Need] = frozenset({"input_gradients", *_OF_LOSS})
+_FORWARD: frozenset[Need] = frozenset({"forward", *_GRAPH, *_OF_OUTPUTS})
+_LABELLED: frozenset[Need] = frozenset({"labels", *_OF_LOSS})
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known before any batch is run. `calls` is empty unless a proxy needs `shapes`."""
+    """What is known before any batch is run. `calls` is empty unless a proxy needs `shapes` or `live`."""
 
     model: nn.Module
     num_batches: int
     calls: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One tensor while the pass runs; detached, must not be written to, and is freed when its watchers have returned.
+
+    Attributes:
+        kind: `gradients`: `value` is the weight of a Conv2d or Linear, `gradient` d loss / d weight, zeros for a dead
+            layer. `activations`: `value` is the output of a module without children, `gradient` None.
+            `activation_gradients`: with d loss / d output as well; outputs that the loss does not reach are not shown.
+        name: of the layer, or of the module's call (`name#2` is its second).
+        index: of the batch.
+    """
+
+    kind: Kind
+    name: str
+    module: nn.Module
+    value: Tensor
+    gradient: Tensor | None
+    index: int
+
+    @property
+    def slope(self) -> Tensor:
+        """The gradient, where the kind has one."""
+        assert self.gradient is not None
+        return self.gradient
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,7 @@ class Evidence:
         activations: by module name, the output of every module without children; the second call of one module is
             named `name#2`.
         activation_gradients: d loss / d activation, the same names.
+        input_gradients: d (sum of all logits) / d inputs, of the inputs' shape.
         memo: what a pass of their own has shown to proxies that share it; belongs to this batch alone.
         generator: random numbers that belong to this batch alone, the same whichever proxies are asked for.
     """
@@ -81,6 +109,8 @@ class Evidence:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     activations: dict[str, Tensor] = field(default_factory=dict)
     activation_gradients: dict[str, Tensor] = field(default_factory=dict)
+    input_gradients: Tensor | None = None
+    loss_function: Loss = F.cross_entropy
     seed: int = 0
     memo: dict[str, Any] = field(default_factory=dict)
 
@@ -101,8 +131,10 @@ class Proxy:
     """A training-free score as a value.
 
     Args:
-        needs: what `score` must compute for it; empty (or only `shapes`) costs no pass over the data. `inputs` and
-            `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only.
+        needs: what `score` must compute for it; empty (or only `shapes`, `live`) costs no pass over the data. `inputs`
+            and `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only.
+        watch: is shown the gradients and activations that it needs one by one; they are not kept for it.
+        modules: the kinds of modules whose activations it watches.
         higher_is_better: whether a larger value promises a better network.
         undefined: says in words why the proxy has no value for a model, "" where it has; such a score is missing.
     """
@@ -113,6 +145,8 @@ class Proxy:
     init: Callable[[Subject], Any]
     finish: Callable[[Any], float]
     update: Callable[[Any, Evidence], Any] = _unchanged
+    watch: Callable[[Any, Seen], Any] | None = None
+    modules: tuple[type[nn.Module], ...] = (nn.Module,)
     needs: frozenset[Need] = frozenset()
     higher_is_better: bool = True
     undefined: Callable[[nn.Module], str] = _defined
@@ -140,22 +174,23 @@ def score(
 
     Returns: the value of each proxy by name. What is not finite, and gradients of a loss that is not, become the worst
     value; undefined for this model is missing.
-    Cost: one forward pass per batch if any proxy needs data, one backward pass per batch if any needs gradients.
+    Cost: one forward pass per batch if any proxy needs data, one backward pass per batch if any needs gradients, one
+    more if any needs the inputs' gradients; and the passes that proxies make themselves.
     The parameters' `.grad` are never touched, so gradients a caller has accumulated stay.
     """
     chosen = [proxy for proxy in proxies if not proxy.undefined(model)]
     needs = frozenset[Need]().union(*(proxy.needs for proxy in chosen))
     _check(batches, chosen, needs)
-    with _left_as_it_was(model), torch.enable_grad():
-        calls = _calls(model, batches[0][0]) if "shapes" in needs else ()
+    with left_as_it_was(model), torch.enable_grad():
+        calls = run_calls(model, batches[0][0], live="live" in needs) if needs & _STRUCTURE else ()
         subject = Subject(model, len(batches), calls)
         states = {proxy.name: proxy.init(subject) for proxy in chosen}
         broken = False
-        if needs - {"shapes"}:
+        if needs - _STRUCTURE:
             model.train()
-            streaming = [proxy for proxy in chosen if proxy.needs - {"shapes"}]
+            streaming = [proxy for proxy in chosen if proxy.needs - _STRUCTURE]
             for index in range(len(batches)):
-                evidence = _evidence(model, batches[index], index, needs, seed, loss)
+                evidence = _Pass(model, index, streaming, states).evidence(batches[index], needs, seed, loss)
                 broken |= evidence.loss is not None and not math.isfinite(evidence.loss.item())
                 for proxy in streaming:
                     states[proxy.name] = proxy.update(states[proxy.name], evidence)
@@ -163,153 +198,155 @@ def score(
         values = {proxy.name: float(proxy.finish(states[proxy.name])) for proxy in chosen}
 
     def ranks(proxy: Proxy) -> bool:
-        return math.isfinite(values[proxy.name]) and not (broken and proxy.needs & _BACKWARD)
+        return math.isfinite(values[proxy.name]) and not (broken and proxy.needs & _OF_LOSS)
 
     return {proxy.name: values[proxy.name] if ranks(proxy) else proxy.worst for proxy in chosen}
-
-
-def weighted_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Every Conv2d and Linear by module name: the layers whose weight gradients proxies speak of."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def _check(batches: Sequence[Batch], proxies: Sequence[Proxy], needs: frozenset[Need]) -> None:
     if needs and not batches:
         names = ", ".join(proxy.name for proxy in proxies if proxy.needs)
         raise BadInput(f"scoring by {names} needs at least one batch of inputs; got none")
-    labelled = _BACKWARD | {"labels"}
-    if needs & labelled and any(labels is None for _, labels in batches):
-        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & labelled)
+    if needs & _LABELLED and any(labels is None for _, labels in batches):
+        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & _LABELLED)
         raise BadInput(f"scoring by {names} needs labels, and this task has none; choose proxies without gradients")
 
 
-@contextlib.contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Undo everything that a pass in training mode does to a model, to global random state, and to autograd's flags."""
-    modes = [(module, module.training) for module in model.modules()]
-    inplace = [
-        (module, module.inplace) for module in model.modules() if isinstance(getattr(module, "inplace", None), bool)
-    ]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    wanted = {id(layer.weight) for layer in weighted_layers(model).values()}
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    cuda = sorted(
-        {p.device.index for p in model.parameters() if p.device.type == "cuda" and p.device.index is not None}
-    )
-    try:
-        # Only the gradients that proxies read are computed; batch norm's own would cost a reduction per layer.
-        for parameter, _ in flags:
-            parameter.requires_grad_(id(parameter) in wanted)
-        with torch.random.fork_rng(devices=cuda):
-            yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+class _Pass:
+    """One batch through the model: shows watchers what passes by and keeps what others need."""
+
+    def __init__(self, model: nn.Module, index: int, proxies: list[Proxy], states: dict[str, Any]) -> None:
+        self._model, self._index, self._proxies, self._states = model, index, proxies, states
+        self._kept: dict[Kind, dict[str, Tensor]] = {"activations": {}, "gradients": {}, "activation_gradients": {}}
+        self._of_loss = False  # whether the gradients that pass by now are the loss's
+
+    def evidence(self, batch: Batch, needs: frozenset[Need], seed: int, loss_function: Loss) -> Evidence:
+        inputs, labels = batch
+        layers = weighted_layers(self._model)
+        # Stand-ins for the parameters: gradients gather there, and only those of weights that proxies read.
+        aliases = {id(p): p.detach() for p in self._model.parameters()}
+        if needs & _OF_LOSS:
+            for layer in layers.values():
+                aliases[id(layer.weight)].requires_grad_()
+        weights = {name: aliases[id(layer.weight)] for name, layer in layers.items()}
+        logits, loss, slopes = inputs.new_empty(0), None, None
+        if needs & _FORWARD:
+            torch.manual_seed(derive(seed, "forward", self._index))
+            x = inputs.detach().requires_grad_("input_gradients" in needs)
+            named = {name: aliases[id(p)] for name, p in self._model.named_parameters(remove_duplicate=False)}
+            with torch.set_grad_enabled(bool(needs & _GRAPH)), self._recording(bool(needs & _OF_OUTPUTS)):
+                logits = functional_call(self._model, named, (x,))
+                loss = loss_function(logits, labels) if labels is not None else None
+            if "input_gradients" in needs:
+                slopes = _input_gradients(logits, x, keep=bool(needs & _OF_LOSS))
+            if needs & _OF_LOSS and loss is not None:
+                self._backward(loss, weights, "gradients" in needs)
+        return Evidence(
+            model=self._model,
+            index=self._index,
+            inputs=inputs,
+            labels=labels,
+            logits=logits.detach(),
+            loss=None if loss is None else loss.detach(),
+            weights={name: weight.detach() for name, weight in weights.items()},
+            gradients={name: self._kept["gradients"][name] for name in weights if name in self._kept["gradients"]},
+            activations=self._kept["activations"],
+            activation_gradients=self._kept["activation_gradients"],
+            input_gradients=slopes,
+            loss_function=loss_function,
+            seed=seed,
+        )
+
+    def _backward(self, loss: Tensor, weights: dict[str, Tensor], wanted: bool) -> None:
+        """Gradients of the loss, each shown as it comes; zeros for the weights and outputs it does not depend on."""
+        names: dict[int, list[str]] = {}
+        for name, weight in weights.items():
+            names.setdefault(id(weight), []).append(name)  # a weight that layers share is shown for each
+        missing = {id(weight): weight for weight in weights.values()} if wanted else {}
+
+        def show(weight: Tensor, gradient: Tensor) -> None:
+            for name in names[id(weight)]:
+                self._show("gradients", name, self._model.get_submodule(name), weight.detach(), gradient)
+
+        def arrived(weight: Tensor) -> None:
+            gradient, weight.grad = weight.grad, None
+            if gradient is not None and missing.pop(id(weight), None) is not None:
+                show(weight, gradient)
+
+        for weight in missing.values():
+            weight.register_post_accumulate_grad_hook(arrived)
+        if loss.requires_grad and weights:
+            self._of_loss = True
+            torch.autograd.backward(loss, inputs=list({id(weight): weight for weight in weights.values()}.values()))
+            self._of_loss = False
+        for weight in list(missing.values()):
+            show(weight, torch.zeros_like(weight))
+        if self._keeps("activation_gradients"):
+            for name, output in self._kept["activations"].items():
+                self._kept["activation_gradients"].setdefault(name, torch.zeros_like(output))
+
+    def _show(self, kind: Kind, name: str, module: nn.Module, value: Tensor, gradient: Tensor | None) -> None:
+        if self._keeps(kind):
+            self._kept[kind][name] = value if gradient is None else gradient
+        seen = Seen(kind, name, module, value, gradient, self._index)
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        for module, flag in inplace:
-            module.inplace = flag
-        for module, training in modes:
-            module.training = training
+            for proxy in self._proxies:
+                if proxy.watch is not None and kind in proxy.needs and _watches(proxy, kind, module):
+                    self._states[proxy.name] = proxy.watch(self._states[proxy.name], seen)
 
+    def _keeps(self, kind: Kind) -> bool:
+        return any(proxy.watch is None and kind in proxy.needs for proxy in self._proxies)
 
-def _evidence(
-    model: nn.Module, batch: Batch, index: int, needs: frozenset[Need], seed: int, loss_function: Loss
-) -> Evidence:
-    inputs, labels = batch
-    layers = weighted_layers(model)
-    outputs: dict[str, Tensor] = {}
-    torch.manual_seed(derive(seed, "forward", index))
-    if not needs & _FORWARD:
-        weights = {name: layer.weight.detach() for name, layer in layers.items()}
-        return Evidence(model, index, inputs, labels, inputs.new_empty(0), None, weights, seed=seed)
-    with torch.set_grad_enabled(bool(needs & _BACKWARD)), _recording(model, outputs, bool(needs & _RECORDED)):
-        logits = model(inputs)
-        loss = loss_function(logits, labels) if labels is not None else None
-    gradients: dict[str, Tensor] = {}
-    activation_gradients: dict[str, Tensor] = {}
-    if needs & _BACKWARD and loss is not None:
-        weights = {name: layer.weight for name, layer in layers.items()} if "gradients" in needs else {}
-        followed = {n: t for n, t in outputs.items() if t.requires_grad} if "activation_gradients" in needs else {}
-        found = _gradients(loss, [*weights.values(), *followed.values()])
-        gradients = dict(zip(weights, found, strict=False))
-        activation_gradients = dict(zip(followed, found[len(weights) :], strict=True))
-    return Evidence(
-        model=model,
-        index=index,
-        inputs=inputs,
-        labels=labels,
-        logits=logits.detach(),
-        loss=None if loss is None else loss.detach(),
-        weights={name: layer.weight.detach() for name, layer in layers.items()},
-        gradients=gradients,
-        activations={name: tensor.detach() for name, tensor in outputs.items()},
-        activation_gradients=activation_gradients,
-        seed=seed,
-    )
+    def _wants(self, kind: Kind, module: nn.Module) -> bool:
+        return any(kind in proxy.needs and _watches(proxy, kind, module) for proxy in self._proxies)
 
+    @contextlib.contextmanager
+    def _recording(self, wanted: bool) -> Iterator[None]:
+        """Look at the output of every module without children, if `wanted`; hooks are removed on the way out."""
+        calls: dict[str, None] = {}
 
-def _gradients(loss: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:
-    """d loss / d source for each source; zeros where the loss does not depend on it."""
-    if not sources or not loss.requires_grad:
-        return tuple(torch.zeros_like(source) for source in sources)
-    return torch.autograd.grad(loss, sources, allow_unused=True, materialize_grads=True)
+        def look(name: str, module: nn.Module, output: Tensor) -> None:
+            calls[called := next_name(name, calls)] = None
+            value = output.detach()
+            if self._wants("activations", module):
+                self._show("activations", called, module, value, None)
+            if output.requires_grad and self._wants("activation_gradients", module):
+                held = [value]
 
+                def back(gradient: Tensor) -> None:
+                    if self._of_loss:
+                        self._show("activation_gradients", called, module, held.pop(), gradient)
 
-@contextlib.contextmanager
-def _recording(model: nn.Module, outputs: dict[str, Tensor], wanted: bool) -> Iterator[None]:
-    """Collect the output of every module without children, if `wanted`; the hooks are removed on the way out."""
+                output.register_hook(back)
 
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                outputs[_next_name(name, outputs)] = output
+        def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+                if isinstance(output, Tensor):
+                    look(name, module, output)
 
-        return hook
+            return hook
 
-    handles = []
-    if wanted:
-        for name, module in model.named_modules():
+        handles = []
+        for name, module in self._model.named_modules() if wanted else ():
             if isinstance(getattr(module, "inplace", None), bool):
-                # It would overwrite the output recorded of the module before it.
+                # It would overwrite the output of the module before it.
                 module.inplace = False  # pyright: ignore[reportArgumentType]
             if not any(module.children()):
-                handles.append(module.register_forward_hook(record(name)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+                handles.append(module.register_forward_hook(hook_of(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def _next_name(name: str, taken: dict[str, Any]) -> str:
-    if name not in taken:
-        return name
-    number = 2
-    while f"{name}#{number}" in taken:
-        number += 1
-    return f"{name}#{number}"
+def _watches(proxy: Proxy, kind: Kind, module: nn.Module) -> bool:
+    return kind == "gradients" or proxy.watch is None or isinstance(module, proxy.modules)
 
 
-def _calls(model: nn.Module, inputs: Tensor) -> tuple[Call, ...]:
-    """Every call of a module without children, seen by running one sample in evaluation mode."""
-    calls: dict[str, Call] = {}
-
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
-                called = _next_name(name, calls)
-                calls[called] = Call(called, module, tuple(arguments[0].shape[1:]), tuple(output.shape[1:]))
-
-        return hook
-
-    handles = [m.register_forward_hook(record(name)) for name, m in model.named_modules() if not any(m.children())]
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(inputs[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple(calls.values())
+def _input_gradients(logits: Tensor, inputs: Tensor, *, keep: bool) -> Tensor:
+    """d (sum of logits) / d inputs; zeros where they do not depend on them. keep: the loss's pass comes after."""
+    if not logits.requires_grad:
+        return torch.zeros_like(inputs)
+    (found,) = torch.autograd.grad(logits.sum(), inputs, retain_graph=keep, allow_unused=True, materialize_grads=True)
+    return found

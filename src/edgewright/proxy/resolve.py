@@ -3,14 +3,26 @@
 from collections.abc import Iterable
 
 from edgewright.core.errors import BadInput
+from edgewright.proxy.az_nas import az_expressivity, az_progressivity, az_trainability
 from edgewright.proxy.base import Proxy
+from edgewright.proxy.gradsign import gradsign
+from edgewright.proxy.meco import meco
+from edgewright.proxy.nn_degree import degree, mass
 from edgewright.proxy.size import capacity, log_sizes, macs, params
+from edgewright.proxy.swap import swap
+from edgewright.proxy.te_nas import linear_regions, ntk_condition
+from edgewright.proxy.zen import zen
 from edgewright.proxy.zico import zico
 
 
 def proxies() -> dict[str, Proxy]:
     """Every proxy by name."""
-    every = (capacity(), zico(), zico(compat=True), params(), macs(), log_sizes())
+    every = (
+        *(capacity(), zico(), zico(compat=True), params(), macs(), log_sizes()),
+        *(zen(), zen(compat=True), meco(), meco(compat=True), swap(), gradsign(), gradsign(compat=True)),
+        *(ntk_condition(), ntk_condition(compat=True), linear_regions()),
+        *(az_expressivity(), az_progressivity(), az_trainability(), degree(), mass()),
+    )
     return {proxy.name: proxy for proxy in every}
 
 

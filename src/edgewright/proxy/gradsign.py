@@ -1,0 +1,98 @@
+"""GradSign: how far the samples of a batch agree on the direction in which each weight should go."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgewright.core.errors import BadInput
+from edgewright.proxy import probe
+from edgewright.proxy.base import Evidence, Proxy, weighted_layers
+
+
+def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
+    r"""Agreement of the signs of per-sample gradients, summed over the weights.
+
+        S = sum_w | sum_i sign( d l_i / d w ) |
+
+    l_i: cross-entropy of sample i, the first `samples` of the batch; w: every weight of a Conv2d or Linear, as they
+    are in the model, training mode. A count, at most `samples` times the number of weights; higher is better; mean over
+    the batches.
+
+    Args:
+        samples: how many inputs of each batch, >= 1.
+        compat: as the official code: each sample goes alone, so that batch norm takes its statistics over one image's
+            pixels; all samples of the batch. Not finite where a batch norm sees a single value a channel.
+
+    Cost: `samples` backward passes of `samples` inputs (compat: a forward and a backward pass per image); keeps one
+    tensor of the weights' size.
+    Differs from the paper: fewer samples; batch norm by the statistics of all of them.
+    Source: Zhang and Jia, "GradSign: Model Performance Inference with Theoretical Insights", ICLR 2022,
+    arXiv:2110.08616. Checked against: per-sample autograd; compat: the number of the code in HamsterMimi/MeCo.
+    """
+    if samples < 1:
+        raise BadInput(f"gradsign: needs at least one sample, got {samples}")
+
+    def update(values: list[float], evidence: Evidence) -> list[float]:
+        return [*values, _one_by_one(evidence) if compat else _together(evidence, samples)]
+
+    return Proxy(
+        name="gradsign_compat" if compat else "gradsign",
+        source="Zhang and Jia, GradSign, ICLR 2022, arXiv:2110.08616" + (" (one sample at a time)" * compat),
+        summary="agreement of the signs of the samples' gradients",
+        needs=frozenset({"inputs", "labels"}),
+        init=lambda subject: [],
+        update=update,
+        finish=lambda values: sum(values) / len(values),
+    )
+
+
+def _weights(evidence: Evidence) -> dict[str, Tensor]:
+    return {
+        f"{name}.weight": layer.weight.detach().requires_grad_()
+        for name, layer in weighted_layers(evidence.model).items()
+    }
+
+
+def _together(evidence: Evidence, samples: int) -> float:
+    weights = _weights(evidence)
+    labels = evidence.labels[:samples] if evidence.labels is not None else None
+    assert labels is not None  # `labels` is among the needs
+    with torch.enable_grad():
+        logits = probe.run(evidence, evidence.inputs[:samples], parameters=weights)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        signs = [torch.zeros_like(weight, requires_grad=False) for weight in weights.values()]
+        for index in range(len(losses)):
+            _add_signs(signs, losses[index], weights, keep=index + 1 < len(losses))
+    return _agreement(signs, losses)
+
+
+def _one_by_one(evidence: Evidence) -> float:
+    weights = _weights(evidence)
+    assert evidence.labels is not None  # `labels` is among the needs
+    signs = [torch.zeros_like(weight, requires_grad=False) for weight in weights.values()]
+    losses = []
+    with torch.enable_grad():
+        for x, y in zip(evidence.inputs.split(1), evidence.labels.split(1), strict=True):
+            try:
+                loss = F.cross_entropy(probe.run(evidence, x, parameters=weights), y)
+            except ValueError:  # batch norm: more than one value per channel
+                return math.nan
+            losses.append(loss.detach())
+            _add_signs(signs, loss, weights, keep=False)
+    return _agreement(signs, torch.stack(losses))
+
+
+def _add_signs(signs: list[Tensor], loss: Tensor, weights: dict[str, Tensor], *, keep: bool) -> None:
+    found = torch.autograd.grad(
+        loss, list(weights.values()), retain_graph=keep, allow_unused=True, materialize_grads=True
+    )
+    for total, gradient in zip(signs, found, strict=True):
+        total += gradient.sign_()
+
+
+def _agreement(signs: list[Tensor], losses: Tensor) -> float:
+    if not bool(losses.isfinite().all()):
+        return math.nan
+    return float(sum(total.abs().sum(dtype=torch.float64) for total in signs))
