@@ -18,8 +18,8 @@ asks for more.
 
 Published scores as compositions: parameters, MACs: `init` only. ZiCo, grad-norm, SNIP: `watch` gradients. Fisher:
 `watch` activation gradients. NASWOT: `watch` activations. Jacobian covariance: `input_gradients`. Scores that need a
-pass of their own (SynFlow's all-ones input, GraSP's second derivative, Zen's noise, the NTK's per-sample gradients) make
-it on `evidence.model` by `probe.run`, which changes nothing in place, and draw noise from `evidence.generator`.
+pass of their own (SynFlow's all-ones input, GraSP's second derivative, Zen's noise, the NTK's per-sample gradients)
+make it on `evidence.model` by `probe.run`, which changes nothing in place, and draw noise from `evidence.generator`.
 """
 
 import contextlib
