@@ -50,6 +50,11 @@ def test_what_is_built_costs_what_was_counted(case):
         assert tuple(x.shape[1:]) == block.input_shape
         x = model.get_submodule(name)(x)
         assert tuple(x.shape[1:]) == block.output_shape
+    widths = [0, *(cell.width for cell in architecture.cells)]
+    parts = [space.part(i, widths[i], cell) for i, cell in enumerate(architecture.cells)]
+    assert [g for p in (*parts, space.part(-1, widths[-1], None)) for g in p] == [
+        g for _, g in space.blocks(architecture)
+    ]
     x = torch.randn(1, *graph.input_shape)
     assert macs_by_torch(model, x) == count_macs(graph)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]

@@ -1,6 +1,7 @@
 """The main job and what is done with its run folder."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,7 @@ def design(
 ) -> None:
     """Find, train and measure a network that keeps a budget."""
     flags = dict(locals())
+    began = time.monotonic()  # importing torch takes seconds, which count
     ceilings = {name: flags.pop(name) for name in ("latency_ms", "size_mb", "peak_memory_kb", "macs", "params")}
     for name in ("out", "resume", "config", "dry_run", "as_json", "quiet"):
         flags.pop(name)
@@ -55,7 +57,7 @@ def design(
     if resume is not None:
         if out or config or given or budget:
             raise BadInput("--resume goes on with the plan in the run folder and takes no other plan options")
-        return _show_result(resume, job.resume(resume), as_json)
+        return _show_result(resume, job.resume(resume, began=began), as_json)
     plan = job.make_plan(config, given, budget)
     if dry_run:
         check(plan)
@@ -63,7 +65,7 @@ def design(
         return None
     if out is None:
         raise BadInput("say where the run goes: --out FOLDER")
-    return _show_result(out, job.run(plan, out), as_json)
+    return _show_result(out, job.run(plan, out, began=began), as_json)
 
 
 def _show_result(out: Path, result: Any, as_json: bool) -> None:

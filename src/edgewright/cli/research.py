@@ -100,3 +100,51 @@ def search(
 
 def _listed(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+@app.command()
+@guarded
+def codesign(
+    task: Annotated[str, typer.Option(help="digits, images:DIR, or arrays:FILE.npz.")],
+    family: Annotated[str, typer.Option(help="dense, residual or mobile.")] = "mobile",
+    device: Annotated[str, typer.Option(help="Where the network must run.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
+    latency_ms: Annotated[float | None, typer.Option(help="Ceiling: median latency, batch 1, ms.")] = None,
+    size_mb: Annotated[float | None, typer.Option(help="Ceiling: parameters as a file, MB.")] = None,
+    peak_memory_kb: Annotated[float | None, typer.Option(help="Ceiling: peak activations, KB.")] = None,
+    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds.")] = None,
+    params: Annotated[float | None, typer.Option(help="Ceiling: number of parameters.")] = None,
+    samples: Annotated[int, typer.Option(help="Networks that are trained and measured first.")] = 25,
+    epochs: Annotated[int, typer.Option(help="Epochs of each.")] = 6,
+    images: Annotated[int, typer.Option(help="Training images that each sees.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
+    out: Annotated[Path, typer.Option(help="Run folder; goes on where it was cut.")] = Path("runs/codesign"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """FLASH: laws fitted on a few samples, then a search of under a second."""
+    from edgewright.core.cost import Budget, show
+    from edgewright.job import codesign as job
+
+    budget = Budget(latency_ms=latency_ms, size_mb=size_mb, peak_memory_kb=peak_memory_kb, macs=macs, params=params)
+    plan = job.CodesignPlan(
+        task=task, family=family, device=device, threads=threads, budget=budget, samples=samples, epochs=epochs,
+        images=images, seed=seed,
+    )  # fmt: skip
+    found = job.codesign(plan, out, workers=workers)
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    print(found.description)
+    for name, value in found.costs.items():
+        print(f"{name.replace('_', ' '):<16}{show(name, value.value):<20}{value.how}")
+    print(f"{'latency by law':<16}{found.predicted_latency_ms:.3g} ms")
+    law = found.accuracy_law
+    print(
+        f"{'accuracy by law':<16}{found.predicted_accuracy:.1f} %  (samples trained alike; left out one by one: ",
+        end="",
+    )
+    print(f"median error {law.median_error:.1f} points, Spearman {law.rank_correlation:.2f})")
+    print(f"{'search':<16}{found.search_seconds:.2f} s, {found.evaluations} points")
+    print(f"{'architecture':<16}{out / 'architecture.json'}")

@@ -36,17 +36,21 @@ class _InOneSentence(type(BaseModel)):
     Only for what people write in Python: elsewhere a wrong word is a fault of ours, whose traceback is wanted.
     """
 
-    if not TYPE_CHECKING:  # a checker would forget the fields of every class
-
-        def __call__(cls, *arguments: Any, **fields: Any) -> Any:
-            try:
-                return super().__call__(*arguments, **fields)
-            except ValidationError as error:
-                raise BadInput(f"{cls.__name__}: {_sentence(cls, error)}") from None
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*arguments, **fields)
+        except ValidationError as error:
+            raise BadInput(f"{cls.__name__}: {_sentence(cls, error)}") from None
 
 
-class Asked(Frozen, metaclass=_InOneSentence):
-    """What a person asks for, in Python or in a file."""
+if TYPE_CHECKING:  # behind a metaclass a checker would forget the fields of every class
+
+    class Asked(Frozen): ...
+
+else:
+
+    class Asked(Frozen, metaclass=_InOneSentence):
+        """What a person asks for, in Python or in a file."""
 
 
 def _sentence(cls: type[BaseModel], error: ValidationError) -> str:

@@ -57,7 +57,7 @@ def valid_cell(space: str, width: float, depth: float, links: float) -> Cell:
     return Cell(width=w, depth=d, links=min(most, max(0, round(links / step) * step)))
 
 
-class _LinkedSpace(Space):
+class LinkedSpace(Space):
     """What the three families share.
 
     Args: channels, classes: of the task.   resolution: side of its images, which every network takes.
@@ -118,15 +118,33 @@ class _LinkedSpace(Space):
         return self.of(tuple(rng.choice(pair) for pair in zip(first.cells, second.cells, strict=True)))
 
     def blocks(self, architecture: LinkedArchitecture) -> tuple[tuple[str, Graph], ...]:
-        stem = GraphBuilder((self.channels, self.resolution, self.resolution))
-        stem.relu(stem.conv(0, STEM_WIDTH, 3, self.stem_stride))
-        named = [("stem", stem.graph())]
+        named = [("stem", self._stem())]
         for number, cell in enumerate(architecture.cells, 1):
             graph = cell_graph(named[-1][1].output_shape, cell, self.family, 1 if number == 1 else 2)
             named.append((f"cell{number}", graph))
-        head = GraphBuilder(named[-1][1].output_shape)
-        head.linear(head.flatten(head.global_pool(0)), self.classes)
-        return (*named, ("head", head.graph()))
+        return (*named, ("head", self._head(named[-1][1].output_shape)))
+
+    def part(self, index: int, source: int, cell: Cell | None) -> tuple[Graph, ...]:
+        """What cell `index` (0-based) adds to a network whose cell before it has `source` channels: the stem comes with
+        the first one; without a cell, the head. The parts of a network are its blocks."""
+        side = self._stem().output_shape[-1]
+        for _ in range(index - 1 if cell else NUM_CELLS - 1):
+            side = -(-side // 2)
+        if cell is None:
+            return (self._head((source, side, side)),)
+        if index == 0:
+            return (self._stem(), cell_graph(self._stem().output_shape, cell, self.family, 1))
+        return (cell_graph((source, side, side), cell, self.family, 2),)
+
+    def _stem(self) -> Graph:
+        builder = GraphBuilder((self.channels, self.resolution, self.resolution))
+        builder.relu(builder.conv(0, STEM_WIDTH, 3, self.stem_stride))
+        return builder.graph()
+
+    def _head(self, shape: tuple[int, ...]) -> Graph:
+        builder = GraphBuilder(shape)
+        builder.linear(builder.flatten(builder.global_pool(0)), self.classes)
+        return builder.graph()
 
     def build(self, architecture: LinkedArchitecture) -> nn.Module:
         return LinkedNet(self.channels, self.classes, STEM_WIDTH, self.stem_stride, architecture.cells, self.family)
@@ -149,7 +167,7 @@ class _LinkedSpace(Space):
         return "\n".join((f"{self.resolution} px, {self.family}", *cells))
 
 
-class LinkedDense(_LinkedSpace):
+class LinkedDense(LinkedSpace):
     """DenseNet-like: 3x3 convolutions, links concatenated."""
 
     name = "linked-dense"
@@ -157,7 +175,7 @@ class LinkedDense(_LinkedSpace):
     summary = "three cells of 3x3 convolutions; width, depth and concatenated long links of each"
 
 
-class LinkedResidual(_LinkedSpace):
+class LinkedResidual(LinkedSpace):
     """ResNet-like: 3x3 convolutions, links added."""
 
     name = "linked-residual"
@@ -165,12 +183,17 @@ class LinkedResidual(_LinkedSpace):
     summary = "three cells of 3x3 convolutions; width, depth and added long links of each"
 
 
-class LinkedMobile(_LinkedSpace):
+class LinkedMobile(LinkedSpace):
     """MobileNet-like: depthwise and 1x1 convolutions, links concatenated."""
 
     name = "linked-mobile"
     family = "mobile"
     summary = "three cells of depthwise-separable convolutions; width, depth and concatenated long links of each"
+
+
+def linked_spaces() -> dict[str, type[LinkedSpace]]:
+    """The spaces by family."""
+    return {space.family: space for space in (LinkedDense, LinkedResidual, LinkedMobile)}
 
 
 def cell_graph(shape: tuple[int, ...], cell: Cell, family: Family, stride: int) -> Graph:
