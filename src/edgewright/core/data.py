@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,7 +40,7 @@ class _InOneSentence(type(BaseModel)):
         try:
             return super().__call__(*arguments, **fields)
         except ValidationError as error:
-            raise BadInput(f"{cls.__name__}: {_sentence(cls, error)}") from None
+            raise BadInput(f"{cls.__name__}: {_sentence(cast(type[BaseModel], cls), error)}") from None
 
 
 if TYPE_CHECKING:  # behind a metaclass a checker would forget the fields of every class
