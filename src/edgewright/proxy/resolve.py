@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from edgewright.core.errors import BadInput
 from edgewright.proxy.az_nas import az_expressivity, az_progressivity, az_trainability
 from edgewright.proxy.base import Proxy
+from edgewright.proxy.epe_nas import epe_nas
 from edgewright.proxy.gradsign import gradsign
 from edgewright.proxy.meco import meco
 from edgewright.proxy.nn_degree import degree, mass
@@ -19,7 +20,7 @@ def proxies() -> dict[str, Proxy]:
     """Every proxy by name."""
     every = (
         *(capacity(), zico(), zico(compat=True), params(), macs(), log_sizes()),
-        *(zen(), zen(compat=True), meco(), meco(compat=True), swap(), gradsign(), gradsign(compat=True)),
+        *(zen(), zen(compat=True), meco(), meco(compat=True), swap(), gradsign(), gradsign(compat=True), epe_nas()),
         *(ntk_condition(), ntk_condition(compat=True), linear_regions()),
         *(az_expressivity(), az_progressivity(), az_trainability(), degree(), mass()),
     )
