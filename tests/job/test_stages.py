@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgewright.core.cost import cost
-from edgewright.core.errors import GateFailed
+from edgewright.core.errors import EdgewrightError, GateFailed
 from edgewright.core.run import RunFolder
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
@@ -24,7 +24,8 @@ def desk(tmp_path):
         minutes=1.0, epochs=None, finalists=4, proxy="size", budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0})
     )
     device = SimpleNamespace(measure=lambda *_, **__: SimpleNamespace(median_ms=4.0))
-    ground: Any = SimpleNamespace(plan=plan, space=space, device=device)
+    task = SimpleNamespace(test=range(40), val=range(30))
+    ground: Any = SimpleNamespace(plan=plan, space=space, device=device, task=task)
     with Study(tmp_path / "study.db") as study:
         for score in range(12):
             architecture = space.sample(rng)
@@ -65,8 +66,18 @@ def test_measuring_ends_when_nothing_fits_and_the_time_is_long_gone(desk):
 
 def test_a_slow_network_has_more_time_kept_for_its_measurement(desk):
     desk.study.note("measured", [{"key": "slow", "measured_ms": 100.0}])
-    assert stages._reserve(desk, "slow", 20.0) > 300 * 0.1
+    # 300 timed runs with a margin, 40 test images through network and file, 40 and 30 images evaluated.
+    assert stages._reserve(desk, "slow", 20.0) == pytest.approx(8 + 0.1 * (390 + 80 + 70))
     assert stages._reserve(desk, "other", 20.0) == 20.0
+
+
+def test_slow_networks_are_run_less_often_to_choose_but_only_where_time_is_short(desk):
+    plan = desk.ground.plan  # 4 finalists
+    assert stages._runs(plan, latency_ms=1.0, seconds=5.0) == 200
+    assert stages._runs(plan, latency_ms=10.0, seconds=5.0) == 125
+    assert stages._runs(plan, latency_ms=500.0, seconds=5.0) == stages.LEAST_RUNS
+    plan.minutes = None
+    assert stages._runs(plan, latency_ms=500.0, seconds=float("inf")) == 200
 
 
 def test_a_finalist_that_diverges_or_breaks_the_budget_makes_way_for_the_next(desk, monkeypatch):
@@ -74,7 +85,7 @@ def test_a_finalist_that_diverges_or_breaks_the_budget_makes_way_for_the_next(de
 
     def train(_, key, reserve):
         if key == keys[0]:
-            raise Diverged("the loss is nan")
+            raise Diverged("the training diverged: the loss is nan")
         return f"model of {key}", "evaluation"
 
     def deploy(_, key, model):
@@ -83,6 +94,24 @@ def test_a_finalist_that_diverges_or_breaks_the_budget_makes_way_for_the_next(de
     monkeypatch.setattr(stages, "_train", train)
     monkeypatch.setattr(stages, "_deploy", deploy)
     assert stages.train_and_deploy(desk, keys, 5.0)[:2] == (keys[2], f"model of {keys[2]}")
-    assert desk.study.notes("refused:") == {keys[0]: ["the loss is nan"], keys[1]: ["latency is 9 ms"]}
+    assert desk.study.notes("refused:") == {
+        keys[0]: ["the training diverged: the loss is nan"],
+        keys[1]: ["latency is 9 ms"],
+    }
     with pytest.raises(GateFailed, match="the loss is nan"):
         stages.train_and_deploy(desk, keys[:2], 5.0)
+
+
+def test_all_trainings_diverging_is_said_in_one_sentence_also_after_a_resume(desk, monkeypatch):
+    keys = list(desk.candidates())[:3]
+    trained = []
+
+    def train(_, key, reserve):
+        trained.append(key)
+        raise Diverged(f"the training diverged: the loss is nan in step {len(trained)}")
+
+    monkeypatch.setattr(stages, "_train", train)
+    for _ in range(2):
+        with pytest.raises(EdgewrightError, match="of every finalist the training diverged: the loss is nan in step 1"):
+            stages.train_and_deploy(desk, keys, 5.0)
+    assert trained == keys

@@ -80,7 +80,7 @@ def test_the_story_is_told(made_run, reader):
                     "Where the time went", "What it ran on", "To repeat it"):  # fmt: skip
         assert heading in reader.text
     assert "edgewright design --config 'flowers run/plan.yaml' --out 'flowers run-again'" in reader.text
-    assert "was refused after export" in reader.text
+    assert "was refused: latency is 0.31 ms" in reader.text
     assert "counted; this machine's runtime held 246 KB" in reader.text
     assert "writing this report" in reader.text
     assert "images:flowers" in reader.text

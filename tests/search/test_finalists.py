@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from edgewright.core.pool import InProcess
+from edgewright.core.pool import pool as pool_of
 from edgewright.core.study import Study
 from edgewright.search.finalists import Rung, TrainingJob, briefly_trained, halve, save_splits, train_finalist
 from edgewright.space.mobile import MobileSpace
@@ -74,20 +75,51 @@ def test_halving_ranks_by_the_last_rung_and_goes_on_after_a_cut(bench, tmp_path)
     assert second[ranking[0]] >= second[ranking[1]]
 
 
-def test_a_finalist_that_diverges_ranks_last_and_the_others_go_on(bench, tmp_path):
-    _, keys, job = bench
-    bad = keys[0]
+class Counting(InProcess):
+    """A pool that keeps what it was asked to train."""
+
+    def __init__(self) -> None:
+        self.asked: list[TrainingJob] = []
+
+    def imap(self, function, items):
+        self.asked += items
+        return super().imap(function, items)
+
+
+def hot_for(job, bad: str, folder):
+    """The bench's jobs, with a learning rate for `bad` at which nothing holds together."""
 
     def hot(key: str, index: int, rung: Rung) -> TrainingJob:
-        wanted = replace(job(key, index, rung), checkpoint=tmp_path / f"{index}-{key}.safetensors")
+        wanted = replace(job(key, index, rung), checkpoint=folder / f"{index}-{key}.safetensors")
         steep = wanted.recipe.model_copy(update={"optimizer": "sgd", "lr": 1e30, "warmup": 0.0})
         return replace(wanted, recipe=steep) if key == bad else wanted
 
+    return hot
+
+
+def test_a_finalist_that_diverges_ranks_last_and_is_not_tried_again(bench, tmp_path):
+    _, keys, job = bench
+    rungs = [Rung(3, 1, None), Rung(3, 1, None)]  # room for all three in both
     with Study(tmp_path / "study.db") as study:
-        ranking = halve(study, InProcess(), keys, RUNGS, hot, lambda: None)
-        assert math.isnan(study.notes("rung-0:")[bad])
-        assert halve(study, InProcess(), keys, RUNGS, hot, lambda: None) == ranking
-    assert ranking[-1] == bad
+        pool = Counting()
+        ranking = halve(study, pool, keys, rungs, hot_for(job, keys[0], tmp_path), lambda: None)
+        assert len(pool.asked) == 3 + 2
+        assert math.isnan(study.notes("rung-0:")[keys[0]])
+        resumed = Counting()
+        assert halve(study, resumed, keys, rungs, hot_for(job, keys[0], tmp_path), lambda: None) == ranking
+        assert resumed.asked == []
+    assert ranking[-1] == keys[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ray", [None, "local"])
+def test_a_training_that_diverges_elsewhere_comes_back_as_a_value(bench, tmp_path, ray):
+    if ray is not None:
+        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    _, keys, job = bench
+    with pool_of(workers=2, ray=ray) as workers, Study(tmp_path / "study.db") as study:
+        ranking = halve(study, workers, keys[:2], [Rung(2, 1, None)], hot_for(job, keys[0], tmp_path), lambda: None)
+    assert ranking == [keys[1], keys[0]]
 
 
 def test_a_finished_brief_training_is_had_again_at_once(bench):

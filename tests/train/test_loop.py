@@ -18,7 +18,7 @@ from edgewright.task.base import Split
 from edgewright.task.load import load_task
 from edgewright.train import loop
 from edgewright.train.clock import StepClock, TimeClock
-from edgewright.train.loop import EpochRecord, cross_entropy, fit
+from edgewright.train.loop import Diverged, EpochRecord, cross_entropy, fit
 from edgewright.train.recipe import recipe_for
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +146,12 @@ def test_a_loss_that_is_no_number_says_where_and_what_to_do() -> None:
     calls: list[int] = []
     with pytest.raises(EdgewrightError, match=r"the loss is nan in epoch 2, step 8, .*lower the recipe's lr \(0\.1\)"):
         fit(linear_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=StepClock(50), loss=loss)
+
+
+def test_a_last_step_that_breaks_the_network_is_noticed_though_no_loss_is_taken_after_it() -> None:
+    recipe = RECIPE.model_copy(update={"optimizer": "sgd", "lr": 1e38, "warmup": 0.0})
+    with pytest.raises(Diverged, match="the network's outputs are not numbers after step 1"):
+        fit(linear_net(), toy_task(), recipe, resolution=8, seed=0, clock=StepClock(1))
 
 
 def test_fewer_images_than_a_batch_holds() -> None:

@@ -92,11 +92,11 @@ def plan_text(plan: Plan) -> str:
     return yaml.safe_dump(plan.model_dump(mode="json", exclude_none=True, by_alias=True), sort_keys=False)
 
 
-def run(plan: Plan, out: Path, dataset: Any = None) -> Result:
-    """Carry out a plan in a new run folder."""
+def run(plan: Plan, out: Path, dataset: Any = None, began: float | None = None) -> Result:
+    """Carry out a plan in a new run folder. began: `time.monotonic()` from when the minutes count, now by default."""
+    began = time.monotonic() if began is None else began
     folder = RunFolder(out)
     folder.check_new()
-    began = time.monotonic()
     ground = survey(plan, dataset)
     with folder.locked():
         folder.check_new()  # again: another run may have begun here meanwhile
@@ -105,8 +105,9 @@ def run(plan: Plan, out: Path, dataset: Any = None) -> Result:
         return _walk(folder, ground, time.monotonic() - began)
 
 
-def resume(out: str | Path, dataset: Any = None) -> Result:
-    """Go on with a run that was cut; a finished one gives its result at once."""
+def resume(out: str | Path, dataset: Any = None, began: float | None = None) -> Result:
+    """Go on with a run that was cut; a finished one gives its result at once. began: as of `run`."""
+    began = time.monotonic() if began is None else began
     folder = RunFolder(Path(out))
     plan = folder.read_plan()
     if folder.result.exists() and folder.report.exists():
@@ -114,7 +115,6 @@ def resume(out: str | Path, dataset: Any = None) -> Result:
             folder.check_file(path)
         return folder.read_result()
     with folder.locked():
-        began = time.monotonic()
         with Study(folder.study) as study:
             digest, latency = study.read_note("task_digest"), study.read_note("latency_model")
         ground = survey(plan, dataset, None if latency is None else LatencyModel.parse(latency, str(folder.study)))

@@ -14,9 +14,10 @@ from scipy.stats import rankdata
 from torch import nn
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.errors import GateFailed
+from edgewright.core.errors import EdgewrightError, GateFailed
 from edgewright.core.files import write_text, written_whole
 from edgewright.core.graph import count_macs
+from edgewright.core.plan import Plan
 from edgewright.core.pool import Pool, cores
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
@@ -24,7 +25,7 @@ from edgewright.core.seed import derive
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
 from edgewright.device.onnx_graph import to_onnx
-from edgewright.export.deploy import RUNS, Deployed, deploy
+from edgewright.export.deploy import NUM_SAMPLES, RUNS, Deployed, deploy
 from edgewright.job.ground import Ground
 from edgewright.search.explore import Scorer, explore
 from edgewright.search.finalists import TrainingJob, briefly_trained, halve, save_splits
@@ -38,6 +39,7 @@ from edgewright.train.recipe import recipe_for
 
 MOST_CANDIDATES = 4000
 MOST_FAMILIES = 64
+LEAST_RUNS = 30
 THREADED_MACS = 2e8  # of a batch: about 10 ms of one core
 TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
@@ -120,7 +122,7 @@ def choose(desk: Desk, seconds: float) -> list[str]:
         if predicted * _bias(measured) > ceiling:
             continue
         graph = ground.space.graph(ground.space.read(candidate.architecture))
-        latency = ground.device.measure(to_onnx(graph), runs=200)
+        latency = ground.device.measure(to_onnx(graph), runs=_runs(plan, predicted, seconds))
         row = {
             "key": candidate.key,
             "predicted_ms": predicted,
@@ -142,6 +144,16 @@ def choose(desk: Desk, seconds: float) -> list[str]:
     desk.study.note("measured", measured)
     desk.study.note("finalists", finalists)
     return [row["key"] for row in finalists]
+
+
+def _runs(plan: Plan, latency_ms: float, seconds: float) -> int:
+    """Runs of a candidate's measurement: in a time-boxed run, fewer of a slow network, so that every finalist has one.
+
+    What is claimed of the exported file is measured in full; this only chooses.
+    """
+    if plan.minutes is None:
+        return 200
+    return int(min(200, max(LEAST_RUNS, 1e3 * seconds / plan.finalists / latency_ms)))
 
 
 def _bias(measured: Sequence[dict[str, Any]]) -> float:
@@ -239,15 +251,19 @@ def train_and_deploy(desk: Desk, ranking: Sequence[str], reserve: float) -> tupl
         say(f"refused: {'; '.join(broken)}")
         desk.study.note(f"refused:{key}", broken)
         refused[key] = broken
+    if all("the training diverged" in broken[0] for broken in refused.values()):
+        raise EdgewrightError(f"of every finalist {refused[ranking[0]][0]}; no model was written")
     reasons = "; ".join(f"{key}: {', '.join(broken)}" for key, broken in refused.items())
     raise GateFailed(f"no finalist could be trained to keep the budget as a file ({reasons}); no model was written")
 
 
 def _reserve(desk: Desk, key: str, reserve: float) -> float:
-    """Seconds to keep for the deployment: a slow network is slow to measure."""
+    """Seconds to keep for the deployment: a slow network is slow to measure, to compare with its file and to test."""
     rows = desk.study.read_note("measured", [])
     latency_ms = next((row["measured_ms"] for row in rows if row["key"] == key), 0.0)
-    return max(reserve, 8 + 1.3 * latency_ms / 1e3 * RUNS)
+    task = desk.ground.task
+    inferences = 1.3 * RUNS + 2 * min(NUM_SAMPLES, len(task.test)) + len(task.test) + len(task.val)
+    return max(reserve, 8 + latency_ms / 1e3 * inferences)
 
 
 def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:

@@ -1,5 +1,7 @@
 """result.json: what came out, gathered from the study and the deployed file."""
 
+import math
+
 from torch import nn
 
 from edgewright.core.environment import versions
@@ -68,6 +70,8 @@ def _finalists(desk: Desk) -> list[Finalist]:
         rungs = [index for index, found in accuracies.items() if row["key"] in found]
         last = rungs[-1] if rungs else None
         accuracy = None if last is None else accuracies[last][row["key"]]
+        if accuracy is not None and math.isnan(accuracy):  # its training diverged
+            accuracy = None
         finalists.append(Finalist(**row, val_accuracy=accuracy, rung=last))
     return finalists
 

@@ -1,5 +1,6 @@
 """What the report tells: everything read from the run folder once, as plain values."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ MOST_CANDIDATES = 3000  # drawn in the picture of all candidates; beyond that, e
 class Facts:
     """epochs: the full training's records.   trained: percent on val by key, for candidates that were trained briefly.
     measured: rows of key, predicted_ms, measured_ms.   confusion[t][p]: test images of class t called p.
-    samples: latencies of single runs, ms.   refused: finalists whose exported file broke the budget, and why."""
+    samples: latencies of single runs, ms.   refused: finalists that broke the budget or diverged."""
 
     result: Result
     plan: Plan
@@ -53,7 +54,8 @@ def gather(run: RunFolder) -> Facts:
         test = study.read_note("test", {"labels": [], "predictions": []})
         trained: dict[str, float] = {}
         for rung in range(8):
-            trained |= study.notes(f"rung-{rung}:")
+            accuracies = study.notes(f"rung-{rung}:")
+            trained |= {key: value for key, value in accuracies.items() if not math.isnan(value)}  # NaN: diverged
         return Facts(
             result=result,
             plan=plan,

@@ -135,7 +135,7 @@ def budget_table(facts: Facts) -> str:
         f"{export.max_abs_difference:.1g})."
     )
     refused = "".join(
-        f'<p class="warn">Finalist {escape(key[:8])} was refused after export: {escape("; ".join(why))}.</p>'
+        f'<p class="warn">Finalist {escape(key[:8])} was refused: {escape("; ".join(why))}.</p>'
         for key, why in facts.refused.items()
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{refused}"

@@ -111,11 +111,12 @@ def halve(
     """Train `keys` rung by rung, each with fewer and longer trainings; return them all, best first.
 
     A rung that was finished before a kill is read from the study; a training that was cut goes on from its checkpoint.
+    One that diverged is noted as NaN and enters no later rung: another length would hardly save it.
     """
-    ranking = list(keys)
+    ranking, diverged = list(keys), set[str]()
     for index, rung in enumerate(rungs):
         phase = f"rung-{index}"
-        entrants = ranking[: rung.entrants]
+        entrants = [key for key in ranking if key not in diverged][: rung.entrants]
         known = study.notes(f"{phase}:")
         waiting = [key for key in entrants if key not in known]
         with progress(f"Training finalists {index + 1}/{len(rungs)}", total=len(waiting)) as bar:
@@ -129,5 +130,8 @@ def halve(
                     say(f"finalist {key} is ranked last: {result['diverged']}")
                 after_each()
                 bar.advance()
-        ranking = survivors({key: known[key] for key in entrants}, len(entrants)) + ranking[rung.entrants :]
+        diverged |= {key for key in entrants if math.isnan(known[key])}
+        rest = [key for key in ranking if key not in entrants]
+        ranked = survivors({key: known[key] for key in entrants}, len(entrants)) + rest
+        ranking = sorted(ranked, key=lambda key: key in diverged)
     return ranking

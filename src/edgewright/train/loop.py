@@ -48,7 +48,7 @@ CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch 
 
 
 class Diverged(EdgewrightError):
-    """The loss is no longer a number. It would be so again from the same seed and recipe."""
+    """The loss, or what the network answers, is no longer a number: so it would be again with this seed and recipe."""
 
 
 class EpochRecord(Frozen):
@@ -120,7 +120,7 @@ def fit(
         threads: of torch, during the training only. None leaves them.
         loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
             This is where distillation and its kin come in.
-    Errors: Diverged when the loss is no longer a number; BadInput for another training's checkpoint.
+    Errors: Diverged when the loss or the outputs are no longer numbers; BadInput for another training's checkpoint.
     """
     with _threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
         run = _Run(model, task, recipe, resolution, seed, clock, device, loss or cross_entropy(recipe.label_smoothing))
@@ -308,6 +308,11 @@ class _Run:
         began = time.monotonic()
         self._settle()
         found = evaluate(self.ema.model, self.task.val, self.task.spec, self.resolution, device=self.device)
+        if not found.probabilities.isfinite().all():  # the last step broke it, and no loss was taken since
+            raise Diverged(
+                f"the training diverged: the network's outputs are not numbers after step {self.step}; lower the "
+                f"recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
+            )
         self.val_accuracy, self.evaluated_at = found.accuracy, self.step
         self.evaluation_seconds = time.monotonic() - began
 
