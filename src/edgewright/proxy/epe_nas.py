@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from edgewright.proxy import probe
 from edgewright.proxy.base import Evidence, Proxy
 
 _GUARD = 1e-5
@@ -32,7 +31,7 @@ def epe_nas() -> Proxy:
         name="epe_nas",
         source="Lopes et al., EPE-NAS, ICANN 2021, arXiv:2102.08099",
         summary="correlation of input gradients within classes",
-        needs=frozenset({"inputs", "labels"}),
+        needs=frozenset({"input_gradients", "labels"}),
         init=lambda subject: [],
         update=lambda values, evidence: [*values, _one_batch(evidence)],
         finish=lambda values: sum(values) / len(values),
@@ -40,18 +39,14 @@ def epe_nas() -> Proxy:
 
 
 def _one_batch(evidence: Evidence) -> float:
-    assert evidence.labels is not None  # `labels` is among the needs
-    inputs = evidence.inputs.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        logits = probe.run(evidence, inputs)
-        # Without a path from the inputs there is nothing that could go together.
-        jacobians = torch.autograd.grad(logits.sum(), inputs)[0] if logits.requires_grad else torch.zeros_like(inputs)
+    jacobians, labels = evidence.input_gradients, evidence.labels
+    assert jacobians is not None and labels is not None  # both are among the needs
     rows = jacobians.flatten(1).double()
     if not bool(rows.isfinite().all()):
         return math.nan
-    parts = [rows[evidence.labels == label] for label in evidence.labels.unique()]
+    parts = [rows[labels == label] for label in labels.unique()]
     scores = [_within(part) for part in parts]
-    if logits.shape[1] <= _MANY_CLASSES:
+    if evidence.logits.shape[1] <= _MANY_CLASSES:
         return sum(abs(score) for score in scores)
     means = torch.tensor([score / len(part) for score, part in zip(scores, parts, strict=True)], dtype=torch.float64)
     return float((means[:, None] - means[None]).abs().sum()) / len(means)

@@ -1,15 +1,16 @@
 """SWAP-score: how many different ways the units of a network respond to the samples of a batch."""
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from edgewright.core.errors import BadInput
-from edgewright.proxy import probe
-from edgewright.proxy.base import Evidence, Proxy
+from edgewright.proxy.base import Evidence, Proxy, Seen, Subject
+
+_RELU = (nn.ReLU, nn.ReLU6)
 
 
 def swap(*, mu: float | None = None, sigma: float | None = None) -> Proxy:
@@ -32,39 +33,47 @@ def swap(*, mu: float | None = None, sigma: float | None = None) -> Proxy:
     if (mu is None) != (sigma is None) or (sigma is not None and not sigma > 0):
         raise BadInput(f"swap: the regularisation takes mu and a sigma above 0, both; got mu {mu}, sigma {sigma}")
 
-    def init(subject_model: nn.Module) -> tuple[float, list[float]]:
-        thousands = sum(parameter.numel() for parameter in subject_model.parameters()) / 1000
-        factor = 1.0 if mu is None or sigma is None else math.exp(-((thousands - mu) ** 2) / sigma)
-        return factor, []
+    def init(subject: Subject) -> _State:
+        thousands = sum(parameter.numel() for parameter in subject.model.parameters()) / 1000
+        return _State(1.0 if mu is None or sigma is None else math.exp(-((thousands - mu) ** 2) / sigma))
 
     return Proxy(
         name="swap" if mu is None else "swap_regularised",
         source="Peng et al., SWAP-NAS, ICLR 2024, arXiv:2403.04161",
         summary="number of distinct activation patterns over samples" + ("" if mu is None else ", by size"),
-        needs=frozenset({"inputs"}),
-        init=lambda subject: init(subject.model),
-        update=lambda state, evidence: (state[0], [*state[1], float(_count_patterns(evidence))]),
-        finish=lambda state: state[0] * sum(state[1]) / len(state[1]),
+        needs=frozenset({"activations"}),
+        init=init,
+        watch=_add_units,
+        modules=_RELU,
+        update=_close_batch,
+        finish=lambda state: state.factor * sum(state.values) / len(state.values),
         undefined=_without_relu,
     )
 
 
 def _without_relu(model: nn.Module) -> str:
-    if any(isinstance(module, nn.ReLU | nn.ReLU6) for module in model.modules()):
+    if any(isinstance(module, _RELU) for module in model.modules()):
         return ""
     return "SWAP reads ReLU modules, and this network has none"
 
 
-@torch.no_grad()
-def _count_patterns(evidence: Evidence) -> int:
-    packed: list[NDArray[np.uint64]] = []  # (words, units): 64 samples a word
+@dataclass
+class _State:
+    factor: float
+    units: list[NDArray[np.uint64]] = field(default_factory=list)  # of this batch: (words, units), 64 samples a word
+    values: list[int] = field(default_factory=list)
 
-    def see(name: str, module: nn.Module, given: Tensor, output: Tensor) -> None:
-        if isinstance(module, nn.ReLU | nn.ReLU6) and output.ndim == 4:
-            packed.append(_pack((output > 0).movedim(1, -1).flatten(1).cpu().numpy()))
 
-    probe.run(evidence, evidence.inputs, see)
-    return _num_distinct(np.concatenate(packed, axis=1)) if packed else 0
+def _add_units(state: _State, seen: Seen) -> _State:
+    if seen.value.ndim == 4:
+        state.units.append(_pack((seen.value > 0).movedim(1, -1).flatten(1).cpu().numpy()))
+    return state
+
+
+def _close_batch(state: _State, evidence: Evidence) -> _State:
+    state.values.append(_num_distinct(np.concatenate(state.units, axis=1)) if state.units else 0)
+    state.units = []
+    return state
 
 
 def _pack(on: NDArray[np.bool_]) -> NDArray[np.uint64]:
