@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgewright.proxy.base import Evidence, Subject, score
+from edgewright.proxy.base import Seen, Subject, score
 from edgewright.proxy.size import log_sizes
 from edgewright.proxy.zico import zico
 
@@ -20,8 +20,8 @@ def run(gradients: list[dict[str, torch.Tensor]], compat: bool) -> float:
     proxy, model = zico(compat=compat), nn.Identity()
     state = proxy.init(Subject(model, len(gradients)))
     for index, found in enumerate(gradients):
-        nothing = torch.zeros(())
-        state = proxy.update(state, Evidence(model, index, nothing, None, nothing, None, gradients=found))
+        for name, gradient in found.items():
+            state = proxy.watch(state, Seen("gradients", name, model, gradient, gradient, index))
     return proxy.finish(state)
 
 
@@ -85,6 +85,13 @@ def test_equals_the_official_code_on_a_network(compat, small, batches):
     model.drop.p = 0.0
     value = score(model, batches(2), [zico(compat=compat)])[zico(compat=compat).name]
     assert value == pytest.approx(official(network_gradients(small, batches, 2), absolute=not compat), rel=1e-5)
+
+
+def test_official_number(chain, chain_batch):
+    """SLDGroup/ZiCo at b0fec65, `getzico` (its `.cuda()` made to do nothing) on the chain of blocks and two batches."""
+    other = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(4)), torch.tensor([1, 0, 3, 2, 4, 0])
+    value = score(chain, [chain_batch, other], [zico(compat=True)])["zico_compat"]
+    assert value == pytest.approx(35.93983840942383, rel=1e-6)
 
 
 @both

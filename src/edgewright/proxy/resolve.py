@@ -7,10 +7,15 @@ from edgewright.proxy.az_nas import az_expressivity, az_progressivity, az_traina
 from edgewright.proxy.base import Proxy
 from edgewright.proxy.epe_nas import epe_nas
 from edgewright.proxy.gradsign import gradsign
+from edgewright.proxy.grasp import grasp
+from edgewright.proxy.jacob_cov import jacob_cov
 from edgewright.proxy.meco import meco
+from edgewright.proxy.naswot import naswot
 from edgewright.proxy.nn_degree import degree, mass
-from edgewright.proxy.size import capacity, log_sizes, macs, params
+from edgewright.proxy.saliency import fisher, grad_norm, plain, snip
+from edgewright.proxy.size import capacity, live_macs, log_sizes, macs, params
 from edgewright.proxy.swap import swap
+from edgewright.proxy.synflow import synflow
 from edgewright.proxy.te_nas import linear_regions, ntk_condition
 from edgewright.proxy.zen import zen
 from edgewright.proxy.zico import zico
@@ -19,7 +24,9 @@ from edgewright.proxy.zico import zico
 def proxies() -> dict[str, Proxy]:
     """Every proxy by name."""
     every = (
-        *(capacity(), zico(), zico(compat=True), params(), macs(), log_sizes()),
+        *(capacity(), zico(), zico(compat=True), params(), macs(), live_macs(), log_sizes()),
+        *(grad_norm(), snip(), grasp(), plain(), fisher(), fisher(compat=True), synflow(), synflow(compat=True)),
+        *(jacob_cov(), naswot()),
         *(zen(), zen(compat=True), meco(), meco(compat=True), swap(), gradsign(), gradsign(compat=True), epe_nas()),
         *(ntk_condition(), ntk_condition(compat=True), linear_regions()),
         *(az_expressivity(), az_progressivity(), az_trainability(), degree(), mass()),

@@ -1,12 +1,12 @@
 """ZiCo: weights whose gradients are large and consistent over batches promise fast convergence."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from edgewright.proxy.base import Evidence, Proxy, Subject
+from edgewright.proxy.base import Proxy, Seen
 
 
 def zico(*, compat: bool = False) -> Proxy:
@@ -25,8 +25,8 @@ def zico(*, compat: bool = False) -> Proxy:
         compat: take the variance of the signed gradients, as the official code does where the paper writes |g|. With
             M = 2 the ratio is then exactly 1 for every weight whose gradient changes sign, about half of them.
 
-    Cost: one forward and one backward pass per batch; streaming, it keeps two tensors of the weights' size (compat:
-    three) however many batches there are.
+    Cost: one forward and one backward pass per batch; streaming, it keeps one tensor of the weights' size with two
+    batches, two (compat: three) with more.
     Differs from the paper: only in the networks scored (its search strips residual links and squeeze-excite first).
     Source: Li et al., "ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients", ICLR 2023,
     arXiv:2301.11300; code SLDGroup/ZiCo. Checked against: a case by hand, numpy's std over stored gradients,
@@ -37,8 +37,8 @@ def zico(*, compat: bool = False) -> Proxy:
         source="Li et al., ZiCo, ICLR 2023, arXiv:2301.11300" + (" (the official code's formula)" if compat else ""),
         summary="large and consistent gradients over batches, " + ("signed variance" if compat else "per layer"),
         needs=frozenset({"gradients"}),
-        init=_init_signed if compat else _init_absolute,
-        update=_update,
+        init=lambda subject: _State(compat, subject.num_batches),
+        watch=_watch,
         finish=_finish,
     )
 
@@ -55,31 +55,27 @@ class _Moments:
 @dataclass(frozen=True)
 class _State:
     signed: bool
-    count: int
-    layers: dict[str, _Moments]
+    num_batches: int
+    layers: dict[str, _Moments] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)  # of the layers whose last batch has been seen
 
 
-def _init_absolute(subject: Subject) -> _State:
-    return _State(False, 0, {})
-
-
-def _init_signed(subject: Subject) -> _State:
-    return _State(True, 0, {})
-
-
-def _update(state: _State, evidence: Evidence) -> _State:
-    count = state.count + 1
-    layers: dict[str, _Moments] = {}
-    for name, gradient in evidence.gradients.items():
-        size = gradient.abs()
-        value = gradient if state.signed else size
-        before = state.layers.get(name)
-        layers[name] = (
-            _Moments(value, None, size if state.signed else None)
-            if before is None
-            else _add(before, value, size, count)
-        )
-    return _State(state.signed, count, layers)
+def _watch(state: _State, seen: Seen) -> _State:
+    """Add one layer's gradient; with the last batch's, nothing but the layer's sum is kept."""
+    size = seen.slope.abs()
+    value = seen.slope if state.signed else size
+    before = state.layers.pop(seen.name, None)
+    if before is None:
+        moments = _Moments(value)
+    else:
+        if state.signed and before.absolute is None:
+            before = _Moments(before.mean, None, before.mean.abs())
+        moments = _add(before, value, size, seen.index + 1)
+    if seen.index + 1 < state.num_batches:
+        state.layers[seen.name] = moments
+    else:
+        state.sums[seen.name] = _sum_of_ratios(moments, state.num_batches)
+    return state
 
 
 def _add(moments: _Moments, value: Tensor, size: Tensor, count: int) -> _Moments:
@@ -95,16 +91,17 @@ def _add(moments: _Moments, value: Tensor, size: Tensor, count: int) -> _Moments
     return _Moments(mean, root, absolute)
 
 
+def _sum_of_ratios(moments: _Moments, count: int) -> float:
+    if moments.root is None:
+        return 0.0  # one batch: nothing varies
+    mean = moments.mean if moments.absolute is None else moments.absolute
+    # mean / sd, sd = root / sqrt(count); 0 / 0 and x / 0 are the weights that do not vary.
+    ratio = (mean / moments.root).masked_fill_(moments.root == 0, 0)
+    return float(ratio.sum(dtype=torch.float64)) * math.sqrt(count)
+
+
 def _finish(state: _State) -> float:
-    sums = []
-    for moments in state.layers.values():
-        if moments.root is None:
-            return -math.inf  # one batch: nothing varies
-        mean = moments.mean if moments.absolute is None else moments.absolute
-        # mean / sd, sd = root / sqrt(count); 0 / 0 and x / 0 are the weights that do not vary.
-        ratio = (mean / moments.root).masked_fill_(moments.root == 0, 0)
-        sums.append(ratio.sum(dtype=torch.float64))
-    if not sums:
-        return -math.inf
-    total = torch.stack(sums) * math.sqrt(state.count)
-    return float(total[total != 0].log().sum()) if bool((total != 0).any()) else -math.inf
+    if any(math.isnan(state.sums[name]) for name in state.sums):
+        return math.nan
+    sums = [state.sums[name] for name in sorted(state.sums) if state.sums[name] != 0]
+    return sum(math.log(found) for found in sums) if sums else -math.inf
