@@ -83,8 +83,12 @@ def _add(moments: _Moments, value: Tensor, size: Tensor, count: int) -> _Moments
 
     Squares of gradients underflow where gradients do not; and for two batches this is |g_1 - g_2| / sqrt(2) at once.
     """
-    delta = value - moments.mean
-    mean = torch.add(moments.mean, delta, alpha=1 / count)
+    if value is size:  # this state's own, as the mean is: no further tensor of the layer's size
+        delta = value.sub_(moments.mean)
+        mean = moments.mean.add_(delta, alpha=1 / count)
+    else:
+        delta = value - moments.mean
+        mean = torch.add(moments.mean, delta, alpha=1 / count)
     step = delta.abs_().mul_(math.sqrt((count - 1) / count))
     root = step if moments.root is None else torch.hypot(moments.root, step)
     absolute = None if moments.absolute is None else torch.lerp(moments.absolute, size, 1 / count)
@@ -96,7 +100,7 @@ def _sum_of_ratios(moments: _Moments, count: int) -> float:
         return 0.0  # one batch: nothing varies
     mean = moments.mean if moments.absolute is None else moments.absolute
     # mean / sd, sd = root / sqrt(count); 0 / 0 and x / 0 are the weights that do not vary.
-    ratio = (mean / moments.root).masked_fill_(moments.root == 0, 0)
+    ratio = mean.div_(moments.root).masked_fill_(moments.root == 0, 0)
     return float(ratio.sum(dtype=torch.float64)) * math.sqrt(count)
 
 
