@@ -2,7 +2,7 @@
 
 Networks are drawn from the tables (one of each isomorphism class), scored by every proxy in one pass, and compared with
 what the tables say. Scores are kept one by one, so a cut run goes on where it was. Naive references (parameters, MACs)
-are always among the proxies.
+are always among the proxies, and so is `combined`, the label-free combination of facts of the wiring.
 """
 
 import statistics
@@ -24,7 +24,9 @@ from edgewright.core.progress import progress, say
 from edgewright.core.ranking import as_table, band_mean, between, stand, within_bands
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
+from edgewright.core.signal import signal
 from edgewright.core.study import Candidate, Study
+from edgewright.proxy.combination import combine
 from edgewright.proxy.resolve import proxies as known_proxies
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
@@ -35,6 +37,7 @@ from edgewright.task.base import Split, TaskSpec
 from edgewright.task.load import absolute, load_task
 
 NAIVE = ("params", "macs")
+COMBINED = "combined"
 TIMED = 3  # networks that each proxy is timed on, alone
 PLAN, RESULT = "rank_plan.json", "rank.json"
 _NOTHING_SEEN = TaskSpec(
@@ -102,7 +105,8 @@ def rank(plan: RankPlan, out: Path, *, workers: int | None = None) -> RankResult
     with folder.locked(), Study(folder.study) as study, pool(workers) as crew:
         rows = sample_rows(space, tables, plan.sample, plan.seed)
         scores = _score(study, crew, space, spec, plan, folder, names, rows)
-        alone = _seconds_alone(study, space, spec, plan, folder, names, rows)
+        scores[COMBINED], each = _combined(space, rows)
+        alone = _seconds_alone(study, space, spec, plan, folder, names, rows) | {COMBINED: each}
     result = compare(plan, space, tables, rows, scores, alone, time.perf_counter() - began)
     write_text(out / RESULT, result.to_json())
     write_standings(folder.report, plan.tables, result, scores, _truths(plan, tables, rows))
@@ -220,6 +224,13 @@ def _seconds_alone(
     return {name: noted[name] for name in names}
 
 
+def _combined(space: TabularSpace, rows: Sequence[int]) -> tuple[np.ndarray, float]:
+    """`proxy.combination.combine` among the sampled networks, and its seconds for each of them."""
+    began = time.perf_counter()
+    signals = [signal(graph for _, graph in space.blocks(space.at(row))) for row in rows]
+    return combine(signals), (time.perf_counter() - began) / len(rows)
+
+
 def _truths(plan: RankPlan, tables: Sequence[Table], rows: Sequence[int]) -> dict[str, np.ndarray]:
     """What every table says of the sampled networks, by the table as it was asked for."""
     return {spelled: table.at(rows) for spelled, table in zip(plan.tables, tables, strict=True)}
@@ -236,7 +247,8 @@ def compare(
 ) -> RankResult:
     """The statistics of every score on every table."""
     every = known_proxies()
-    signed = {name: values if every[name].higher_is_better else -values for name, values in scores.items()}
+    lower = {name for name, proxy in every.items() if not proxy.higher_is_better}
+    signed = {name: -values if name in lower else values for name, values in scores.items()}
     macs = np.asarray(scores["macs"], dtype=float)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     truths = _truths(plan, tables, rows)
