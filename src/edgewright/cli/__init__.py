@@ -9,7 +9,10 @@ from edgewright.cli import design
 from edgewright.cli import research
 
 # isort: split
+from edgewright.cli import device
+
+# isort: split
 from edgewright.cli import catalogue
 from edgewright.cli.app import main
 
-__all__ = ["catalogue", "design", "main", "research"]
+__all__ = ["catalogue", "design", "device", "main", "research"]

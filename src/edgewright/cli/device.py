@@ -1,0 +1,63 @@
+"""Devices of one's own."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.core.errors import BadInput
+
+group = typer.Typer(name="device", help="Devices of your own.", no_args_is_help=True)
+app.add_typer(group)
+
+Priors = Annotated[list[Path] | None, typer.Option(help=".npz with latencies of other devices; may be given again.")]
+
+
+@group.command()
+@guarded
+def add(
+    name: Annotated[str, typer.Argument(help="What to call the device.")],
+    from_samples: Annotated[Path, typer.Option(help="CSV with the columns index,latency_ms: 10 to 20 networks.")],
+    space: Annotated[str, typer.Option(help="The space whose networks were measured.")] = "nb201",
+    prior: Priors = None,
+    predict: Annotated[str, typer.Option(help="Which networks: all of the space.")] = "all",
+    out: Annotated[Path | None, typer.Option(help=".npz to write with latency_ms over the whole space.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict every network's latency on a device from a few measured ones, and keep the device."""
+    from edgewright.job.new_device import add_device
+
+    if predict != "all":
+        raise BadInput(f"--predict takes all, not '{predict}'")
+    device = add_device(name, space, from_samples, prior or (), out=out)
+    if as_json:
+        print(device.to_json(), end="")
+        return
+    model = device.model
+    order = "" if model.rank_correlation is None else f", Spearman {model.rank_correlation:.3f}"
+    learned = f"{len(model.priors)} other devices" if model.priors else "the samples alone"
+    print(
+        f"{name}: {len(model.latency_ms)} networks of {space} predicted from {len(model.indices)} samples and {learned}"
+    )
+    print(f"left out one by one: median error {100 * model.median_error:.1f} %{order}")
+    if out is not None:
+        print(f"predictions: {out}")
+
+
+@group.command()
+@guarded
+def suggest(
+    count: Annotated[int, typer.Argument(min=1, help="How many networks.")] = 20,
+    space: Annotated[str, typer.Option(help="A space that tables speak of.")] = "nb201",
+    prior: Priors = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """The networks that tell most about a new device, as the index column of the CSV that `device add` reads."""
+    from edgewright.job.new_device import suggest_networks
+
+    rows = suggest_networks(space, count, prior or ())
+    print(json.dumps(rows) if as_json else "\n".join(map(str, ["index", *rows])))
