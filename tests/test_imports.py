@@ -34,7 +34,7 @@ LEVELS = (
 # on and knows none of them; assembly picks among methods or drives them, and no method imports it.
 MECHANISM = {
     "proxy": {"base", "calls", "probe"},
-    "search": {"base", "pareto"},
+    "search": {"base", "pareto", "predictor"},
     "space": {"base", "table"},
     "backward": {"base"},
     "supernet": {"base"},

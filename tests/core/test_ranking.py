@@ -21,8 +21,8 @@ def table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_correlations_equal_scipy(table):
-    assert ranking.spearman(*table) == pytest.approx(stats.spearmanr(*table).statistic, abs=1e-12)
-    assert ranking.kendall(*table) == pytest.approx(stats.kendalltau(*table).statistic, abs=1e-12)
+    assert ranking.spearman(*table) == pytest.approx(stats.spearmanr(*table)[0], abs=1e-12)
+    assert ranking.kendall(*table) == pytest.approx(stats.kendalltau(*table)[0], abs=1e-12)
 
 
 def test_kendall_counts_every_pair(table):
@@ -96,7 +96,7 @@ def test_interval_covers_the_true_correlation():
     for repeat in range(40):
         x = draw.normal(size=150)
         y = rho * x + math.sqrt(1 - rho**2) * draw.normal(size=150)
-        low, high = ranking.stand(x, y + 10, resamples=80, seed=repeat).intervals["spearman"]
+        low, high = ranking.stand(x, y + 10, resamples=60, seed=repeat).intervals["spearman"]
         hits += low <= true <= high
     assert 33 <= hits <= 40
 
@@ -106,7 +106,7 @@ def test_intervals_cover_seeds_and_follow_the_seed(table):
     noisy = np.stack([scores, np.random.default_rng(1).normal(size=scores.size)])
     one, two = ranking.stand(scores, truth, resamples=50), ranking.stand(noisy, truth, resamples=50)
     assert two.intervals["spearman"][0] < 0.3 < one.intervals["spearman"][0]
-    mean = [ranking.spearman(row, truth) for row in noisy]
+    mean = [ranking.spearman(row, truth) or 0.0 for row in noisy]
     assert two.spearman == pytest.approx(np.mean(mean))
     assert ranking.stand(scores, truth, resamples=50, seed=0) == one
     assert ranking.stand(scores, truth, resamples=50, seed=1) != one
@@ -114,7 +114,7 @@ def test_intervals_cover_seeds_and_follow_the_seed(table):
 
 def test_bootstrap_of_a_mean_has_its_textbook_width():
     values = np.random.default_rng(5).normal(3, 2, 400)
-    low, high = ranking.bootstrap(lambda chosen: float(values[chosen].mean()), 400, resamples=800)
+    low, high = ranking.bootstrap(lambda chosen: float(values[chosen].mean()), 400, resamples=600)
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.12)
     assert low < values.mean() < high
 

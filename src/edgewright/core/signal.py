@@ -7,8 +7,9 @@ detail. So every tensor is a sum of what convolutions gave, with known coefficie
 
     T = sum_j c_j U_j            share of convolution j in T:   s_j(T) = c_j^2 / sum_i c_i^2
 
-The detail of an image is three bands, coarse to fine, with POWERS of a fresh U; a k x k average, k > 1, multiplies their
-amplitudes by DAMPING; a convolution's output has half the bands of what it read and half fresh ones. The *influence* of a
+The detail of an image is three bands, coarse to fine, with POWERS of a fresh U. An average pooling over more pixels
+than its stride multiplies their amplitudes by DAMPING (one that only halves the image blurs nothing that the smaller
+image could show); a convolution's output has half the bands of what it read and half fresh ones. The *influence* of a
 convolution is the expected number of times that a walk from the output back to the input meets it, when each step goes
 to the convolutions that a tensor is made of with probability s_j:
 
@@ -139,7 +140,7 @@ def _pass(graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
     known = [(name, tensors[name]) for name in op.inputs if name in tensors]
     first = known[0][1]
     if op.kind == "avg_pool":
-        return first * DAMPING if op.kernel > 1 else first
+        return first * DAMPING if op.kernel > op.stride else first
     if op.kind == "add":
         return sum(tensor for _, tensor in known[1:]) + first
     if op.kind == "concat":

@@ -1,6 +1,6 @@
 """One ranking from several facts of the wiring, without labels, data or weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -25,8 +25,11 @@ def combine(signals: Sequence[Signal]) -> Array:
     scores means something, and only among the networks that were ranked together.
 
     What was chosen, and on what: facts, exponents and whole weights by hand and by a small grid, on the 6,466 unique
-    cells of NAS-Bench-201 and their CIFAR-10 accuracies after 200 epochs alone; then frozen, before any other table was
-    ranked with it. Assembling by log ranks is AZ-NAS's (Lee and Ham, CVPR 2024, arXiv:2403.19232).
+    cells of NAS-Bench-201 and their CIFAR-10 accuracies after 200 epochs alone; then frozen and looked at elsewhere.
+    After that look one rule of the signal was corrected (a pooling that halves the image does not blur), and nothing
+    else. NAS-Bench-201 repeats one cell in all stages, so it cannot say how early and late layers compare: where
+    networks differ in that, as in NAS-Bench-Macro, `roots` alone ranks better than the combination.
+    Assembling by log ranks is AZ-NAS's (Lee and Ham, CVPR 2024, arXiv:2403.19232).
     Source: this project. Checked against: benchmarks/combination.py, which prints it beside the naive references on
     every table, overall and within bands of MACs.
     """
@@ -35,7 +38,7 @@ def combine(signals: Sequence[Signal]) -> Array:
     )
 
 
-def combine_columns(columns: dict[str, ArrayLike], weights: dict[str, float]) -> Array:
+def combine_columns(columns: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> Array:
     """Weighted sum of the log ranks of `columns` (each one value a network, higher is better)."""
     total = 0.0
     for name, weight in weights.items():
