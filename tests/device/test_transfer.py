@@ -37,8 +37,8 @@ def error(found: np.ndarray, truth: np.ndarray) -> float:
 def test_one_point_of_the_grid_is_textbook_regression(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TOTALS", 0.3), ("DETAILS", 0.1), ("NOISE", 0.05)):
         monkeypatch.setattr(transfer, name, (value,))
-    before, times = known(TOTALS, PRIORS, DETAILS), device(RNG)[ROWS]
-    found = fit_known(ROWS, times, before)
+    before, times = known(TOTALS, PRIORS, DETAILS)[0], device(RNG)[ROWS]
+    found = fit_known(ROWS, times, [before])
     shared, totals, details = before.parts
     whole = shared @ shared.T + 0.3**2 * totals @ totals.T + 0.1**2 * details @ details.T
     inner, level = whole[np.ix_(ROWS, ROWS)], times.mean()
@@ -55,7 +55,7 @@ def test_one_point_of_the_grid_is_textbook_regression(monkeypatch: pytest.Monkey
 
 
 def test_covariance_of_the_known_devices_is_the_shared_kernel() -> None:
-    before = known(TOTALS, PRIORS, DETAILS)
+    before = known(TOTALS, PRIORS, DETAILS)[0]
     tables = transfer.smooth(PRIORS, DETAILS)
     kernel = before.parts[0][:5] @ before.parts[0][:5].T
     centre = tables.mean(axis=1)[:5]
@@ -82,6 +82,26 @@ def test_other_networks_are_predicted(priors: dict[str, np.ndarray] | None, wors
     found = [fit_known(ROWS, truth[ROWS], before).predict() for truth in truths]
     assert max(error(*pair) for pair in zip(found, truths, strict=True)) < worst
     assert min(spearman(*pair) for pair in zip(found, truths, strict=True)) > 0.95
+
+
+def test_a_device_that_skips_dead_operators_is_found_out() -> None:
+    # Where the last choice is 0, the first two count for nothing on the new device; the known ones run them all.
+    live = np.arange(SIZE)
+    vectors = {tuple(row): place for place, row in reversed(list(enumerate(CHOICES.tolist())))}
+    for place, row in enumerate(CHOICES.tolist()):
+        if row[4] == 0:
+            live[place] = vectors.get((0, 0, *row[2:]), place)
+    moved = live != np.arange(SIZE)
+    assert moved.sum() > 50
+    truth = device(np.random.default_rng(5))[live]
+    rows = np.random.default_rng(6).choice(SIZE, 20, replace=False)
+    found = fit(rows, truth[rows], TOTALS, PRIORS, DETAILS, live)
+    blind = fit(rows, truth[rows], TOTALS, PRIORS, DETAILS)
+    assert sum(found.weights[2:]) > 0.95
+    assert len(blind.weights) == 2
+    assert error(found.predict()[moved], truth[moved]) < 0.3 * error(blind.predict()[moved], truth[moved])
+    with pytest.raises(BadInput, match="live: 700 rows from 0 to 699"):
+        known(TOTALS, None, DETAILS, live[1:])
 
 
 def test_known_devices_help_where_they_share_what_features_do_not_tell() -> None:
@@ -140,7 +160,7 @@ def test_samples_that_are_all_alike_have_no_rank_correlation() -> None:
 
 
 def test_first_suggestion_is_the_best_of_all() -> None:
-    before = known(TOTALS, PRIORS, DETAILS)
+    before = known(TOTALS, PRIORS, DETAILS)[0]
     middle = [before.parts[0], transfer.TOTALS[2] * before.parts[1], transfer.DETAILS[2] * before.parts[2]]
     basis = np.hstack(middle)
     sigma = transfer.NOISE[4] * before.centre
@@ -150,7 +170,7 @@ def test_first_suggestion_is_the_best_of_all() -> None:
         variance = np.diag(kernel) - kernel[:, row] ** 2 / (kernel[row, row] + sigma[row] ** 2)
         return float(np.mean(variance / before.centre**2))
 
-    assert left(suggest(1, before)[0]) == pytest.approx(min(left(row) for row in range(SIZE)))
+    assert left(suggest(1, [before])[0]) == pytest.approx(min(left(row) for row in range(SIZE)))
 
 
 def test_suggestions_are_distinct_and_go_on_from_what_was_measured() -> None:
@@ -158,6 +178,7 @@ def test_suggestions_are_distinct_and_go_on_from_what_was_measured() -> None:
     ten = suggest(10, before)
     assert len(set(ten)) == 10
     assert suggest(6, before, measured=ten[:4]) == ten[4:]
+    assert set(suggest(3, before, among=[5, 9, 2])) == {2, 5, 9}
     with pytest.raises(BadInput, match="choose 1 to 700"):
         suggest(SIZE + 1, before)
 

@@ -10,10 +10,11 @@ from edgewright.core.errors import BadInput
 from edgewright.device.added import load_device
 from edgewright.device.samples import read_priors
 from edgewright.device.transfer import fit_known, known
-from edgewright.job.new_device import add_device, latency_features, suggest_networks
+from edgewright.job.new_device import add_device, latency_features, live_rows, suggest_networks
+from edgewright.space.nasbench201 import NASBench201
 from edgewright.space.resolve import make_tabular
 
-SPACE = make_tabular("nb201")
+SPACE = NASBench201(3, 10, 32)
 
 
 def _samples(path: Path, table: np.ndarray, count: int) -> Path:
@@ -38,6 +39,20 @@ def test_features_count_operators_and_place_them() -> None:
     assert (totals.sum(axis=1) == 6).all()
     for index in (0, 77, 15_624):
         assert details[index].reshape(6, 5).argmax(axis=1).tolist() == list(SPACE.encode(SPACE.at(index)))
+
+
+def test_live_rows_drop_what_does_not_reach_the_output() -> None:
+    live = live_rows(SPACE)
+    assert (live[live] == live).all()
+    cell = SPACE.of(("nor_conv_3x3", "none", "nor_conv_1x1", "skip_connect", "none", "none"))
+    left = SPACE.of(("none", "none", "none", "skip_connect", "none", "none"))
+    assert live[SPACE.index(cell)] == SPACE.index(left)
+    whole = SPACE.of(("nor_conv_3x3",) * 6)
+    assert live[SPACE.index(whole)] == SPACE.index(whole)
+    for index in range(0, len(SPACE), 97):
+        one, other = (SPACE.structure(SPACE.at(row)) for row in (index, int(live[index])))
+        for fact in ("live_layers", "live_poolings", "live_macs", "live_params", "paths", "depth"):
+            assert getattr(one, fact) == getattr(other, fact)
 
 
 def test_a_space_of_too_many_networks_is_refused() -> None:
@@ -74,7 +89,7 @@ def test_published_devices_held_out(shared_data: Path) -> None:
     totals, details = latency_features(SPACE)
     for name, sibling in (("silver_4210r", "silver_4114"), ("titan_rtx_256", "2080ti_256")):
         others = {other: table for other, table in tables.items() if other not in (name, sibling)}
-        before, truth = known(totals, others, details), tables[name]
+        before, truth = known(totals, others, details, live_rows(SPACE)), tables[name]
         for count, least in ((10, 0.95), (20, 0.97)):
             rows = np.random.default_rng(count).choice(len(SPACE), count, replace=False)
             found = fit_known(rows, truth[rows], before).predict()

@@ -9,11 +9,16 @@ its mean, smoothed by regression on the networks' structure, m the mean of the t
 
 u: totals that latency nearly adds up over (how many operators of each kind), v: details (which operator where), both
 standardised to mean square length 1. The first two terms leave the level and the scale free, the third is the learned
-covariance; the last two are what the new device has of its own. Without other devices m = 1 and the third is gone.
+covariance; the last two are what the new device has of its own.
+Nobody says what a new device is like, so up to four views of it are weighed by marginal likelihood: with the known
+devices and without (m = 1, no third term); each as it stands, and with every network in the place of the one that is
+left when what does not reach the output is taken out, for a runtime that does not run dead operators.
+
 Noise is relative, as timing noise is, and has the tails of Student's t with 4 degrees of freedom, by weights: a sample
 that is far from what the others predict counts less. sigma, a and b are not chosen: the prediction is the mean over a
-fixed grid of them, weighted by marginal likelihood, so nothing is tuned to a device. Closed form, no seed; 0.1 s, and
-1 s to smooth 23 tables of 15,625 networks.
+fixed grid of them, weighted by marginal likelihood. Closed form, no seed; under a second, and 1 s more to smooth 23
+tables of 15,625 networks. (The form was settled on the 24 devices of HELP's table, the views of dead operators on the
+15 of OneProxy's.)
 
 `suggest` says which networks to measure: greedily those that lower the mean relative variance over the space the most.
 
@@ -53,7 +58,8 @@ class TransferModel(Frozen):
     latency_ms: predicted, of every network.   spread_ms: standard deviation of one measurement about it: what is not
     known of the device and its timing noise together.   indices, measured_ms: the samples.   median_error,
     rank_correlation: of each sample predicted by a fit without it; relative, Spearman's (None where all are alike).
-    noise: timing noise, relative.   priors: the devices it was learned from.
+    noise: timing noise, relative.   priors: the devices it was learned from.   weights: of the views, in the order
+    of the text at the top.
     """
 
     latency_ms: tuple[float, ...]
@@ -64,6 +70,7 @@ class TransferModel(Frozen):
     rank_correlation: float | None
     noise: float
     priors: tuple[str, ...]
+    weights: tuple[float, ...]
 
     def predict(self) -> np.ndarray:
         """Predicted latency of the whole space, ms, (N,)."""
@@ -80,31 +87,51 @@ class TransferModel(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known before the first measurement.   centre: (N,), m.   parts: the factors of the three kernels, each
-    (N, columns): shared, totals, details."""
+    """One view of devices before the first measurement. centre: (N,), m. parts: the factors of the three kernels, each
+    (N, columns): shared, totals, details. names: of the known devices."""
 
     centre: np.ndarray
     parts: tuple[np.ndarray, np.ndarray, np.ndarray]
     names: tuple[str, ...]
 
+    def at(self, rows: np.ndarray) -> "Known":
+        """The same of the networks `rows`."""
+        first, second, third = self.parts
+        return Known(self.centre[rows], (first[rows], second[rows], third[rows]), self.names)
+
 
 def known(
-    features: np.ndarray, priors: Mapping[str, np.ndarray] | None = None, details: np.ndarray | None = None
-) -> Known:
-    """The mean and the covariance of devices, from those that are known; fit and suggest take it.
+    features: np.ndarray,
+    priors: Mapping[str, np.ndarray] | None = None,
+    details: np.ndarray | None = None,
+    live: np.ndarray | None = None,
+) -> tuple[Known, ...]:
+    """The views of what a device may be like; `fit_known` and `suggest` take them. The first is the main one.
 
     Args: features: (N, F), totals.   priors: name to latency (N,), any unit, NaN where it is not known.   details:
-        (N, G), default: none; what a known device is smoothed with.
+        (N, G), default: none; known devices are smoothed with them, else with the features.   live: (N,), the row of
+        the network that is left when what does not reach the output is taken out.
     Errors: BadInput for arrays that do not fit or numbers that are no latencies.
     """
     totals = unit(_matrix("features", features))
     size = len(totals)
     own = np.zeros((size, 0)) if details is None else unit(_matrix("details", details, size))
-    stacked = smooth(priors, own if own.shape[1] else totals) if priors else np.ones((size, 1))
-    centre = stacked.mean(axis=1)
-    apart = (stacked - centre[:, None]) / np.sqrt(stacked.shape[1])
-    shared = np.column_stack([np.full(size, np.sqrt(LEVEL)), np.sqrt(SCALE) * centre, apart])
-    return Known(centre, (shared, totals, own), tuple(priors or ()))
+    alone = np.ones((size, 1))
+    tables = [smooth(priors, own if own.shape[1] else totals), alone] if priors else [alone]
+    views = [_view(each, totals, own, tuple(priors or ()) if each is not alone else ()) for each in tables]
+    if live is not None:
+        rows = np.asarray(live)
+        if rows.shape != (size,) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= size:
+            raise BadInput(f"live: {size} rows from 0 to {size - 1} are needed")
+        views += [view.at(rows) for view in views]
+    return tuple(views)
+
+
+def _view(tables: np.ndarray, totals: np.ndarray, details: np.ndarray, names: tuple[str, ...]) -> Known:
+    centre = tables.mean(axis=1)
+    apart = (tables - centre[:, None]) / np.sqrt(tables.shape[1])
+    shared = np.column_stack([np.full(len(centre), np.sqrt(LEVEL)), np.sqrt(SCALE) * centre, apart])
+    return Known(centre, (shared, totals, details), names)
 
 
 def fit(
@@ -113,53 +140,77 @@ def fit(
     features: np.ndarray,
     priors: Mapping[str, np.ndarray] | None = None,
     details: np.ndarray | None = None,
+    live: np.ndarray | None = None,
 ) -> TransferModel:
     """The new device, from `latency_ms` of the networks `indices`.
 
-    Args: features, priors, details: as in `known`.   indices: each once.
+    Args: features, priors, details, live: as in `known`.   indices: each once.
     Errors: BadInput for fewer than 5 samples, an index twice or outside the space, a latency that is no positive
         number, and as in `known`.
     """
-    return fit_known(indices, latency_ms, known(features, priors, details))
+    return fit_known(indices, latency_ms, known(features, priors, details, live))
 
 
 def fit_known(
-    indices: Sequence[int] | np.ndarray, latency_ms: Sequence[float] | np.ndarray, before: Known
+    indices: Sequence[int] | np.ndarray, latency_ms: Sequence[float] | np.ndarray, views: Sequence[Known]
 ) -> TransferModel:
     """`fit`, where several devices share what is known before."""
-    rows, times = _samples(indices, latency_ms, len(before.centre))
+    rows, times = _samples(indices, latency_ms, len(views[0].centre))
     level = float(times.mean())
-    problem = _Problem(before, rows, times / level)
-    latency, variance, noise = problem.posterior()
-    left_out = [problem.without(place) for place in range(len(rows))]
-    errors = np.abs(np.array(left_out) / problem.times - 1)
+    problems = [_Problem(view, rows, times / level) for view in views]
+    weights, found = _mixed([problem.posterior() for problem in problems])
+    left_out = [_mixed([problem.without(place) for problem in problems])[1][0] for place in range(len(rows))]
+    errors = np.abs(np.array(left_out) / problems[0].times - 1)
     ranked = min(np.ptp(left_out), np.ptp(times)) > 0
+    floor = FLOOR * times.min()
     return TransferModel(
-        latency_ms=_short(latency * level),
-        spread_ms=_short(np.sqrt(variance) * level),
+        latency_ms=_short(np.maximum(found[0] * level, floor)),
+        spread_ms=_short(np.sqrt(np.maximum(found[1] - found[0] ** 2, 1e-12)) * level),
         indices=tuple(rows.tolist()),
         measured_ms=tuple(times.tolist()),
         median_error=float(np.median(errors)),
         rank_correlation=float(np.corrcoef(rankdata(left_out), rankdata(times))[0, 1]) if ranked else None,
-        noise=noise,
-        priors=before.names,
+        noise=float(np.exp(found[2])),
+        priors=views[0].names,
+        weights=tuple(float(f"{weight:.4g}") for weight in weights),
     )
 
 
-def suggest(count: int, before: Known, *, measured: Sequence[int] = ()) -> list[int]:
+Answer = tuple[float, np.ndarray, np.ndarray, float]  # log evidence, mean, mean square, mean log noise
+
+
+def _mixed(answers: Sequence[Answer]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The views by their evidence: weights; mean, mean square and log noise."""
+    evidence = np.array([answer[0] for answer in answers])
+    weights = np.exp(evidence - evidence.max())
+    weights /= weights.sum()
+    mean, square, noise = (
+        np.sum([weight * answer[part] for weight, answer in zip(weights, answers, strict=True)], axis=0)
+        for part in (1, 2, 3)
+    )
+    return weights, (mean, square, noise)
+
+
+def suggest(
+    count: int, views: Sequence[Known], *, measured: Sequence[int] = (), among: Sequence[int] | np.ndarray | None = None
+) -> list[int]:
     """The `count` networks to measure next, best first: each the one that lowers the mean of variance over latency
     squared the most, given those before it and those `measured`; at the middle of the grid (a, b, sigma).
 
-    Of a space larger than 4,000 every so many-th network is a candidate.   Errors: BadInput for more than there are.
+    By the main view. among: candidates, default: all; of more than 4,000 every so many-th is one.
+    Errors: BadInput for more than there are.
     """
+    before = views[0]
     size = len(before.centre)
-    step = max(1, size // max(CANDIDATES, count + len(measured)))
-    candidates = np.setdiff1d(np.arange(0, size, step), np.asarray(measured, dtype=int))
+    allowed = np.arange(size) if among is None else np.unique(np.asarray(among, dtype=int))
+    step = max(1, len(allowed) // max(CANDIDATES, count + len(measured)))
+    candidates = np.setdiff1d(allowed[::step], np.asarray(measured, dtype=int))
     if not 1 <= count <= len(candidates):
         raise BadInput(f"{count} networks to measure: choose 1 to {len(candidates)}")
     scales = (1.0, TOTALS[len(TOTALS) // 2], DETAILS[len(DETAILS) // 2])
     basis = np.hstack([scale * part for scale, part in zip(scales, before.parts, strict=True)])
     sigma = (NOISE[len(NOISE) // 2] * before.centre) ** 2
+    step = max(1, size // CANDIDATES)
     relative = basis[::step] / before.centre[::step, None]
     weight = relative.T @ relative / len(relative)
     covariance, found = np.eye(basis.shape[1]), []
@@ -192,57 +243,60 @@ class _Problem:
         self._scales = np.column_stack([np.ones(len(grid)), grid[:, 0], grid[:, 1]]) ** 2
         self._sigma = grid[:, 2]
 
-    def without(self, place: int) -> float:
+    def without(self, place: int) -> Answer:
         """Sample `place` predicted from the others."""
         kept = np.delete(np.arange(len(self.rows)), place)
-        weights, solved, _ = self._inference(kept)
+        weights, solved, _, evidence = self._inference(kept)
         mixed = np.einsum("h,hk,hn->kn", weights, self._scales, solved)
         value = self.before.centre[self.rows[place]] + np.sum(mixed * self._grams[:, place, kept])
-        return float(max(value, FLOOR * self.times[kept].min()))
+        value = np.maximum(value, FLOOR * self.times[kept].min())
+        return evidence, value, value**2, 0.0
 
-    def posterior(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Mean (N,) and variance (N,) of a measurement, over the mean of the samples, and the noise."""
-        weights, solved, inverse = self._inference(np.arange(len(self.rows)))
+    def posterior(self) -> Answer:
+        """Mean and mean square (N,) of a measurement, over the mean of the samples."""
+        weights, solved, inverse, evidence = self._inference(np.arange(len(self.rows)))
         parts, centre = self.before.parts, self.before.centre
         cross = np.hstack([part @ part[self.rows].T for part in parts])  # (N, 3n)
         own = np.stack([np.einsum("nk,nk->n", part, part) for part in parts])
         # Point h of the grid has mean = centre + cross @ slope_h; everything below is summed over h before it meets
-        # the N networks: a variance given h, plus the variance of the means.
+        # the N networks.
         slope = (self._scales[:, :, None] * solved[:, None, :]).reshape(len(weights), -1)
-        known_part = np.einsum("h,hk,hl,hmn->kmln", weights, self._scales, self._scales, inverse, optimize=True)
-        known_part = known_part.reshape(slope.shape[1], -1)
+        learned = np.einsum("h,hk,hl,hmn->kmln", weights, self._scales, self._scales, inverse, optimize=True)
         noise = weights * self._sigma**2
-        mean = centre + cross @ (weights @ slope)
-        variance = (weights @ self._scales) @ own - _squares(cross, known_part)
-        variance += _squares(cross, (slope.T * weights) @ slope) - (mean - centre) ** 2
-        variance += noise.sum() * centre**2 + 2 * centre * (cross @ (noise @ slope))
-        variance += _squares(cross, (slope.T * noise) @ slope)
-        floor = FLOOR * self.times.min()
-        return np.maximum(mean, floor), np.maximum(variance, 1e-12), float(np.exp(weights @ np.log(self._sigma)))
+        rise = cross @ (weights @ slope)
+        square = (weights @ self._scales) @ own - _squares(cross, learned.reshape(slope.shape[1], -1))
+        square += (1 + noise.sum()) * centre**2 + 2 * centre * (rise + cross @ (noise @ slope))
+        square += _squares(cross, (slope.T * (weights + noise)) @ slope)
+        return evidence, centre + rise, square, float(weights @ np.log(self._sigma))
 
-    def _inference(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Over the grid: weights (H,), K^-1 (y - m) (H, n) and K^-1 (H, n, n), K with the noise; samples `kept` only.
+    def _inference(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Over the grid: weights (H,), K^-1 (y - m) (H, n) and K^-1 (H, n, n), K with the noise; and the logarithm of
+        the evidence. Samples `kept` only.
 
         In rounds: noise is relative to the latency, which in the first round is the measured one, and a sample that the
         others find unlikely has more of it.
         """
         gram = np.tensordot(self._scales, self._grams[:, kept[:, None], kept], 1)
         centre, times = self.before.centre[self.rows[kept]], self.times[kept]
-        rest, size, floor = times - centre, times, FLOOR * times.min()
-        for _ in range(ROUNDS):
-            lower = np.linalg.cholesky(gram + (self._sigma[:, None, None] * np.diag(size)) ** 2)
+        rest, size, trust = times - centre, times, np.ones(len(kept))
+        for turn in range(ROUNDS):
+            lower = np.linalg.cholesky(gram + (self._sigma[:, None, None] * np.diag(size / np.sqrt(trust))) ** 2)
             half = np.linalg.inv(lower)
-            white = half @ rest
-            evidence = -0.5 * (white**2).sum(axis=1) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+            evidence = -0.5 * ((half @ rest) ** 2).sum(axis=1)
+            evidence -= np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
             weights = np.exp(evidence - evidence.max())
+            total = float(evidence.max() + np.log(weights.mean()))
             weights /= weights.sum()
             inverse = np.swapaxes(half, 1, 2) @ half
             solved = inverse @ rest
-            size = np.maximum(centre + np.einsum("h,hmn,hn->m", weights, gram, solved), floor)
+            if turn == ROUNDS - 1:
+                break
+            size = np.maximum(centre + np.einsum("h,hmn,hn->m", weights, gram, solved), FLOOR * times.min())
             # How far the sample is from what the others predict, squared, in standard deviations of that.
             far = weights @ (solved**2 / np.diagonal(inverse, axis1=1, axis2=2))
-            size = size * np.sqrt((TAIL + far) / (TAIL + 1))
-        return weights, solved, inverse
+            trust = (TAIL + 1) / (TAIL + far)
+        # Student's t is a normal law of unknown precision: this is what little trust costs under its gamma prior.
+        return weights, solved, inverse, total + 0.5 * TAIL * float((np.log(trust) - trust + 1).sum())
 
 
 def _squares(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:

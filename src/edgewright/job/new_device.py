@@ -51,14 +51,14 @@ def suggest_networks(space: str, count: int, priors: Sequence[Path] = ()) -> lis
     return suggest(count, known_devices(make_tabular(space), priors))
 
 
-def known_devices(space: TabularSpace, priors: Sequence[Path] = (), *, without: str = "") -> Known:
+def known_devices(space: TabularSpace, priors: Sequence[Path] = (), *, without: str = "") -> tuple[Known, ...]:
     """What is known of devices in `space` from files of latencies."""
     totals, details = latency_features(space)
     tables = read_priors(priors, len(space))
     if without in tables:
         say(f"{without} is in the prior itself and is left out of it")
         del tables[without]
-    return known(totals, tables, details)
+    return known(totals, tables, details, live_rows(space))
 
 
 def latency_features(space: TabularSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -75,3 +75,8 @@ def latency_features(space: TabularSpace) -> tuple[np.ndarray, np.ndarray]:
     if len(set(counts)) > 1:
         return choices.astype(float), details
     return details.reshape(len(choices), len(counts), counts[0]).sum(axis=1), details
+
+
+def live_rows(space: TabularSpace) -> np.ndarray:
+    """For every network the row of the one without what does not reach the output."""
+    return np.array([space.live(index) for index in range(len(space))])

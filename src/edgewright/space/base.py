@@ -190,6 +190,11 @@ class TabularSpace(Space):
         what is scored before training need be scored for these rows only."""
         return self.checked(index)
 
+    def live(self, index: int) -> int:
+        """The row of the network that is left when every operator that does not reach the output, or that the input
+        does not reach, is taken out."""
+        return self.checked(index)
+
     def from_row(self, row: Sequence[int]) -> Architecture:
         """The architecture that a table spells out in its column `row_column`; BadInput where it is not of the space.
         Here the row is the integer encoding."""

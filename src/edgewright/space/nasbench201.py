@@ -88,6 +88,18 @@ class NASBench201(TabularSpace):
     def twin(self, index: int) -> int:
         return _twins()[self.checked(index)]
 
+    def live(self, index: int) -> int:
+        vector = official_order()[self.checked(index)]
+        reached, wanted = {0}, {NODES - 1}
+        for (start, end), digit in zip(EDGES, vector, strict=True):
+            if start in reached and OPS[digit] != "none":
+                reached.add(end)
+        for (start, end), digit in reversed(list(zip(EDGES, vector, strict=True))):
+            if end in wanted and OPS[digit] != "none":
+                wanted.add(start)
+        alive = (start in reached and end in wanted for start, end in EDGES)
+        return _rows()[tuple(digit if kept else NONE for digit, kept in zip(vector, alive, strict=True))]
+
     def blocks(self, architecture: CellArchitecture) -> tuple[tuple[str, Graph], ...]:
         shape = (self.channels, self.resolution, self.resolution)
         stem = _stem_graph(shape)
@@ -163,6 +175,7 @@ def canonical_text(ops: Sequence[str]) -> str:
 
 
 Operators = tuple[tuple[int, tuple[int, ...]], ...]  # of each: which one, and the sorted numbers of what it sums
+NODES, NONE = 4, OPS.index("none")
 SKIP, POOL = OPS.index("skip_connect"), OPS.index("avg_pool_3x3")
 
 
