@@ -52,16 +52,15 @@ def pick(space: Space, count: int, least: float, most: float, seed: int) -> list
     return random.sample(picked, count)
 
 
-def train(job: tuple[str, str, dict, int, int]) -> dict[str, float]:
+def train(job: tuple[str, int, str, dict, int, int]) -> dict[str, float]:
     """Test and validation accuracy (percent) after a short training, one thread."""
-    source, name, data, epochs, seed = job
-    task = load_task(source, seed=0)
+    source, resolution, name, data, epochs, seed = job
+    task = load_task(source, seed=0, resolution=resolution)
     space = make_space(name, task.spec)
     architecture = space.read(data)
     torch.manual_seed(derive(seed, "weights", architecture.key()))
     model = space.build(architecture)
     recipe = recipe_for(task.spec, epochs)
-    resolution = space.graph(architecture).input_shape[-1]
     clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size))
     trained = fit(model, task, recipe, resolution=resolution, seed=seed, clock=clock)
     test = evaluate(model, task.test, task.spec, resolution).accuracy
@@ -74,9 +73,10 @@ def main() -> None:
     parser.add_argument("--family", default="mobile", choices=("dense", "residual", "mobile"))
     parser.add_argument("--networks", type=int, default=70)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--least-macs", type=float, default=3e5)
-    parser.add_argument("--most-macs", type=float, default=6e6)
+    parser.add_argument("--resolution", type=int, default=16, help="pixels: at 16 a set of 70 takes minutes, not hours")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--least-macs", type=float, default=2e5)
+    parser.add_argument("--most-macs", type=float, default=5e6)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/linked"))
@@ -84,13 +84,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     source = part_of(args.data, args.images, args.out)
     name = f"linked-{args.family}"
-    space = make_space(name, load_task(source, seed=0).spec)
+    space = make_space(name, load_task(source, seed=0, resolution=args.resolution).spec)
     kept = args.out / f"{args.family}.jsonl"
     done = {json.loads(line)["key"] for line in kept.read_text().splitlines()} if kept.exists() else set()
     picked = pick(space, args.networks, args.least_macs, args.most_macs, args.seed)
     waiting = [a for a in picked if a.key() not in done]
     with pool(args.workers) as workers:
-        jobs = [(source, name, a.model_dump(mode="json"), args.epochs, args.seed) for a in waiting]
+        jobs = [(source, args.resolution, name, a.model_dump(mode="json"), args.epochs, args.seed) for a in waiting]
         for architecture, found in zip(waiting, workers.imap(train, jobs), strict=True):
             graph = space.graph(architecture)
             row = {"key": architecture.key(), "architecture": architecture.model_dump(mode="json"), **found}

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from edgewright.core.architecture import Architecture
 from edgewright.core.graph import count_macs
 from edgewright.core.pool import pool
-from edgewright.core.seed import rng
 from edgewright.proxy.base import score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.base import Proposals
@@ -51,9 +50,7 @@ def architectures(space: Space, count: int, macs: float) -> list[Architecture]:
         resized = 0.0 if getattr(architecture, "resolution", 32) == 32 else 10.0
         return resized + max(0.0, abs(count_macs(space.graph(architecture)) / macs - 1) - 0.1)
 
-    proposals = Proposals(space, excess, steps=2000)
-    found = [proposals.sample(rng(0, "benchmark", index)) for index in range(count)]
-    return [architecture for architecture in found if architecture is not None]
+    return Proposals(space, excess, "benchmark", 0, steps=2000).ask(count, space.sample)
 
 
 def cpu_seconds(job: ScoringJob) -> float:
@@ -94,7 +91,7 @@ def ratio(space: Space, chosen: list[Architecture], repeats: int = 7) -> tuple[f
     batches = [(x, torch.randint(0, 10, (64,))) for x in images]
     plain, scoring = [], []
     for architecture in chosen:
-        model = space.build(architecture).to(memory_format=layout)
+        model = space.build(architecture).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         zico = resolve_proxies(["zico"])
         plain_passes(model, batches)
         turns = [(seconds(plain_passes, model, batches), seconds(score, model, batches, zico)) for _ in range(repeats)]
