@@ -52,7 +52,7 @@ MODELS = [
 
 def timm_model(name: str, stem_stride: int, num_classes: int) -> torch.nn.Module:
     """`name` with fresh weights; `stem_stride` 1 is the usual change for 32 px images."""
-    import timm
+    import timm  # pyright: ignore[reportMissingImports]
 
     model = timm.create_model(name, num_classes=num_classes)
     first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))

@@ -91,7 +91,7 @@ def _device(
     for count in counts:
         rng = np.random.default_rng([count, *name.encode()])
         random = [_score(rng.choice(there, count, replace=False), truth, there, views) for _ in range(draws)]
-        found[f"{count} random"] = np.mean(random, axis=0).tolist()
+        found[f"{count} random"] = np.array(random).mean(axis=0).tolist()
         inside += [score[2] for score in random]
         asked = np.array(suggest(count, views, among=there))
         found[f"{count} suggested"] = list(_score(asked, truth, there, views))
