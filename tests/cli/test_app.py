@@ -238,7 +238,7 @@ def test_nothing_asked_shows_the_commands(monkeypatch, capsys):
 
 
 def test_an_interruption_names_the_run_only_if_there_is_one(tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("edgewright.job.run.run", interrupted)

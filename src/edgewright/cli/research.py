@@ -20,6 +20,7 @@ def rank(
     data: Annotated[str | None, typer.Option(help="arrays:FILE.npz or another task, for proxies that need it.")] = None,
     images: Annotated[int, typer.Option(help="Images of a scoring batch.")] = 64,
     batches: Annotated[int, typer.Option(help="Scoring batches.")] = 2,
+    cheap: Annotated[bool, typer.Option(help="Thin networks, at most 16 images a batch, twins once.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sample, the weights and the intervals.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
     as_json: AsJson = False,
@@ -38,6 +39,7 @@ def rank(
         images=images,
         batches=batches,
         seed=seed,
+        cheap=cheap,
     )
     result = job.rank(plan, out, workers=workers)
     if as_json:
@@ -141,10 +143,8 @@ def codesign(
         print(f"{name.replace('_', ' '):<16}{show(name, value.value):<20}{value.how}")
     print(f"{'latency by law':<16}{found.predicted_latency_ms:.3g} ms")
     law = found.accuracy_law
-    print(
-        f"{'accuracy by law':<16}{found.predicted_accuracy:.1f} %  (samples trained alike; left out one by one: ",
-        end="",
-    )
-    print(f"median error {law.median_error:.1f} points, Spearman {law.rank_correlation:.2f})")
+    order = "" if law.rank_correlation is None else f", Spearman {law.rank_correlation:.2f}"
+    print(f"{'accuracy by law':<16}{found.predicted_accuracy:.1f} %, after a training like the samples'")
+    print(f"{'the law':<16}median error {law.median_error:.1f} points{order}, each sample left out in turn")
     print(f"{'search':<16}{found.search_seconds:.2f} s, {found.evaluations} points")
     print(f"{'architecture':<16}{out / 'architecture.json'}")

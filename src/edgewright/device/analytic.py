@@ -20,11 +20,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.stats import rankdata
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.graph import Graph
+from edgewright.core.ranking import spearman
 from edgewright.device.memory import FLOAT_BYTES, graph_peak_bytes
 from edgewright.device.pieces import cut, work
 
@@ -68,11 +68,12 @@ _block_peak = functools.lru_cache(maxsize=65_536)(graph_peak_bytes)
 
 class AnalyticModel(Frozen):
     """A fitted law. `coefficients`: ms per unit of each of FEATURES.   median_error: of each network predicted by a fit
-    without it, relative.   rank_correlation: Spearman's, of the same.   networks: how many it was fitted on."""
+    without it, relative.   rank_correlation: Spearman's, of the same, None where
+    all are alike.   networks: how many it was fitted on."""
 
     coefficients: tuple[float, ...]
     median_error: float
-    rank_correlation: float
+    rank_correlation: float | None
     networks: int
 
     def latency_ms(self, found: np.ndarray) -> float:
@@ -102,7 +103,7 @@ def fit_analytic(found: np.ndarray, latency_ms: Sequence[float] | np.ndarray) ->
     return AnalyticModel(
         coefficients=tuple(_solve(found, times).tolist()),
         median_error=float(np.median(np.abs(left_out / times - 1))),
-        rank_correlation=_spearman(left_out, times),
+        rank_correlation=spearman(left_out, times),
         networks=len(times),
     )
 
@@ -115,7 +116,3 @@ def _solve(found: np.ndarray, times: np.ndarray) -> np.ndarray:
     scale = found.max(axis=0) + 1e-12
     solution, _ = nnls(found / scale / times[:, None], np.ones(len(times)), maxiter=10_000)
     return solution / scale
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])

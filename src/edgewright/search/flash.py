@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import nnls, shgo
-from scipy.stats import rankdata
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.core.ranking import spearman
 
 Integers = tuple[int, ...]
 Objective = Callable[[Integers], float]  # smaller is better; called with every integer inside its bounds
@@ -38,12 +38,13 @@ LEAST_SAMPLES = 5
 
 class AccuracyLaw(Frozen):
     """A fitted law. strengths: their names.   coefficients: b, a_1, a_2, ...   median_error: percent points, of each
-    network predicted by a fit without it.   rank_correlation: Spearman's, of the same.   networks: fitted on."""
+    network predicted by a fit without it.   rank_correlation: Spearman's, of the same, None where
+    all are alike.   networks: fitted on."""
 
     strengths: tuple[str, ...]
     coefficients: tuple[float, ...]
     median_error: float
-    rank_correlation: float
+    rank_correlation: float | None
     networks: int
 
     def predict(self, found: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def fit_accuracy_law(names: Sequence[str], found: np.ndarray, accuracy: Sequence
         strengths=tuple(names),
         coefficients=tuple(_solve(rows, measured).tolist()),
         median_error=float(np.median(np.abs(np.array(left_out) - measured))),
-        rank_correlation=_spearman(np.array(left_out), measured),
+        rank_correlation=spearman(np.array(left_out), measured),
         networks=len(measured),
     )
 
@@ -81,10 +82,6 @@ def _solve(rows: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     scale = rows.max(axis=0)
     solution, _ = nnls(rows / scale / target[:, None], np.ones(len(target)), maxiter=10_000)
     return solution / scale
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def minimise(
