@@ -28,7 +28,7 @@ def test_what_the_search_counts_is_what_the_network_costs(family) -> None:
     space = family(3, 10, 32)
     picked = job.pick(space, 12, 2e7, seed=0)
     accuracy, latency = laws(space, picked)
-    promise = job._Promise(space, Budget(macs=5e6), accuracy, latency, 1.0)
+    promise = job.Promise(space, Budget(macs=5e6), accuracy, latency, 1.0)
     device = make_device("cpu", 1)
     for architecture in picked:
         found = promise.costs(architecture.cells)
@@ -41,8 +41,8 @@ def test_what_the_search_counts_is_what_the_network_costs(family) -> None:
 def test_the_search_keeps_the_budget_and_beats_random_points() -> None:
     space = LinkedMobile(3, 10, 32)
     accuracy, latency = laws(space, job.pick(space, 25, 2e7, seed=0))
-    promise = job._Promise(space, Budget(latency_ms=0.3, params=80_000), accuracy, latency, 1.0)
-    point, value = minimise(promise.value, job.BOUNDS, job.GROUPS, coarse=job._coarse, num_coarse=4)
+    promise = job.Promise(space, Budget(latency_ms=0.3, params=80_000), accuracy, latency, 1.0)
+    point, value = minimise(promise.value, job.BOUNDS, job.GROUPS, coarse=job.coarse, num_coarse=4)
     assert promise.excess(promise.cells(point)) == 0
     rng = np.random.default_rng(0)
     random = min(promise.value([int(rng.integers(a, b + 1)) for a, b in job.BOUNDS]) for _ in range(1000))

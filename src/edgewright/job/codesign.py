@@ -231,7 +231,7 @@ def _features(space: LinkedSpace, architecture: Any) -> np.ndarray:
     return network_features(graph for _, graph in space.blocks(architecture))
 
 
-class _Promise:
+class Promise:
     """What the laws say of a point of the search: an accuracy, and how far the budget is broken."""
 
     def __init__(
@@ -284,7 +284,7 @@ class _Promise:
         return network_features(graphs), peak_bytes(graphs), macs, params, operators
 
 
-def _coarse(u: Sequence[float]) -> list[float]:
+def coarse(u: Sequence[float]) -> list[float]:
     """Four numbers in [0, 1] for all nine: first width, growth from cell to cell, depth, links."""
     width = WIDTHS[0] / 8 * (WIDTHS[1] / WIDTHS[0]) ** u[0]
     growth = 1 + u[1]
@@ -301,9 +301,9 @@ def _search(
     """The best promise inside the budget that keeps it when measured; each miss aims lower by as much as it missed."""
     aim = 0.97
     for _ in range(ATTEMPTS):
-        promise = _Promise(space, plan.budget, accuracy, latency, aim)
+        promise = Promise(space, plan.budget, accuracy, latency, aim)
         began = time.perf_counter()
-        point, _ = minimise(promise.value, BOUNDS, GROUPS, coarse=_coarse, num_coarse=4)
+        point, _ = minimise(promise.value, BOUNDS, GROUPS, coarse=coarse, num_coarse=4)
         seconds = time.perf_counter() - began
         cells = promise.cells(point)
         if promise.excess(cells) > 0:

@@ -1,0 +1,96 @@
+"""FLASH's laws on networks that were really trained and measured: what 25 samples say of the others.
+
+Takes the rows of `linked_networks.py`, measures every network's latency here, and for some random draws of 25: fits the
+accuracy law and the latency law, and predicts the rest. Then searches the family once inside a ceiling, and says how
+long that took.
+
+    python benchmarks/linked_networks.py --data cifar10.npz --family dense --out runs/linked
+    python benchmarks/codesign.py --rows runs/linked/dense.jsonl --latency-ms 0.1
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edgewright.core.cost import Budget
+from edgewright.core.ranking import spearman
+from edgewright.device.analytic import fit_analytic, network_features
+from edgewright.device.onnx_graph import to_onnx
+from edgewright.device.resolve import make_device
+from edgewright.job.codesign import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
+from edgewright.search.flash import fit_accuracy_law, minimise
+from edgewright.space.linked import linked_spaces
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=25)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--latency-ms", type=float, default=0.1)
+    args = parser.parse_args()
+    rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
+    first = rows[0]["architecture"]
+    family = linked_spaces()[first["space"].removeprefix("linked-")]
+    space = family(first["channels"], first["classes"], first["resolution"])
+    architectures = [space.read(row["architecture"]) for row in rows]
+    device = make_device("cpu", 1)
+    latency = np.array([device.measure(to_onnx(space.graph(a)), runs=200).median_ms for a in architectures])
+    accuracy = np.array([row["test_accuracy"] for row in rows])
+    told = np.array([strengths(a.cells) for a in architectures])
+    found = np.array([network_features(graph for _, graph in space.blocks(a)) for a in architectures])
+    print(f"{len(rows)} networks of {space.name}, {accuracy.min():.1f} to {accuracy.max():.1f} %, ", end="")
+    print(f"{latency.min():.3f} to {latency.max():.3f} ms; {args.samples} samples, {args.draws} draws")
+    naive = {
+        "NN-Degree alone": told[:, 0],
+        "parameters": [r["params"] for r in rows],
+        "MACs": [r["macs"] for r in rows],
+    }
+    for name, score in naive.items():
+        print(f"{name:<34} Spearman {spearman(np.asarray(score, dtype=float), accuracy):.3f} over all")
+    rng = np.random.default_rng(0)
+    draws = [rng.permutation(len(rows)) for _ in range(args.draws)]
+    for names, columns in (((STRENGTHS[0],), told[:, :1]), (STRENGTHS, told)):
+        results = []
+        for order in draws:
+            some, rest = order[: args.samples], order[args.samples :]
+            predicted = fit_accuracy_law(names, columns[some], accuracy[some]).predict(columns[rest])
+            results.append((spearman(predicted, accuracy[rest]) or 0.0, np.median(np.abs(predicted - accuracy[rest]))))
+        order, error = np.mean(results, axis=0)
+        print(
+            f"accuracy law on {' + '.join(names):<18} Spearman {order:.3f}, median error {error:.2f} points on the rest"
+        )
+    results = []
+    for order in draws[:20]:
+        some, rest = order[: args.samples], order[args.samples :]
+        law = fit_analytic(found[some], latency[some])
+        predicted = np.array([law.latency_ms(row) for row in found[rest]])
+        errors = np.abs(predicted / latency[rest] - 1)
+        results.append((spearman(predicted, latency[rest]) or 0.0, np.median(errors), np.mean(errors)))
+    order, median, mean = np.mean(results, axis=0)
+    print(f"latency law: Spearman {order:.3f}, median error {median:.1%}, mean {mean:.1%} on the rest")
+    some = draws[0][: args.samples]
+    promise = Promise(
+        space,
+        Budget(latency_ms=args.latency_ms),
+        fit_accuracy_law(STRENGTHS, told[some], accuracy[some]),
+        fit_analytic(found[some], latency[some]),
+        1.0,
+    )
+    began = time.perf_counter()
+    point, value = minimise(promise.value, BOUNDS, GROUPS, coarse=coarse, num_coarse=4)
+    took = time.perf_counter() - began
+    draw = [promise.value([int(rng.integers(low, high + 1)) for low, high in BOUNDS]) for _ in range(5000)]
+    print(f"search inside {args.latency_ms} ms: {took:.2f} s, {-value:.2f} % promised", end="")
+    print(f"; the best of 5,000 random points {-min(draw):.2f} %")
+    cells = promise.cells(point)
+    measured = device.measure(to_onnx(space.graph(space.of(cells))), runs=300).median_ms
+    print(f"its network: {', '.join(f'{c.depth} x {c.width} links {c.links}' for c in cells)}; ", end="")
+    print(f"predicted {promise.costs(cells)['latency']:.4f} ms, measured {measured:.4f} ms")
+
+
+if __name__ == "__main__":
+    main()
