@@ -25,11 +25,49 @@ from edgewright.search.flash import fit_accuracy_law, minimise
 from edgewright.space.linked import linked_spaces
 
 
+def accuracy_laws(told: np.ndarray, accuracy: np.ndarray, draws: list[np.ndarray], samples: int) -> None:
+    """Each draw's law, fitted on its first networks, held against the rest."""
+    for names, columns in (((STRENGTHS[0],), told[:, :1]), (STRENGTHS, told)):
+        results = []
+        for order in draws:
+            some, rest = order[:samples], order[samples:]
+            predicted = fit_accuracy_law(names, columns[some], accuracy[some]).predict(columns[rest])
+            results.append((spearman(predicted, accuracy[rest]) or 0.0, np.median(np.abs(predicted - accuracy[rest]))))
+        order, error = np.mean(results, axis=0)
+        print(
+            f"accuracy law on {' + '.join(names):<20} Spearman {order:.3f}, median error {error:.2f} points on the rest"
+        )
+
+
+def latency_laws(found: np.ndarray, latency: np.ndarray, draws: list[np.ndarray], samples: int) -> None:
+    results = []
+    for order in draws:
+        some, rest = order[:samples], order[samples:]
+        law = fit_analytic(found[some], latency[some])
+        predicted = np.array([law.latency_ms(row) for row in found[rest]])
+        errors = np.abs(predicted / latency[rest] - 1)
+        results.append((spearman(predicted, latency[rest]) or 0.0, np.median(errors), np.mean(errors)))
+    order, median, mean = np.mean(results, axis=0)
+    print(f"latency law: Spearman {order:.3f}, median error {median:.1%}, mean {mean:.1%} on the rest")
+
+
+def search(promise: Promise, ceiling: float) -> tuple:
+    """The cells that the hierarchical search finds; prints how long it took, and what random points find."""
+    began = time.perf_counter()
+    point, value = minimise(promise.value, BOUNDS, GROUPS, coarse=coarse, num_coarse=4)
+    took = time.perf_counter() - began
+    rng = np.random.default_rng(0)
+    draw = [promise.value([int(rng.integers(low, high + 1)) for low, high in BOUNDS]) for _ in range(5000)]
+    print(f"search inside {ceiling} ms: {took:.2f} s, {-value:.2f} % promised", end="")
+    print(f"; the best of 5,000 random points {-min(draw):.2f} %")
+    return promise.cells(point)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=25)
-    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--latency-ms", type=float, default=0.1)
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
@@ -44,49 +82,17 @@ def main() -> None:
     found = np.array([network_features(graph for _, graph in space.blocks(a)) for a in architectures])
     print(f"{len(rows)} networks of {space.name}, {accuracy.min():.1f} to {accuracy.max():.1f} %, ", end="")
     print(f"{latency.min():.3f} to {latency.max():.3f} ms; {args.samples} samples, {args.draws} draws")
-    naive = {
-        "NN-Degree alone": told[:, 0],
-        "parameters": [r["params"] for r in rows],
-        "MACs": [r["macs"] for r in rows],
-    }
+    naive = {"NN-Degree": told[:, 0], "parameters": [r["params"] for r in rows], "MACs": [r["macs"] for r in rows]}
     for name, score in naive.items():
-        print(f"{name:<34} Spearman {spearman(np.asarray(score, dtype=float), accuracy):.3f} over all")
+        print(f"{name:<12} alone: Spearman {spearman(np.asarray(score, dtype=float), accuracy):.3f} over all")
     rng = np.random.default_rng(0)
     draws = [rng.permutation(len(rows)) for _ in range(args.draws)]
-    for names, columns in (((STRENGTHS[0],), told[:, :1]), (STRENGTHS, told)):
-        results = []
-        for order in draws:
-            some, rest = order[: args.samples], order[args.samples :]
-            predicted = fit_accuracy_law(names, columns[some], accuracy[some]).predict(columns[rest])
-            results.append((spearman(predicted, accuracy[rest]) or 0.0, np.median(np.abs(predicted - accuracy[rest]))))
-        order, error = np.mean(results, axis=0)
-        print(
-            f"accuracy law on {' + '.join(names):<18} Spearman {order:.3f}, median error {error:.2f} points on the rest"
-        )
-    results = []
-    for order in draws[:20]:
-        some, rest = order[: args.samples], order[args.samples :]
-        law = fit_analytic(found[some], latency[some])
-        predicted = np.array([law.latency_ms(row) for row in found[rest]])
-        errors = np.abs(predicted / latency[rest] - 1)
-        results.append((spearman(predicted, latency[rest]) or 0.0, np.median(errors), np.mean(errors)))
-    order, median, mean = np.mean(results, axis=0)
-    print(f"latency law: Spearman {order:.3f}, median error {median:.1%}, mean {mean:.1%} on the rest")
+    accuracy_laws(told, accuracy, draws, args.samples)
+    latency_laws(found, latency, draws, args.samples)
     some = draws[0][: args.samples]
-    promise = Promise(
-        space,
-        Budget(latency_ms=args.latency_ms),
-        fit_accuracy_law(STRENGTHS, told[some], accuracy[some]),
-        fit_analytic(found[some], latency[some]),
-        1.0,
-    )
-    began = time.perf_counter()
-    point, value = minimise(promise.value, BOUNDS, GROUPS, coarse=coarse, num_coarse=4)
-    took = time.perf_counter() - began
-    draw = [promise.value([int(rng.integers(low, high + 1)) for low, high in BOUNDS]) for _ in range(5000)]
-    print(f"search inside {args.latency_ms} ms: {took:.2f} s, {-value:.2f} % promised", end="")
-    print(f"; the best of 5,000 random points {-min(draw):.2f} %")
-    cells = promise.cells(point)
+    law, times = fit_accuracy_law(STRENGTHS, told[some], accuracy[some]), fit_analytic(found[some], latency[some])
+    promise = Promise(space, Budget(latency_ms=args.latency_ms), law, times, 1.0)
+    cells = search(promise, args.latency_ms)
     measured = device.measure(to_onnx(space.graph(space.of(cells))), runs=300).median_ms
     print(f"its network: {', '.join(f'{c.depth} x {c.width} links {c.links}' for c in cells)}; ", end="")
     print(f"predicted {promise.costs(cells)['latency']:.4f} ms, measured {measured:.4f} ms")
