@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
+from edgewright.core.study import Study
 from edgewright.job import rank as job
 from edgewright.space.resolve import make_tabular
 
@@ -77,6 +78,37 @@ def test_a_cut_ranking_goes_on_and_gives_the_same(table, tmp_path, monkeypatch) 
     }
     with pytest.raises(BadInput, match="another ranking"):
         job.rank(plan_for(table, seed=1), tmp_path / "cut", workers=1)
+
+
+def test_cheap_scores_twins_once_and_counts_every_network(tmp_path, monkeypatch) -> None:
+    space = make_tabular("nb201")
+    params = np.array([space.params(space.at(row)) for row in range(len(space))], dtype=float)
+    rows = [row for row in range(500) if space.canonical(row) == row]
+    np.savez(tmp_path / "t.npz", arch_idx=np.array(rows), accuracy=params[rows])
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype(np.uint8)
+    labels = np.arange(60) % 10
+    np.savez(tmp_path / "d.npz", x_train=pictures, y_train=labels, x_test=pictures, y_test=labels)
+    asked: list = []
+    monkeypatch.setattr(
+        job, "score_architecture", lambda task: asked.append(task) or dict.fromkeys(task.proxies, float(len(asked)))
+    )
+    plan = plan_for(
+        f"{tmp_path / 't.npz'}", space="nb201", proxies=("zico",), sample=None, data=f"arrays:{tmp_path / 'd.npz'}",
+        cheap=True, resamples=0,
+    )  # fmt: skip
+    first = job.first_twins(space, rows)
+    assert len(set(first.values())) == len({space.twin(row) for row in rows}) < len(rows)
+    assert all(first[row] <= row and space.twin(first[row]) == space.twin(row) for row in rows)
+    monkeypatch.setattr(job, "_seconds_alone", lambda *_: {})
+    job.rank(plan, tmp_path / "r", workers=1)
+    assert all(task.cheap for task in asked)
+    assert len(asked) == len(rows)
+    assert sum("zico" in task.proxies for task in asked) == len(set(first.values()))
+    with Study(tmp_path / "r" / "study.db") as study:
+        found = {candidate.key: candidate.scores for candidate in study.candidates()}
+    of = {row: found[space.at(row).key()] for row in rows}
+    assert all(of[row]["zico"] == of[first[row]]["zico"] for row in rows)
+    assert [of[row]["params"] for row in rows] == list(range(1, len(rows) + 1))
 
 
 def test_faults_are_one_sentence(table, tmp_path) -> None:

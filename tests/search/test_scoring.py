@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from edgewright.core.pool import pool
-from edgewright.core.seed import rng
+from edgewright.core.seed import derive, rng
 from edgewright.proxy.base import score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
@@ -50,8 +51,6 @@ def jobs(split: Split, tmp_path: Path) -> list[ScoringJob]:
 
 
 def test_batches_are_disjoint_seeded_and_fit_the_split(split, tmp_path):
-    from safetensors.torch import load_file
-
     def draw(seed: int, **sizes: int) -> dict[str, torch.Tensor]:
         save_batches(tmp_path / "b.safetensors", split, seed=seed, **sizes)
         return load_file(tmp_path / "b.safetensors")
@@ -96,3 +95,42 @@ def test_the_same_bits_in_one_process_and_in_many_in_any_order(jobs):
 def test_a_new_seed_gives_new_weights(jobs):
     one, two = score_architecture(jobs[0]), score_architecture(replace(jobs[0], seed=8))
     assert one["zico"] != two["zico"] and one["params"] == two["params"]
+
+
+def test_cheap_is_the_thin_network_on_few_images_and_the_structure_is_the_whole_one(tmp_path):
+    spec = SPEC.model_copy(update={"resolution": 18})
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (40, 2, 18, 18), generator=generator, dtype=torch.uint8)
+    path = tmp_path / "batches.safetensors"
+    save_batches(path, Split(images, torch.randint(0, 3, (40,), generator=generator)), count=2, size=20, seed=1)
+    space = make_space("nb201", spec)
+    architecture = space.sample(rng(4, "test"))
+    names = ("params", "zico", "macs")
+    exact = ScoringJob("nb201", spec, architecture.model_dump(mode="json"), path, names, seed=7)
+    whole, cheap = score_architecture(exact), score_architecture(replace(exact, cheap=True))
+    assert list(cheap) == list(names)
+    assert {name: cheap[name] for name in names[::2]} == {name: whole[name] for name in names[::2]}
+
+    torch.manual_seed(derive(7, "score", architecture.key()))
+    model = space.thin(architecture)
+    for (
+        parameter
+    ) in model.parameters():  # the layout of the scoring; in another the heavy tail of ZiCo rounds otherwise
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    stored = load_file(path)
+    few = [
+        (
+            normalise(stored[f"images.{i}"][:16], spec, 18).contiguous(memory_format=torch.channels_last),
+            stored[f"labels.{i}"][:16],
+        )
+        for i in range(2)
+    ]
+    by_hand = score(model, few, resolve_proxies(["zico"]))
+    assert cheap["zico"] == pytest.approx(by_hand["zico"], rel=1e-5)
+    assert cheap["zico"] < whole["zico"]  # fewer layers
+
+
+def test_a_space_without_a_thin_form_is_scored_on_its_own_network(jobs):
+    # 8 images a batch: fewer than cheap scoring takes, so nothing differs.
+    assert score_architecture(replace(jobs[1], cheap=True)) == score_architecture(jobs[1])

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -178,6 +179,18 @@ def test_what_nothing_reaches_gets_no_gradient():
     gradient = cell.edges.get_parameter("2>3.1.weight").grad
     assert gradient is not None and not gradient.any()
     assert SPACE.structure(SPACE.of(ops)).live_macs == 7_783_040
+
+
+@pytest.mark.parametrize(("side", "stride"), [(32, 2), (11, 1)])
+def test_the_thin_network_has_every_weight_of_one_cell_a_stage(side, stride):
+    space = NASBench201(2, 3, side)
+    for ops in (OPS[:1] * 5 + OPS[1:2], ("nor_conv_3x3", "none", "nor_conv_1x1", "avg_pool_3x3", *OPS[2:4])):
+        thin, whole = space.thin(space.of(ops)), space.build(space.of(ops))
+        names = [name for name, _ in whole.named_parameters() if not re.match(r"stage\d\.[1-4]\.", name)]
+        assert [name for name, _ in thin.named_parameters()] == names
+        assert [p.shape for p in thin.parameters()] == [whole.get_parameter(name).shape for name in names]
+        assert thin(torch.randn(4, 2, side, side)).shape == (4, 3)
+        assert thin.get_submodule("stem")(torch.randn(1, 2, side, side)).shape[-1] == -(-side // stride)
 
 
 def test_faults_are_named():

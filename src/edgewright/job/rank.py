@@ -52,7 +52,8 @@ class RankPlan(Frozen):
     space: a space that tables speak of.   tables: FILE.npz:COLUMN each; the first one is the one of the summary.
     proxies: names, or "all".   sample: networks, None for every one.   data: arrays:FILE.npz or another task; without
     it only proxies that need none.   images, batches: of each scoring batch, and how many.   seed: of the sample, the
-    weights and the bootstrap.   resamples: of the bootstrap.
+    weights and the bootstrap.   resamples: of the bootstrap.   cheap: proxies that run a network run the space's `thin`
+    one, on at most 16 images a batch, once for all networks that compute the same (`twin`); the others are unchanged.
     """
 
     space: str
@@ -64,6 +65,7 @@ class RankPlan(Frozen):
     batches: int = Field(default=2, ge=1)
     seed: int = 0
     resamples: int = Field(default=200, ge=0)
+    cheap: bool = False
 
 
 class RankResult(Frozen):
@@ -160,6 +162,12 @@ def sample_rows(space: TabularSpace, tables: Sequence[Table], count: int | None,
     return rows if count is None or count >= len(rows) else sorted(Random(derive(seed, "rank")).sample(rows, count))
 
 
+def first_twins(space: TabularSpace, rows: Sequence[int]) -> dict[int, int]:
+    """For each of `rows` the first of them that computes the same with fresh weights."""
+    found: dict[int, int] = {}
+    return {row: found.setdefault(space.twin(row), row) for row in rows}
+
+
 def _job(
     space: TabularSpace, spec: TaskSpec, plan: RankPlan, folder: RunFolder, names: tuple[str, ...], row: int
 ) -> ScoringJob:
@@ -170,6 +178,7 @@ def _job(
         batches=folder.checkpoints / "batches.safetensors",
         proxies=names,
         seed=plan.seed,
+        cheap=plan.cheap,
     )
 
 
@@ -190,10 +199,14 @@ def _score(
     known = {candidate.key: candidate.scores for candidate in study.candidates()}
     keys = {row: space.at(row).key() for row in rows}
     waiting = [row for row in rows if keys[row] not in known]
+    first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
+    still = tuple(proxy.name for proxy in resolve_proxies(names) if proxy.of_structure)
+    jobs = [_job(space, spec, plan, folder, names if first[row] == row else still, row) for row in waiting]
     with progress("Scoring networks", total=len(rows)) as bar:
         bar.advance(len(rows) - len(waiting))
-        found = crew.imap(score_architecture, [_job(space, spec, plan, folder, names, row) for row in waiting])
-        for row, scores in zip(waiting, found, strict=True):
+        for row, own in zip(waiting, crew.imap(score_architecture, jobs), strict=True):
+            # The first of the twins comes before the others, in this run or in the one that was cut.
+            scores = own if first[row] == row else known[keys[first[row]]] | own
             architecture = space.at(row).model_dump(mode="json")
             study.record(Candidate(key=keys[row], architecture=architecture, costs={}, scores=scores))
             known[keys[row]] = scores

@@ -99,13 +99,15 @@ class CellNet(nn.Module):
     """Modules: stem, stage1, reduce1, stage2, reduce2, stage3, head.
 
     Input: (B, channels, H, W) normalised.   Output: logits (B, classes).   ops: as in `Cell`.
+    cells: of a stage.   stride: of the stem; the published networks have 5 and 1.
     """
 
-    def __init__(self, channels: int, classes: int, ops: Sequence[str]) -> None:
+    def __init__(self, channels: int, classes: int, ops: Sequence[str], *, cells: int = CELLS, stride: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]))
+        first = nn.Conv2d(channels, WIDTHS[0], 3, stride, 1, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(WIDTHS[0]))
         for number, width in enumerate(WIDTHS, 1):
-            self.add_module(f"stage{number}", nn.Sequential(*(Cell(ops, width) for _ in range(CELLS))))
+            self.add_module(f"stage{number}", nn.Sequential(*(Cell(ops, width) for _ in range(cells))))
             if number < len(WIDTHS):
                 self.add_module(f"reduce{number}", Reduce(width, WIDTHS[number]))
         last = WIDTHS[-1]

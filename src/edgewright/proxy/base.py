@@ -152,6 +152,11 @@ class Proxy:
     undefined: Callable[[nn.Module], str] = _defined
 
     @property
+    def of_structure(self) -> bool:
+        """Whether no batch is run for it."""
+        return self.needs <= _STRUCTURE
+
+    @property
     def worst(self) -> float:
         """What a score that is not a finite number becomes, so that it ranks last."""
         return -math.inf if self.higher_is_better else math.inf

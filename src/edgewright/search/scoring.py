@@ -4,14 +4,14 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewright.core.files import written_whole
 from edgewright.core.seed import derive
@@ -20,6 +20,8 @@ from edgewright.proxy.resolve import resolve_proxies
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, TaskSpec, normalise
+
+CHEAP_IMAGES = 16  # of a batch; with 8 to 64, ZiCo's rank correlation on NAS-Bench-201 is the same within noise
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -34,6 +36,8 @@ class ScoringJob:
         batches: the file that `save_batches` wrote.
         proxies: names of the proxies.
         seed: of the weights and of whatever a proxy draws.
+        cheap: score the space's `thin` network on at most 16 images of each batch. Proxies of the structure alone
+            (parameters, MACs) are still those of the whole network.
     """
 
     space: str
@@ -42,6 +46,7 @@ class ScoringJob:
     batches: Path
     proxies: tuple[str, ...]
     seed: int
+    cheap: bool = False
 
 
 def save_batches(path: Path, split: Split, *, count: int = 2, size: int = 64, seed: int = 0) -> None:
@@ -71,13 +76,24 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
     resolution = getattr(architecture, "resolution", job.spec.resolution)
+    proxies = resolve_proxies(job.proxies)
     with _one_thread():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            # The layout in which CPU convolutions are fastest; the weights keep their values.
-            model = space.build(architecture).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, resolution)
-        return score(model, batches, resolve_proxies(job.proxies), seed=seed)
+        if not job.cheap:
+            return score(_fresh(space.build, architecture, seed), batches, proxies, seed=seed)
+        still = [proxy for proxy in proxies if proxy.of_structure]
+        running = [proxy for proxy in proxies if not proxy.of_structure]
+        few = [(x[:CHEAP_IMAGES], None if y is None else y[:CHEAP_IMAGES]) for x, y in batches]
+        found = score(_fresh(space.build, architecture, seed), few, still, seed=seed) if still else {}
+        found |= score(_fresh(space.thin, architecture, seed), few, running, seed=seed) if running else {}
+        return {proxy.name: found[proxy.name] for proxy in proxies if proxy.name in found}
+
+
+def _fresh(build: Callable[[Any], nn.Module], architecture: Any, seed: int) -> nn.Module:
+    """The network with the seed's weights, in the layout in which CPU convolutions are fastest."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(architecture).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 @functools.lru_cache(maxsize=4)
