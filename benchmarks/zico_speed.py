@@ -109,7 +109,10 @@ def main() -> None:
     space = make_tabular("nb201")
     generator = torch.Generator().manual_seed(options.seed)
     batches = [
-        (torch.randn(options.images, 3, 32, 32, generator=generator), torch.randint(0, 10, (options.images,)))
+        (
+            torch.randn(options.images, 3, 32, 32, generator=generator),
+            torch.randint(0, 10, (options.images,), generator=generator),
+        )
         for _ in range(2)
     ]
     rows = Random(options.seed).sample(

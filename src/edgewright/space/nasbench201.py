@@ -116,7 +116,7 @@ class NASBench201(TabularSpace):
         return CellNet(self.channels, self.classes, architecture.ops)
 
     def thin(self, architecture: CellArchitecture) -> nn.Module:
-        """One cell a stage in place of five, and from 16 px a stem that halves the image: about 16 times less work.
+        """One cell a stage in place of five, and from 16 px a stem that halves the image: a quarter of the pixels.
         `benchmarks/cheap_scoring.py` shows what that costs in rank correlation."""
         stride = 2 if self.resolution >= 2 * SMALLEST_SIDE else 1
         return CellNet(self.channels, self.classes, architecture.ops, cells=1, stride=stride)
