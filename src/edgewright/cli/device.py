@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,16 @@ group = typer.Typer(name="device", help="Devices of your own.", no_args_is_help=
 app.add_typer(group)
 
 Priors = Annotated[list[Path] | None, typer.Option(help=".npz with latencies of other devices; may be given again.")]
+
+
+_LONG = {"latency_ms", "spread_ms"}  # one number for each network of the space
+
+
+def _words(model: Any) -> str:
+    """What a fitted device was learned from, and how good it is."""
+    learned = f"{len(model.indices)} samples and {len(model.priors) or 'no'} other devices"
+    order = "" if model.rank_correlation is None else f", Spearman {model.rank_correlation:.3f}"
+    return f"from {learned}; each sample left out in turn: median error {100 * model.median_error:.1f} %{order}"
 
 
 @group.command()
@@ -36,15 +46,26 @@ def add(
     if as_json:
         print(device.to_json(), end="")
         return
-    model = device.model
-    order = "" if model.rank_correlation is None else f", Spearman {model.rank_correlation:.3f}"
-    learned = f"{len(model.priors)} other devices" if model.priors else "the samples alone"
-    print(
-        f"{name}: {len(model.latency_ms)} networks of {space} predicted from {len(model.indices)} samples and {learned}"
-    )
-    print(f"left out one by one: median error {100 * model.median_error:.1f} %{order}")
+    print(f"{name}: all {len(device.model.latency_ms)} networks of {space} predicted; {_words(device.model)}")
     if out is not None:
         print(f"predictions: {out}")
+
+
+@group.command("list")
+@guarded
+def list_added(as_json: AsJson = False) -> None:
+    """The devices that were added, and how well each predicts its own samples."""
+    from edgewright.device.added import added_devices, load_device
+
+    rows = [load_device(name) for name in added_devices()]
+    if as_json:
+        facts = [{"name": r.name, "space": r.space, **r.model.model_dump(exclude=_LONG, mode="json")} for r in rows]
+        print(json.dumps(facts, indent=2))
+        return
+    for row in rows:
+        print(f"{row.name:<18}{row.space:<10}{_words(row.model)}")
+    if not rows:
+        print("none; edgewright device add --help says how")
 
 
 @group.command()
