@@ -111,6 +111,11 @@ def test_cheap_scores_twins_once_and_counts_every_network(tmp_path, monkeypatch)
     assert [of[row]["params"] for row in rows] == list(range(1, len(rows) + 1))
 
 
+def test_a_proxy_without_a_value_says_why(table, tmp_path) -> None:
+    found = job.rank(plan_for(table, proxies=("nn_degree",)), tmp_path / "r", workers=1)
+    assert "cells" in found.proxies["nn_degree"]["missing"]
+
+
 def test_faults_are_one_sentence(table, tmp_path) -> None:
     for changes, words in (
         ({"space": "mobile"}, "no tables speak of"),

@@ -269,6 +269,8 @@ def compare(
         found[spelled] = {}
         for name, values in signed.items():
             standing = as_table(stand(values, truth, resamples=plan.resamples, seed=plan.seed))
+            if np.isnan(values).all():  # not a bad score: none at all, and the proxy says why
+                standing = {"missing": every[name].undefined(space.build(space.at(rows[0])))}
             if "missing" not in standing:
                 bands = within_bands(values, truth, macs)
                 standing |= {"band_spearman": band_mean(bands), "band_kendall": band_mean(bands, "kendall")}
