@@ -35,7 +35,7 @@ def accuracy_laws(told: np.ndarray, accuracy: np.ndarray, draws: list[np.ndarray
             results.append((spearman(predicted, accuracy[rest]) or 0.0, np.median(np.abs(predicted - accuracy[rest]))))
         order, error = np.mean(results, axis=0)
         print(
-            f"accuracy law on {' + '.join(names):<20} Spearman {order:.3f}, median error {error:.2f} points on the rest"
+            f"accuracy law on {' + '.join(names):<42} Spearman {order:.3f}, median error {error:.2f} points on the rest"
         )
 
 

@@ -47,7 +47,7 @@ SPREAD = 40.0  # the largest sample has so many times the MACs of the smallest
 UNIT = (8, 1, 8)
 BOUNDS = [(WIDTHS[0] // 8, WIDTHS[1] // 8), DEPTHS, (0, MOST_LINKS // 8)] * NUM_CELLS
 GROUPS = [tuple(range(3 * c, 3 * c + 3)) for c in range(NUM_CELLS)] + [tuple(range(k, 9, 3)) for k in range(3)]
-STRENGTHS = ("nn_degree", "width")
+STRENGTHS = ("nn_degree", "width", "shallowness", "depth")
 
 
 class CodesignPlan(Asked):
@@ -162,9 +162,14 @@ def pick(space: LinkedSpace, count: int, most: float, seed: int) -> list[Any]:
 
 
 def strengths(cells: Iterable[Any]) -> tuple[float, ...]:
-    """What the accuracy law is told of a network: its NN-Degree, and the width of the last cell."""
+    """What the accuracy law is told of a network: its NN-Degree, the width of the last cell, and the number of layers.
+
+    The last comes twice, as 1 / depth and as depth: after a short training layers may cost accuracy, after a long one
+    they may give it, and the fit takes the one that the samples show.
+    """
     shapes = [(cell.width, cell.depth, cell.links) for cell in cells]
-    return nn_degree(shapes), float(shapes[-1][0])
+    layers = float(sum(depth for _, depth, _ in shapes))
+    return nn_degree(shapes), float(shapes[-1][0]), 1 / layers, layers
 
 
 def _train(
