@@ -10,14 +10,17 @@ import argparse
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.graph import count_macs, count_params
+from edgewright.core.npz import read_npz
 from edgewright.core.pool import pool
 from edgewright.core.seed import derive
+from edgewright.job.codesign import evenly_over_macs
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.load import load_task
@@ -31,25 +34,16 @@ def part_of(data: str, count: int, folder: Path) -> str:
     """The first `count` training images and all test images, as a task."""
     path = folder / f"first-{count}.npz"
     if not path.exists():
-        whole = np.load(data)
-        np.savez(path, **{n: whole[n][:count] if n.endswith("train") else whole[n] for n in whole.files})
+        whole = read_npz(Path(data))
+        part: dict[str, Any] = {n: whole[n][:count] if n.endswith("train") else whole[n] for n in whole}
+        np.savez(path, **part)
     return f"arrays:{path}"
 
 
 def pick(space: Space, count: int, least: float, most: float, seed: int) -> list[Architecture]:
     """Random networks with `least` to `most` MACs, spread evenly over their logarithm, in random order."""
     random = Random(seed)
-    inside: dict[str, tuple[float, Architecture]] = {}
-    for _ in range(100 * count):
-        architecture = space.sample(random)
-        macs = count_macs(space.graph(architecture))
-        if least <= macs <= most:
-            inside[architecture.key()] = (np.log(macs), architecture)
-    picked = []
-    for goal in np.linspace(np.log(least), np.log(most), count):
-        nearest = min(inside, key=lambda key: abs(inside[key][0] - goal))
-        picked.append(inside.pop(nearest)[1])
-    return random.sample(picked, count)
+    return random.sample(evenly_over_macs(space, count, least, most, random=random, tries=100 * count), count)
 
 
 def train(job: tuple[str, int, str, dict, int, int]) -> dict[str, float]:

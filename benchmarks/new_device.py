@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from edgewright.core.files import write_text
+from edgewright.core.ranking import spearman
 from edgewright.device.samples import read_priors
 from edgewright.device.smooth import smooth
 from edgewright.device.transfer import fit_known, known, suggest
@@ -119,8 +119,8 @@ def _score(rows: np.ndarray, truth: np.ndarray, there: np.ndarray, views: Any) -
 
 
 def _agreement(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    spearman = np.corrcoef(rankdata(found), rankdata(truth))[0, 1]
-    return float(spearman), float(np.median(np.abs(found / truth - 1)))
+    order = spearman(found, truth)
+    return np.nan if order is None else order, float(np.median(np.abs(found / truth - 1)))
 
 
 def _ceilings(tables: dict[str, np.ndarray], space_name: str) -> dict[str, tuple[float, float]]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from linked_networks import part_of
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget
 from edgewright.core.plan import Plan
 from edgewright.core.pool import pool
+from edgewright.core.ranking import stand
 from edgewright.core.seed import derive
 from edgewright.job.ground import Ground, survey
 from edgewright.proxy.resolve import proxies
@@ -30,16 +31,6 @@ from edgewright.train.clock import StepClock, steps_per_epoch
 from edgewright.train.evaluate import evaluate
 from edgewright.train.loop import fit
 from edgewright.train.recipe import recipe_for
-
-
-def part_of(data: str, count: int, folder: Path) -> str:
-    """The first `count` training images and all test images, as a task."""
-    path = folder / f"first-{count}.npz"
-    if not path.exists():
-        whole = np.load(data)
-        parts = {name: whole[name][:count] if name.endswith("train") else whole[name] for name in whole.files}
-        np.savez(path, **parts)
-    return f"arrays:{path}"
 
 
 def pick(ground: Ground, count: int) -> list[Architecture]:
@@ -68,23 +59,17 @@ def train(job: tuple[str, dict, int]) -> float:
     return evaluate(model, task.test, task.spec, resolution).accuracy
 
 
-def spearman(a: list[float], b: list[float]) -> float:
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
-
-
 def report(rows: list[dict]) -> None:
     accuracy = [row["accuracy"] for row in rows]
-    generator = np.random.default_rng(0)
     print(f"\n{len(rows)} networks, accuracy {min(accuracy):.1f} to {max(accuracy):.1f} %")
     for name in [*proxies(), "layers", "latency"]:
-        values = [row[name] for row in rows]
-        draws = [generator.integers(0, len(rows), len(rows)) for _ in range(500)]
-        spread = [spearman([values[i] for i in draw], [accuracy[i] for i in draw]) for draw in draws]
-        low, high = np.nanquantile(spread, [0.025, 0.975])
-        best = accuracy[int(np.argmax(values))]
-        print(
-            f"{name:12s} Spearman {spearman(values, accuracy):+.2f} [{low:+.2f}, {high:+.2f}]  its choice {best:.1f} %"
-        )
+        found = stand([row.get(name, np.nan) for row in rows], accuracy, resamples=500)
+        if found.missing:
+            print(f"{name:20s} {found.missing}")
+            continue
+        low, high = found.intervals["spearman"]
+        order, choice = f"{found.spearman:+.2f} [{low:+.2f}, {high:+.2f}]", f"{found.top1_accuracy:.1f} %"
+        print(f"{name:20s} Spearman {order}  its choice {choice}")
 
 
 def main() -> None:

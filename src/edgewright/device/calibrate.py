@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import lsq_linear
-from scipy.stats import rankdata
 
 from edgewright.core.graph import Graph, chain
 from edgewright.core.progress import progress
+from edgewright.core.ranking import spearman
 from edgewright.device.interpolate import fit_families
 from edgewright.device.measure import pinned, quiet_mean, time_plain
 from edgewright.device.onnx_graph import to_onnx
@@ -116,7 +116,7 @@ def _leave_out(graphs: Sequence[Graph], measured_us: np.ndarray, pieces: Entries
     return Check(
         networks=len(predicted),
         median_error=float(np.median(errors)) if len(errors) else 0.0,
-        rank_correlation=float(np.corrcoef(rankdata(predicted), rankdata(measured_us))[0, 1]) if ranked else None,
+        rank_correlation=spearman(predicted, measured_us) if ranked else None,
         predicted_ms=tuple(value / 1e3 for value in predicted),
         measured_ms=tuple(float(value) / 1e3 for value in measured_us[: len(predicted)]),
     )

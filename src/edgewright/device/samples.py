@@ -1,14 +1,13 @@
 """Measured networks from files: the samples of a new device, and the tables of the devices that are known."""
 
 import csv
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgewright.core.errors import BadInput
+from edgewright.core.npz import is_row_key, read_npz, row_key
 
 COLUMNS = ("index", "latency_ms")
 _NO_DEVICE = ("seed", "unique_id")
@@ -93,15 +92,14 @@ def _latency(where: str, row: dict[str, str]) -> float:
 
 
 def _tables(path: Path, size: int) -> dict[str, np.ndarray]:
-    arrays = _load(path)
-    keys = {name: array for name, array in arrays.items() if name == "arch_idx" or name.endswith("_arch_idx")}
-    found = {}
+    arrays, found = read_npz(path), {}
     for name, array in arrays.items():
-        if name in keys or name in _NO_DEVICE or array.ndim != 1 or array.dtype.kind not in "iuf":
+        if is_row_key(name) or name in _NO_DEVICE or array.ndim != 1 or array.dtype.kind not in "iuf":
             continue
-        rows = next((key for key in keys.values() if key.shape == array.shape and key.dtype.kind in "iu"), None)
+        key = row_key(arrays, len(array))
+        rows = None if key is None else arrays[key]
         if rows is not None and (rows.min(initial=0) < 0 or rows.max(initial=0) >= size):
-            raise BadInput(f"{path}: arch_idx holds {rows.min()} to {rows.max()}; the space's rows are 0 to {size - 1}")
+            raise BadInput(f"{path}: {key} holds {rows.min()} to {rows.max()}; the space's rows are 0 to {size - 1}")
         if rows is None and len(array) == size:
             rows = np.arange(size)
         if rows is not None:
@@ -110,19 +108,3 @@ def _tables(path: Path, size: int) -> dict[str, np.ndarray]:
             table[rows[there]] = array[there]
             found[name] = table
     return found
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise BadInput(f"{path}: a single array; priors are an .npz file with an array a device")
-        with file:
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        if "allow_pickle" in str(error):
-            raise BadInput(f"{path}: holds pickled Python objects, which are refused because loading them can run "
-                           "code; save plain arrays with numpy.savez") from None  # fmt: skip
-        raise BadInput(f"{path}: not a whole .npz file ({' '.join(str(error).split())}); write it again") from None

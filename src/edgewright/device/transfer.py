@@ -35,10 +35,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.stats import rankdata
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.core.ranking import spearman
 from edgewright.device.smooth import smooth, unit
 
 LEAST_SAMPLES = 5
@@ -161,7 +161,6 @@ def fit_known(
     weights, found = _mixed([problem.posterior() for problem in problems])
     left_out = [_mixed([problem.without(place) for problem in problems])[1][0] for place in range(len(rows))]
     errors = np.abs(np.array(left_out) / problems[0].times - 1)
-    ranked = min(np.ptp(left_out), np.ptp(times)) > 0
     floor = FLOOR * times.min()
     return TransferModel(
         latency_ms=_short(np.maximum(found[0] * level, floor)),
@@ -169,7 +168,7 @@ def fit_known(
         indices=tuple(rows.tolist()),
         measured_ms=tuple(times.tolist()),
         median_error=float(np.median(errors)),
-        rank_correlation=float(np.corrcoef(rankdata(left_out), rankdata(times))[0, 1]) if ranked else None,
+        rank_correlation=spearman(left_out, times),
         noise=float(np.exp(found[2])),
         priors=views[0].names,
         weights=tuple(float(f"{weight:.4g}") for weight in weights),

@@ -35,6 +35,7 @@ from edgewright.job.ground import MACS_PER_MS
 from edgewright.proxy.nn_degree import nn_degree
 from edgewright.search.finalists import TrainingJob, save_splits, train_finalist
 from edgewright.search.flash import AccuracyLaw, fit_accuracy_law, minimise
+from edgewright.space.base import Space
 from edgewright.space.linked import DEPTHS, MOST_LINKS, NUM_CELLS, WIDTHS, LinkedSpace, linked_spaces, valid_cell
 from edgewright.task.base import Task
 from edgewright.task.load import absolute, load_task
@@ -144,15 +145,23 @@ def pick(space: LinkedSpace, count: int, most: float, seed: int) -> list[Any]:
     random = Random(derive(seed, "samples"))
     least = max(count_macs(space.graph(space.smallest())), most / SPREAD)
     most = max(most, 4 * least)
+    return evenly_over_macs(space, count, least, most, random=random, tries=60 * count)
+
+
+def evenly_over_macs(
+    space: Space, count: int, least: float, most: float, *, random: Random, tries: int
+) -> list[Architecture]:
+    """Of `tries` random networks `count` with `least` to `most` MACs, spread evenly over the logarithm of their MACs,
+    from the smallest up.   Errors: BadInput where too few lie inside."""
     inside: dict[str, tuple[float, Architecture]] = {}
-    for _ in range(60 * count):
+    for _ in range(tries):
         architecture = space.sample(random)
         macs = count_macs(space.graph(architecture))
         if least <= macs <= most:
             inside[architecture.key()] = (np.log(macs), architecture)
     if len(inside) < count:
         raise BadInput(
-            f"only {len(inside)} networks of {space.name} were found inside the budget; ask for fewer samples"
+            f"only {len(inside)} networks of {space.name} of {least:.3g} to {most:.3g} MACs were found; ask for fewer"
         )
     picked = []
     for goal in np.linspace(np.log(least), np.log(most), count):

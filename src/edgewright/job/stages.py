@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
 from edgewright.core.architecture import Architecture
@@ -20,6 +18,7 @@ from edgewright.core.graph import count_macs
 from edgewright.core.plan import Plan
 from edgewright.core.pool import Pool, cores
 from edgewright.core.progress import say
+from edgewright.core.ranking import spearman
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.stopwatch import Stopwatch
@@ -379,6 +378,4 @@ def rank_correlation(rows: Sequence[dict[str, Any]]) -> float | None:
     """Spearman's between predicted and measured latency; None where fewer than three networks were measured."""
     if len(rows) < 3:
         return None
-    ranks = [rankdata([row[name] for row in rows]) for name in ("predicted_ms", "measured_ms")]
-    value = float(np.corrcoef(*ranks)[0, 1])
-    return None if value != value else value
+    return spearman([row["predicted_ms"] for row in rows], [row["measured_ms"] for row in rows])

@@ -17,7 +17,8 @@ Figure = dict[str, Any]
 CHOSEN = {"color": "$good", "size": 15, "symbol": "star", "line": {"width": 1, "color": "$card"}}
 
 
-def _figure(traces: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figure:
+def figure(traces: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figure:
+    """The traces in the house's layout, titles on the axes; `layout` changes or adds to it, axis by axis."""
     axis = {"gridcolor": "$line", "zeroline": False, "linecolor": "$line", "automargin": True}
     base = {
         "xaxis": {**axis, "title": {"text": x}, **layout.pop("xaxis", {})},
@@ -111,7 +112,7 @@ def pareto_by_score(facts: Facts) -> Figure | None:
             traces.append(_points(name, x, y, [_hover(c, facts) for c in part], marker))
     traces.insert(1, _staircase([x for x, _ in every], [y for _, y in every]))
     line = _ceiling_line(facts.result.budget.latency_ms)
-    return _figure(traces, "predicted latency, ms", f"{proxy} score (higher is better)", **line)
+    return figure(traces, "predicted latency, ms", f"{proxy} score (higher is better)", **line)
 
 
 def pareto_by_accuracy(facts: Facts) -> Figure | None:
@@ -130,7 +131,7 @@ def pareto_by_accuracy(facts: Facts) -> Figure | None:
             _points(name, [f.measured_ms for f in some], [f.val_accuracy or 0.0 for f in some], hover, marker)
         )
     line = _ceiling_line(facts.result.budget.latency_ms)
-    return _figure(traces, "measured latency, ms", "accuracy on val, %", **line)
+    return figure(traces, "measured latency, ms", "accuracy on val, %", **line)
 
 
 def learning_curves(facts: Facts) -> Figure | None:
@@ -159,7 +160,7 @@ def learning_curves(facts: Facts) -> Figure | None:
         "hovertemplate": "epoch %{x}: %{y:.2f} %<extra></extra>",
     }
     second = {"overlaying": "y", "side": "right", "showgrid": False, "zeroline": False, "automargin": True, "nticks": 6}
-    return _figure(
+    return figure(
         [accuracy, loss],
         "epoch",
         "accuracy on val, %",
@@ -204,7 +205,7 @@ def confusion_matrix(facts: Facts) -> Figure | None:
     }
     if not few:
         ticks = {"showgrid": False, "showticklabels": False}
-    return _figure(
+    return figure(
         [heat],
         "called",
         "true class",
@@ -257,7 +258,7 @@ def latency_distribution(facts: Facts) -> Figure | None:
     if budget and (facts.result.budget.latency_ms or 0) <= edge * 1.25:
         shapes += budget["shapes"]
         notes += [{**budget["annotations"][0], "y": 0.6, "xanchor": "left", "xshift": 4}]
-    return _figure([bars], "latency of one run, ms", "runs", shapes=shapes, annotations=notes, bargap=0.02, height=320)
+    return figure([bars], "latency of one run, ms", "runs", shapes=shapes, annotations=notes, bargap=0.02, height=320)
 
 
 def predicted_and_measured(facts: Facts) -> Figure | None:
@@ -281,4 +282,4 @@ def predicted_and_measured(facts: Facts) -> Figure | None:
         some = [i for i, row in enumerate(facts.measured) if (row.get("key") == facts.result.key) == chosen]
         marker = CHOSEN if chosen else {"color": "$accent", "size": 9}
         traces.append(_points(name, [x[i] for i in some], [y[i] for i in some], [hover[i] for i in some], marker))
-    return _figure(traces, "measured, ms", "predicted, ms", height=320)
+    return figure(traces, "measured, ms", "predicted, ms", height=320)

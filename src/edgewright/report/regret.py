@@ -7,7 +7,7 @@ from typing import Any
 from edgewright.core.files import write_text
 from edgewright.report.html import section
 from edgewright.report.page import page
-from edgewright.report.pictures import Figure
+from edgewright.report.pictures import Figure, figure
 from edgewright.search.regret import BASELINE, Curve, Regret
 
 # Colours that the page knows by name, for the best five; the others are thin and grey, as all cannot be told apart.
@@ -49,25 +49,12 @@ def regret_figure(result: Regret) -> Figure:
             "customdata": curve.mean,
             "hovertemplate": f"{name}, %{{x}} queries: %{{customdata:.3f}}<extra></extra>",
         })  # fmt: skip
-    axis = {"gridcolor": "$line", "zeroline": False, "linecolor": "$line", "automargin": True}
-    layout = {
-        "xaxis": {**axis, "title": {"text": "queries"}},
-        "yaxis": {
-            **axis,
-            "title": {"text": "regret, percentage points"},
-            "type": "log",
-            "tickvals": [0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
-            "ticktext": ["0", "0.01", "0.03", "0.1", "0.3", "1", "3", "10", "30"],
-        },
-        "font": {"color": "$ink", "size": 13},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
-        "height": 460,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
-        "hoverlabel": {"align": "left", "bgcolor": "$card", "bordercolor": "$line", "font": {"color": "$ink"}},
+    ticks = {
+        "type": "log",
+        "tickvals": [0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
+        "ticktext": ["0", "0.01", "0.03", "0.1", "0.3", "1", "3", "10", "30"],
     }
-    return {"data": traces, "layout": layout}
+    return figure(traces, "queries", "regret, percentage points", yaxis=ticks, height=460)
 
 
 def _band(name: str, curve: Curve, colour: str) -> dict[str, Any]:

@@ -11,8 +11,6 @@ Where several rows speak of one architecture (seeds), and where a column has two
 holds the mean. A file of the space's length whose rows are in another order is refused, as its order is in doubt.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgewright.core.errors import BadInput
+from edgewright.core.npz import is_row_key, read_npz, row_key
 from edgewright.space.base import TabularSpace
 
 
@@ -52,7 +51,7 @@ def read_table(spec: str, space: TabularSpace) -> Table:
         the space, values that are not finite numbers, and a column that says the same of every architecture.
     """
     path, column = _split(spec)
-    arrays = _load(path)
+    arrays = read_npz(path)
     if column not in arrays:
         raise BadInput(f"{path}: no column '{column}'; it has {', '.join(_columns(arrays)) or 'none'}")
     return _table(path, column, arrays, space)
@@ -64,7 +63,7 @@ def read_tables(path: Path | str, space: TabularSpace) -> dict[str, Table]:
     Index, seed and architecture arrays are left out.   Errors: as `read_table`, for any column.
     """
     path = Path(path)
-    arrays = _load(path)
+    arrays = read_npz(path)
     found = {name: _table(path, name, arrays, space) for name in _columns(arrays) if not _is_key(name, space)}
     if not found:
         raise BadInput(f"{path}: no column of numbers; it has {', '.join(arrays) or 'nothing'}")
@@ -76,24 +75,8 @@ def _split(spec: str) -> tuple[Path, str]:
     if colon and name and column and not Path(spec).is_file():
         return Path(name), column
     path = Path(spec.rstrip(":"))
-    hint = f"; its columns: {', '.join(_columns(_load(path)))}" if path.is_file() else ""
+    hint = f"; its columns: {', '.join(_columns(read_npz(path)))}" if path.is_file() else ""
     raise BadInput(f"{spec}: say which column of the table to read, as FILE.npz:COLUMN{hint}")
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise BadInput(f"{path}: a single array; a table is an .npz file with named columns")
-        with file:
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        if "allow_pickle" in str(error):
-            reason = "holds pickled Python objects, which are refused because loading them can run code"
-            raise BadInput(f"{path}: {reason}; save plain arrays with numpy.savez") from None
-        raise BadInput(f"{path}: not a whole .npz file ({' '.join(str(error).split())}); write it again") from None
 
 
 def _columns(arrays: dict[str, np.ndarray]) -> list[str]:
@@ -101,11 +84,7 @@ def _columns(arrays: dict[str, np.ndarray]) -> list[str]:
 
 
 def _is_key(name: str, space: TabularSpace) -> bool:
-    return name in ("seed", "unique_id", space.row_column) or _is_index(name)
-
-
-def _is_index(name: str) -> bool:
-    return name == "arch_idx" or name.endswith("_arch_idx")
+    return name in ("seed", "unique_id", space.row_column) or is_row_key(name)
 
 
 def _table(path: Path, column: str, arrays: dict[str, np.ndarray], space: TabularSpace) -> Table:
@@ -126,9 +105,9 @@ def _table(path: Path, column: str, arrays: dict[str, np.ndarray], space: Tabula
 
 def _rows(where: str, count: int, arrays: dict[str, np.ndarray], space: TabularSpace) -> np.ndarray:
     """The index of the architecture that each row speaks of."""
-    for name, array in arrays.items():
-        if _is_index(name) and array.shape == (count,) and array.dtype.kind in "iu":
-            return _checked(where, name, array.astype(np.int64), space)
+    key = row_key(arrays, count)
+    if key is not None:
+        return _checked(where, key, arrays[key].astype(np.int64), space)
     spelled = arrays.get(space.row_column)
     if spelled is not None and spelled.ndim == 2 and len(spelled) == count:
         return _spelled(where, spelled, arrays.get("op_names"), space)

@@ -1,13 +1,12 @@
 """A task from one .npz file with x_train, y_train, x_test, y_test (and, if wanted, x_val, y_val, classes)."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from edgewright.core.errors import BadInput
+from edgewright.core.npz import opened_npz
 from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text, to_side
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
@@ -57,17 +56,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if file.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
             raise BadInput(f"{path}: not an .npz file; write one with numpy.savez, with {', '.join(NEEDED)}")
     wanted = (*NEEDED, "x_val", "y_val", "classes")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in file.files if key in wanted}
-            present = list(file.files)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        if "allow_pickle" in str(error):
-            raise BadInput(
-                f"{path}: holds pickled Python objects, which are refused because loading them can run code; "
-                "save plain numeric arrays with numpy.savez"
-            ) from None
-        raise BadInput(f"{path}: not a whole .npz file ({' '.join(str(error).split())}); write it again") from None
+    with opened_npz(path) as file:
+        found = {key: file[key] for key in file.files if key in wanted}
+        present = list(file.files)
     missing = [key for key in NEEDED if key not in found]
     if missing:
         raise BadInput(f"{path}: {', '.join(missing)} missing; the file has {', '.join(present) or 'nothing'}")
