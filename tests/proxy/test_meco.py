@@ -1,13 +1,16 @@
-"""MeCo against numpy on stored outputs, and the official code's number."""
+"""MeCo and MeCo_opt against numpy on stored outputs, and the official code's numbers."""
+
+import random
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.proxy.base import score
-from edgewright.proxy.meco import meco
+from edgewright.proxy.meco import meco, meco_opt
 
 
 def test_equals_numpy_on_stored_outputs(chain):
@@ -52,3 +55,47 @@ def test_small_images_of_deep_strides_have_a_value():
         *(layer for _ in range(5) for layer in (nn.Conv2d(3, 3, 3, 2, 1), nn.BatchNorm2d(3), nn.ReLU()))
     )
     assert score(network, [(torch.zeros(2, 3, 32, 32), None)], [meco()])["meco"] > 0
+
+
+def wide() -> nn.Sequential:
+    """More than eight channels, and more channels than pixels at the end."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return nn.Sequential(
+            *(nn.Conv2d(3, 11, 3, 2), nn.BatchNorm2d(11), nn.ReLU(), nn.Conv2d(11, 20, 3, 16), nn.Tanh()),
+            *(nn.Conv2d(20, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)),
+        )
+
+
+def test_a_few_channels_equal_numpy_on_stored_outputs():
+    image = torch.randn(1, 3, 64, 80, generator=torch.Generator().manual_seed(derive(2, "proxy", "meco", 0)))
+    drawn = random.Random(derive(2, "proxy", "meco_opt", 0))
+    network, total, x = wide().train(), 0.0, image
+    for layer in network:
+        x = layer(x)
+        if x.ndim == 4:
+            chosen = drawn.sample(range(x.shape[1]), min(6, x.shape[1]))
+            rows = x[0, chosen].detach().double().flatten(1).numpy()
+            if len(chosen) < rows.shape[1]:
+                total += np.linalg.eigvalsh(np.corrcoef(rows))[0] * x.shape[1] / len(chosen)
+    value = score(wide(), [(torch.zeros(2, 3, 40, 80), None)], [meco_opt(channels=6)], seed=2)["meco_opt"]
+    assert value == pytest.approx(total, rel=1e-4)
+
+
+def test_a_few_channels_equal_the_official_code(chain, chain_batch):
+    # HamsterMimi/MeCo 0d830dd2, correlation/NAS_Bench_201.py, get_score(chain, inputs[:1], "cpu", "meco_opt") after
+    # random.seed(derive(0, "proxy", "meco_opt", 0)); the classifier has nine outputs there, which add nothing.
+    found = score(chain, [chain_batch], [meco_opt(compat=True)])["meco_opt_compat"]
+    assert found == pytest.approx(7.651958, rel=1e-5)
+
+
+def test_a_few_channels_are_never_below_all_of_them_and_equal_where_there_are_few():
+    batch = (torch.zeros(2, 3, 70, 66), None)
+    every, few, whole = (score(wide(), [batch], [proxy]) for proxy in (meco(), meco_opt(), meco_opt(channels=20)))
+    assert every["meco"] == pytest.approx(whole["meco_opt"], rel=1e-4)
+    assert few["meco_opt"] > 1.5 * every["meco"]
+
+
+def test_one_channel_is_refused():
+    with pytest.raises(BadInput, match="at least two channels"):
+        meco_opt(channels=1)

@@ -9,7 +9,8 @@ from edgewright.proxy.epe_nas import epe_nas
 from edgewright.proxy.gradsign import gradsign
 from edgewright.proxy.grasp import grasp
 from edgewright.proxy.jacob_cov import jacob_cov
-from edgewright.proxy.meco import meco
+from edgewright.proxy.knas import knas
+from edgewright.proxy.meco import meco, meco_opt
 from edgewright.proxy.naswot import naswot
 from edgewright.proxy.nn_degree import degree, mass
 from edgewright.proxy.saliency import fisher, grad_norm, plain, snip
@@ -28,6 +29,7 @@ def proxies() -> dict[str, Proxy]:
         *(grad_norm(), snip(), grasp(), plain(), fisher(), fisher(compat=True), synflow(), synflow(compat=True)),
         *(jacob_cov(), naswot()),
         *(zen(), zen(compat=True), meco(), meco(compat=True), swap(), gradsign(), gradsign(compat=True), epe_nas()),
+        *(knas(), knas(compat=True), meco_opt(), meco_opt(compat=True)),
         *(ntk_condition(), ntk_condition(compat=True), linear_regions()),
         *(az_expressivity(), az_progressivity(), az_trainability(), degree(), mass()),
     )
