@@ -36,7 +36,7 @@ MECHANISM = {
     "proxy": {"base", "calls", "probe"},
     "search": {"base", "pareto", "predictor"},
     "space": {"base", "table"},
-    "backward": {"base"},
+    "backward": {"base", "bits", "calls"},
     "supernet": {"base"},
     "compress": {"base"},
     "dynamic": {"base"},
@@ -45,7 +45,7 @@ MECHANISM = {
 }
 ASSEMBLY = {
     "search": {"resolve", "scoring", "explore", "finalists", "regret"},
-    "backward": {"resolve", "plan"},
+    "backward": {"resolve", "survey", "account", "plan", "contribution"},
 }
 
 OPTIONAL = {

@@ -1,0 +1,97 @@
+"""What a training step keeps, to the byte, and what it computes: predicted from shapes, and measured by running.
+
+Counted is what autograd holds between the forward and the backward pass, each storage once, without parameters and
+buffers (which are there anyway). Gradients and the optimizer's state come on top; `plan` adds them. Prediction runs the
+very same model, rules included, on tensors that have shapes but no numbers (torch's meta device), so it cannot differ
+from the measurement unless an operator keeps other things on another device (`scaled_dot_product_attention` does).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgewright.backward.base import NORMS, Rule, has_rule, swapped
+from edgewright.backward.calls import Call, Needs, Tensors
+from edgewright.backward.survey import on_meta, storage
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One storage that the step holds.   layer: name of the innermost module that was running, "" for the model itself.
+    bytes: of the whole storage, though a part of it may be meant."""
+
+    layer: str
+    bytes: int
+
+
+def predict_kept(model: nn.Module, example: Tensor) -> tuple[Kept, ...]:
+    """What a forward pass of `example` (shape and type are read) would keep for the backward pass."""
+    frozen = {
+        name: _EvalNorm()
+        for name, layer in model.named_modules()
+        if isinstance(layer, NORMS) and not layer.training and not has_rule(layer)
+    }
+    with swapped(model, frozen), _watched(model) as found:
+        _, own = on_meta(model, example)
+    return tuple(kept for identity, kept in found.items() if identity not in own)
+
+
+def measure_kept(model: nn.Module, batch: Tensor) -> tuple[Kept, ...]:
+    """What a forward pass of `batch` does keep."""
+    own = {storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    with _watched(model) as found:
+        result = model(batch)  # held until all is counted
+    del result
+    return tuple(kept for identity, kept in found.items() if identity not in own)
+
+
+def total(kept: tuple[Kept, ...]) -> int:
+    return sum(one.bytes for one in kept)
+
+
+class _EvalNorm(Rule):
+    """A batch norm in evaluation mode keeps its input, and, on the meta device only, two vectors more: not here."""
+
+    name = "eval"
+    kinds = frozenset(("norm",))
+
+    def trained(self, layer: nn.Module) -> tuple[str, ...]:
+        return ("weight", "bias")
+
+    def keep(self, call: Call, needs: Needs, *tensors: Tensor | None) -> Tensors:
+        return tensors
+
+    def gradients(self, call: Call, needs: Needs, gradient: Tensor, kept: Tensors) -> Tensors:
+        raise NotImplementedError("only for counting")
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[dict[int, Kept]]:
+    found: dict[int, Kept] = {}
+    alive: list[Tensor] = []  # an identity must not be used twice
+    running: list[str] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, _: object) -> None:
+        running.append(names[module])
+
+    def leave(*_: object) -> None:
+        running.pop()
+
+    def pack(tensor: Tensor) -> Tensor:
+        if (identity := storage(tensor)) not in found:
+            alive.append(tensor)
+            found[identity] = Kept(running[-1] if running else "", tensor.untyped_storage().nbytes())
+        return tensor
+
+    hooks = [module.register_forward_pre_hook(enter) for module in names]
+    hooks += [module.register_forward_hook(leave, always_call=True) for module in names]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield found
+    finally:
+        for hook in hooks:
+            hook.remove()

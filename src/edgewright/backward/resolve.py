@@ -1,0 +1,29 @@
+"""The methods by name. One name may stand for rules of several kinds of layer: "full" is for convolutions and norms."""
+
+import functools
+
+from edgewright.backward.base import Rule
+from edgewright.backward.calls import Kind
+from edgewright.backward.exact import BitMask, Exact, FrozenNorm
+from edgewright.core.errors import BadInput
+
+
+@functools.cache
+def methods() -> dict[str, tuple[Rule, ...]]:
+    """Every method, each with its rules (for different kinds of layers)."""
+    return {
+        "full": (Exact("all"), FrozenNorm("all")),
+        "bias": (Exact("bias"), FrozenNorm("bias")),
+        "frozen": (Exact("nothing"), FrozenNorm("nothing")),
+        "mask": (BitMask(),),
+    }
+
+
+def rule_for(name: str, kind: Kind) -> Rule:
+    """Errors: BadInput for an unknown method, or one that has no rule for this kind of layer."""
+    if name not in methods():
+        raise BadInput(f"unknown backward method '{name}'; choose from {', '.join(methods())}")
+    for rule in methods()[name]:
+        if kind in rule.kinds:
+            return rule
+    raise BadInput(f"the backward method '{name}' is not for a {kind}")

@@ -1,0 +1,126 @@
+"""What there is in a model: its layers that rules can serve, their calls and shapes, without computing anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from edgewright.backward.base import LAYERS, Rule, swapped
+from edgewright.backward.calls import Call, Needs, Tensors
+from edgewright.core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A layer that rules can serve, and its calls in one forward pass: more than one where it is used repeatedly.
+
+    order: of its first call among all sites.   feeds: name of the batch norm that alone reads what this convolution
+    gives, or None.
+    """
+
+    name: str
+    order: int
+    calls: tuple[Call, ...]
+    feeds: str | None = None
+
+
+class _Observe(Rule):
+    """Notes the calls and lets them be."""
+
+    name = "observe"
+    kinds = frozenset(("conv", "linear", "norm", "activation"))
+    always = True
+
+    def __init__(self, note: Callable[[Call, Tensor, Tensor], None]) -> None:
+        self._note = note
+
+    def trained(self, layer: nn.Module) -> tuple[str, ...]:
+        return ()
+
+    def keep(self, call: Call, needs: Needs, *tensors: Tensor | None) -> Tensors:
+        raise NotImplementedError
+
+    def gradients(self, call: Call, needs: Needs, gradient: Tensor, kept: Tensors) -> Tensors:
+        raise NotImplementedError
+
+    def run(self, call: Call, *tensors: Tensor | None) -> Tensor:
+        result = call.compute(*tensors)
+        assert tensors[0] is not None
+        self._note(call, tensors[0], result)
+        return result
+
+
+class _Readers(TorchFunctionMode):
+    """Counts, for every tensor, the operators that read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: dict[int, int] = {}
+        self.alive: list[Any] = []  # so that no identity is used twice
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, (Tensor, list)):  # others ask for a shape or a flag
+            for value in (*args, *(kwargs or {}).values()):
+                for tensor in value if isinstance(value, (tuple, list)) else (value,):
+                    if isinstance(tensor, Tensor):
+                        self.count[id(tensor)] = self.count.get(id(tensor), 0) + 1
+        self.alive.append(result)
+        return result
+
+
+def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
+    """The layers that rules can serve, in the order in which they run, from one forward pass on the meta device.
+
+    example: a batch as the model is trained on; only its shape and type are read. Nothing is computed, and the model is
+    left as it was.
+    Errors: BadInput where the model cannot run without data.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LAYERS)}
+    calls: dict[str, list[Call]] = {}
+    made: dict[int, str] = {}  # tensors that convolutions gave
+    read: dict[str, int] = {}  # what batch norms read
+    readers = _Readers()
+
+    def noter(name: str) -> Callable[[Call, Tensor, Tensor], None]:
+        def note(call: Call, source: Tensor, result: Tensor) -> None:
+            calls.setdefault(name, []).append(call)
+            readers.alive += [source, result]
+            if call.kind == "conv":
+                made[id(result)] = name
+            if call.kind == "norm":
+                read[name] = id(source)
+
+        return note
+
+    with swapped(model, {name: _Observe(noter(name)) for name in layers}), readers, torch.no_grad():
+        on_meta(model, example)
+    feeds: dict[str, str] = {}
+    for norm, tensor in read.items():
+        conv = made.get(tensor)
+        if conv and len(calls[conv]) == len(calls[norm]) == 1 and readers.count.get(tensor, 0) == 1:
+            feeds[conv] = norm
+    return tuple(Site(name, order, tuple(found), feeds.get(name)) for order, (name, found) in enumerate(calls.items()))
+
+
+def on_meta(model: nn.Module, example: Tensor) -> tuple[Any, set[int]]:
+    """The model's output on the meta device, and the identities of the storages of its parameters and buffers."""
+    own: dict[int, Tensor] = {}
+    named = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        if id(tensor) not in own:
+            own[id(tensor)] = torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+        named[name] = own[id(tensor)]
+    try:
+        result = torch.func.functional_call(model, named, (example.to("meta"),))
+    except (RuntimeError, NotImplementedError) as error:
+        raise BadInput(f"the model cannot be run on shapes alone: {str(error).splitlines()[0]}") from None
+    return result, {storage(tensor) for tensor in own.values()}
+
+
+def storage(tensor: Tensor) -> int:
+    """Identity of what holds a tensor's numbers; views share it."""
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,52 @@
+"""Predicted bytes equal those that a real pass keeps."""
+
+import torch
+from torch import nn
+
+from backward.networks import exact, odd
+from edgewright.backward.account import measure_kept, predict_kept, total
+from edgewright.backward.base import swapped
+from edgewright.backward.survey import survey
+
+
+def test_prediction_equals_measurement_with_and_without_rules() -> None:
+    model, x = odd()
+    assert total(predict_kept(model, x)) == total(measure_kept(model, x))
+    with swapped(model, exact(model, x)):
+        assert predict_kept(model, x) == measure_kept(model, x)
+    model.train()
+    assert total(predict_kept(model, x)) == total(measure_kept(model, x))
+
+
+def test_what_is_kept_twice_is_counted_once() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.one(x).sum() + self.other(x).sum()
+
+    x = torch.randn(3, 4, 7, 5)
+    assert total(measure_kept(Fork(), x)) == x.numel() * 4
+    assert total(predict_kept(Fork(), x)) == x.numel() * 4
+
+
+def test_rules_say_what_they_keep_from_shapes_alone() -> None:
+    model, x = odd()
+    rules = exact(model, x)
+    sites = {site.name: site for site in survey(model, x)}
+    with swapped(model, rules):
+        kept = measure_kept(model, x.requires_grad_())
+    for name in ("stem", "norm2", "act", "act2", "depthwise", "groups", "head"):
+        seen = sum(one.bytes for one in kept if one.layer == name)
+        call = sites[name].calls[0]
+        assert seen == rules[name].stored_bytes(call, (True,) * len(call.shapes)), name
+
+
+def test_a_frozen_part_keeps_nothing() -> None:
+    model, x = odd()
+    model.requires_grad_(False)
+    model.head.requires_grad_(True)
+    with swapped(model, exact(model, x)):
+        assert [(one.layer, one.bytes) for one in measure_kept(model, x)] == [("head", 2 * 12 * 4)]
