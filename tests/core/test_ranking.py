@@ -112,6 +112,22 @@ def test_intervals_cover_seeds_and_follow_the_seed(table):
     assert ranking.stand(scores, truth, resamples=50, seed=1) != one
 
 
+def test_over_seeds_resamples_both():
+    truth = np.arange(40.0)
+    # Opposite seeds: drawn both, their mean is constant and ranks nothing; drawn twice, either is perfect in its way.
+    each, interval = ranking.over_seeds(np.stack([truth, -truth]), truth, resamples=100)
+    assert each == pytest.approx([1, -1]) and interval == pytest.approx((-1, 1))
+    draw = np.random.default_rng(0)
+    noisy = truth + 25 * draw.normal(size=(4, 40))
+    same, within = ranking.over_seeds(np.repeat(noisy[:1], 4, axis=0), truth, resamples=500)
+    assert same == pytest.approx([stats.spearmanr(noisy[0], truth)[0]] * 4)
+    alone = ranking.stand(noisy[0], truth, resamples=500).intervals["spearman"]
+    assert within == pytest.approx(alone, abs=0.05), "seeds that agree leave the interval over networks"
+    each, over = ranking.over_seeds(noisy, truth, resamples=500)
+    assert over[0] < stats.spearmanr(noisy.mean(axis=0), truth)[0] < over[1]
+    assert np.mean(each) < stats.spearmanr(noisy.mean(axis=0), truth)[0], "a mean over seeds is less noisy than a seed"
+
+
 def test_bootstrap_of_a_mean_has_its_textbook_width():
     values = np.random.default_rng(5).normal(3, 2, 400)
     low, high = ranking.bootstrap(lambda chosen: float(values[chosen].mean()), 400, resamples=600)

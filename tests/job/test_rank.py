@@ -1,14 +1,19 @@
 """Ranking on a table whose truth is known: what the proxies must get follows from how it was made."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
 
 from edgewright.core.errors import BadInput
 from edgewright.core.study import Study
 from edgewright.job import rank as job
 from edgewright.space.resolve import make_tabular
+from edgewright.space.table import read_table
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,107 @@ def test_cheap_scores_twins_once_and_counts_every_network(tmp_path, monkeypatch)
     of = {row: found[space.at(row).key()] for row in rows}
     assert all(of[row]["zico"] == of[first[row]]["zico"] for row in rows)
     assert [of[row]["params"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+SMALL = ("snip", "naswot", "ntk_condition")  # gradients, activations, and one where lower is better
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> str:
+    """A tiny task of noise, as arrays."""
+    path = tmp_path_factory.mktemp("pictures") / "d.npz"
+    x = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3)).astype(np.uint8)
+    y = np.arange(60) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    return f"arrays:{path}"
+
+
+def seeded(table: str, pictures: str, **changes) -> job.RankPlan:
+    given = {"proxies": SMALL, "sample": 12, "data": pictures, "images": 4, "batches": 1, "weight_seeds": 3}
+    return plan_for(table, **{**given, **changes})
+
+
+def without_clock(result: job.RankResult) -> dict:
+    return {name: {k: v for k, v in row.items() if k != "seconds"} for name, row in result.proxies.items()}
+
+
+def kept(folder) -> dict[str, dict[str, float]]:
+    with Study(folder / "study.db") as study:
+        return {candidate.key: candidate.scores for candidate in study.candidates()}
+
+
+def test_a_score_is_the_mean_over_seeds_with_intervals_over_both(table, pictures, tmp_path) -> None:
+    plan, folder = seeded(table, pictures), tmp_path / "r"
+    found = job.rank(plan, folder, workers=1)
+    space = make_tabular("nbmacro", 3, 3, 16)
+    truths = read_table(plan.tables[0], space)
+    rows = job.sample_rows(space, [truths], plan.sample, plan.seed)
+    scores, truth = kept(folder), truths.at(rows)
+    keys = [space.at(row).key() for row in rows]
+    assert len(scores) == 3 * len(rows)
+    assert set(scores[f"{keys[0]}#2"]) == set(SMALL), "what follows from structure is computed once"
+    for name, sign in zip(SMALL, (1, 1, -1), strict=True):
+        each = sign * np.array([[scores[key + end][name] for key in keys] for end in ("", "#1", "#2")])
+        assert len(np.unique(each[:, 0])) == 3, "every seed has weights of its own"
+        row = found.proxies[name]
+        assert row["seed_spearman"] == pytest.approx([spearmanr(line, truth)[0] for line in each])
+        assert row["spearman"] == pytest.approx(spearmanr(each.mean(axis=0), truth)[0])
+        low, high = row["seed_interval"]
+        assert -1 <= low <= high <= 1
+    assert "seed_spearman" not in found.proxies["params"] and "seed_spearman" not in found.proxies["combined"]
+    batches = [load_file(folder / "checkpoints" / f"batches{end}.safetensors") for end in ("", "-1", "-2")]
+    assert not torch.equal(batches[0]["images.0"], batches[1]["images.0"])
+    page = (folder / "report.html").read_text()
+    assert "Over 3 seeds, on accuracy" in page and ">of 3 seeds<" in page
+
+
+def test_a_finished_ranking_goes_on_to_more_seeds(table, pictures, tmp_path, monkeypatch) -> None:
+    changes = {"cheap": True, "proxies": ("snip",)}
+    monkeypatch.setattr(job, "_seconds_alone", lambda *_: {})
+    whole = job.rank(seeded(table, pictures, **changes), tmp_path / "whole", workers=1)
+    one = job.rank(seeded(table, pictures, weight_seeds=1, **changes), tmp_path / "grown", workers=1)
+    assert "seed_spearman" not in one.proxies["snip"]
+    plan = json.loads((tmp_path / "grown" / "rank_plan.json").read_text())
+    del plan["weight_seeds"]  # as it was written before there were several
+    (tmp_path / "grown" / "rank_plan.json").write_text(json.dumps(plan))
+    honest, scored = job.score_architecture, []
+
+    def counting(task):
+        if len(scored) == 17:
+            raise KeyboardInterrupt
+        scored.append((task.seed, json.dumps(task.architecture)))
+        return honest(task)
+
+    monkeypatch.setattr(job, "score_architecture", counting)
+    with pytest.raises(KeyboardInterrupt):
+        job.rank(seeded(table, pictures, **changes), tmp_path / "grown", workers=1)
+    first = list(scored)
+    scored.clear()
+    grown = job.rank(seeded(table, pictures, **changes), tmp_path / "grown", workers=1)
+    assert len(first) == 17 and not set(first) & set(scored)
+    assert without_clock(grown) == without_clock(whole)
+    assert json.loads((tmp_path / "grown" / "rank_plan.json").read_text())["weight_seeds"] == 3
+
+
+def test_other_rankings_stand_beside_this_one(table, pictures, tmp_path) -> None:
+    job.rank(seeded(table, pictures, weight_seeds=1), tmp_path / "with-data", workers=1)
+    before = json.loads((tmp_path / "with-data" / "rank.json").read_text())
+    del before["weight_seeds"]  # as it was written before there were several
+    (tmp_path / "with-data" / "rank.json").write_text(json.dumps(before))
+    plan = plan_for(table, tables=(f"{table}:accuracy", f"{table}:noise"), sample=15, proxies=("nn_degree",))
+    job.rank(plan, tmp_path / "this", workers=1, beside=[tmp_path / "with-data"])
+    page = (tmp_path / "this" / "report.html").read_text()
+    figures = json.loads(re.findall(r'id="figures">(.*?)</script>', page, flags=re.DOTALL)[0])
+    heat = figures["tables"]["data"][0]
+    assert heat["x"] == ["nbmacro accuracy", "nbmacro noise", "nbmacro accuracy (with-data)"]
+    place = heat["y"].index("snip")
+    assert heat["z"][place] == [None, None, before["proxies"]["snip"]["spearman"]]
+    assert heat["z"][heat["y"].index("params")][0] == pytest.approx(1)
+    words = {(note["x"], note["y"]): note["text"] for note in figures["tables"]["layout"]["annotations"]}
+    assert words["nbmacro noise", "snip"] == "not run" and words["nbmacro noise", "nn_degree"] == "no value"
+    with pytest.raises(BadInput, match=r"nothing: holds no rank.json"):
+        job.rank(plan, tmp_path / "new", workers=1, beside=[tmp_path / "nothing"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_proxy_without_a_value_says_why(table, tmp_path) -> None:

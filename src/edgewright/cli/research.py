@@ -21,6 +21,8 @@ def rank(
     images: Annotated[int, typer.Option(help="Images of a scoring batch.")] = 64,
     batches: Annotated[int, typer.Option(help="Scoring batches.")] = 2,
     cheap: Annotated[bool, typer.Option(help="Thin networks, at most 16 images a batch, twins once.")] = False,
+    weight_seeds: Annotated[int, typer.Option(min=1, help="Of weights and batches; scores are their mean.")] = 1,
+    beside: Annotated[list[Path] | None, typer.Option(help="Another ranking's folder, for the heat map.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, the weights and the intervals.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
     as_json: AsJson = False,
@@ -40,19 +42,25 @@ def rank(
         batches=batches,
         seed=seed,
         cheap=cheap,
+        weight_seeds=weight_seeds,
     )
-    result = job.rank(plan, out, workers=workers)
+    result = job.rank(plan, out, workers=workers, beside=beside or ())
     if as_json:
         print(result.to_json(), end="")
         return
-    print(f"{'proxy':<20}{'Spearman':>9}{'Kendall':>9}{'its choice':>12}{'s a net':>9}")
+    seeds = f"{f'{weight_seeds} seeds':>16}" if weight_seeds > 1 else ""
+    print(f"{'proxy':<20}{'Spearman':>9}{seeds}{'Kendall':>9}{'its choice':>12}{'s a net':>9}")
     for name in in_order(result.proxies):
         row = result.proxies[name]
         if "missing" in row:
             print(f"{name:<20}{row['missing']}")
             continue
         seconds = f"{row['seconds']:.3f}" if row.get("seconds") is not None else ""
-        print(f"{name:<20}{row['spearman']:>9.3f}{row['kendall']:>9.3f}{row['top1_accuracy']:>10.2f} %{seconds:>9}")
+        each = [value for value in row.get("seed_spearman", ()) if value is not None]
+        between = f"{min(each):.3f} to {max(each):.3f}" if each else ""
+        spread = f"{between:>16}" if weight_seeds > 1 else ""
+        order, kendall = f"{row['spearman']:>9.3f}{spread}", f"{row['kendall']:>9.3f}"
+        print(f"{name:<20}{order}{kendall}{row['top1_accuracy']:>10.2f} %{seconds:>9}")
     print(f"report: {out / 'report.html'}")
 
 

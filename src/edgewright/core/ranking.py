@@ -167,6 +167,26 @@ def bootstrap(
     return _interval([value for value in values if value is not None])
 
 
+def over_seeds(
+    scores: ArrayLike, truth: ArrayLike, *, resamples: int = 200, seed: int = 0
+) -> tuple[list[float | None], Interval]:
+    """How far the Spearman of a score that is the mean over seeds depends on these seeds and these networks.
+
+    Args: scores: (s, n), one line a seed.   truth: (n,).
+    Returns: the Spearman of each seed alone, and the 95 % percentile interval of that of the mean over seeds, where a
+    draw takes n networks and s seeds, both with replacement. For few seeds it is narrow: (s - 1) / s in variance.
+    Errors: BadInput as in `stand`.
+    """
+    rows, accuracies = _checked(scores, truth)
+    draw = _numpy_rng(seed)
+    found = []
+    for _ in range(resamples):
+        networks = draw.integers(0, accuracies.size, accuracies.size)
+        seeds = draw.integers(0, len(rows), len(rows))
+        found.append(spearman(rows[seeds][:, networks].mean(axis=0), accuracies[networks]))
+    return [spearman(row, accuracies) for row in rows], _interval([value for value in found if value is not None])
+
+
 def between(scores: Mapping[str, ArrayLike]) -> tuple[list[str], Array]:
     """Spearman correlation between every two scores: their names, and the matrix (nan where one is constant)."""
     names = list(scores)

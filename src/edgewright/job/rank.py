@@ -3,11 +3,16 @@
 Networks are drawn from the tables (one of each isomorphism class), scored by every proxy in one pass, and compared with
 what the tables say. Scores are kept one by one, so a cut run goes on where it was. Naive references (parameters, MACs)
 are always among the proxies, and so is `combined`, the label-free combination of facts of the wiring.
+
+What reads weights or images depends on the seed that drew them. With several weight seeds each has weights and
+batches of its own; a network's score is the mean over the seeds, so one that is not finite in one of them ranks last.
+What a seed draws does not depend on how many there are: a finished ranking goes on to more seeds.
 """
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +26,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
 from edgewright.core.pool import Pool, pool
 from edgewright.core.progress import progress, say
-from edgewright.core.ranking import as_table, band_mean, between, stand, within_bands
+from edgewright.core.ranking import as_table, band_mean, between, over_seeds, stand, within_bands
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.signal import signal
@@ -54,6 +59,7 @@ class RankPlan(Frozen):
     it only proxies that need none.   images, batches: of each scoring batch, and how many.   seed: of the sample, the
     weights and the bootstrap.   resamples: of the bootstrap.   cheap: proxies that run a network run the space's `thin`
     one, on at most 16 images a batch, once for all networks that compute the same (`twin`); the others are unchanged.
+    weight_seeds: of weights and batches, for proxies that read them; the first is `seed`.
     """
 
     space: str
@@ -66,6 +72,7 @@ class RankPlan(Frozen):
     seed: int = 0
     resamples: int = Field(default=200, ge=0)
     cheap: bool = False
+    weight_seeds: int = Field(default=1, ge=1)
 
 
 class RankResult(Frozen):
@@ -73,6 +80,8 @@ class RankResult(Frozen):
 
     proxies: by name, for the first table: spearman, kendall, top1_accuracy, ..., intervals (95 %), band_spearman and
     band_kendall (mean within ten narrow bands of MACs), seconds (a network, alone, one thread), or `missing`: why.
+    With several weight seeds, where the score depends on them, also seed_spearman, of each seed alone, and
+    seed_interval, 95 % of `spearman` over networks and seeds together; `intervals` are over networks.
     tables: the same by table, then by proxy.   between: Spearman between proxies, rows and columns in `names` order.
     """
 
@@ -81,6 +90,7 @@ class RankResult(Frozen):
     sample: int
     seed: int
     seconds: float
+    weight_seeds: int = 1
     proxies: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, dict[str, Any]]]
     names: tuple[str, ...]
@@ -89,30 +99,95 @@ class RankResult(Frozen):
     best_accuracy: dict[str, float]
 
 
-def rank(plan: RankPlan, out: Path, *, workers: int | None = None) -> RankResult:
+@dataclass(frozen=True)
+class Work:
+    """What a ranking scores, and how.
+
+    names: of the proxies.   rows: of the space.   first: for each row the one whose running scores are its own, too.
+    """
+
+    plan: RankPlan
+    folder: RunFolder
+    space: TabularSpace
+    spec: TaskSpec
+    names: tuple[str, ...]
+    rows: tuple[int, ...]
+    first: Mapping[int, int]
+
+    @property
+    def still(self) -> frozenset[str]:
+        """The proxies that no seed changes."""
+        return frozenset(proxy.name for proxy in resolve_proxies(self.names) if proxy.of_structure)
+
+    def key(self, row: int, number: int = 0) -> str:
+        """Under which the study has the scores of a network from the weight seed of that number."""
+        key = self.space.at(row).key()
+        return f"{key}#{number}" if number else key
+
+    def seed(self, number: int) -> int:
+        return derive(self.plan.seed, "weights", number) if number else self.plan.seed
+
+    def batches(self, number: int) -> Path:
+        return self.folder.checkpoints / (f"batches-{number}.safetensors" if number else "batches.safetensors")
+
+    def job(self, row: int, names: tuple[str, ...], number: int = 0) -> ScoringJob:
+        return ScoringJob(
+            space=self.plan.space,
+            spec=self.spec,
+            architecture=self.space.at(row).model_dump(mode="json"),
+            batches=self.batches(number),
+            proxies=names,
+            seed=self.seed(number),
+            cheap=self.plan.cheap,
+        )
+
+    def asked(self) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """Seed number, row and proxies of all that is to be scored; the first of twins comes before the others."""
+        still = self.still
+        for number in range(self.plan.weight_seeds):
+            for row in self.rows:
+                runs = self.first[row] == row
+                names = tuple(name for name in self.names if (number == 0 if name in still else runs))
+                if names:
+                    yield number, row, names
+
+
+def rank(plan: RankPlan, out: Path, *, workers: int | None = None, beside: Sequence[Path] = ()) -> RankResult:
     """Score the sample, compare with the tables, write rank.json and report.html into `out`.
 
+    Args: beside: folders of finished rankings, whose tables the report shows next to these.
     Errors: BadInput for an unknown space, proxy or column, a table that does not match the space, a proxy that needs
-    data or labels where there are none, a folder that holds another ranking.
+        data or labels where there are none, a folder that holds another ranking, one beside that holds none.
     """
     from edgewright.report.standings import write_standings  # plotly is slow to import
 
     folder = RunFolder(out)
+    others = [(path.resolve().name, read_ranking(path)) for path in beside]
     spec = _spec(plan)
     space = make_tabular(plan.space, spec.channels, len(spec.classes), spec.resolution)
     tables = [read_table(table, space) for table in plan.tables]
-    names = _names(plan)
+    rows = tuple(sample_rows(space, tables, plan.sample, plan.seed))
+    first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
+    work = Work(plan, folder, space, spec, _names(plan), rows, first)
     _begin(folder, plan)
     began = time.perf_counter()
     with folder.locked(), Study(folder.study) as study, pool(workers) as crew:
-        rows = sample_rows(space, tables, plan.sample, plan.seed)
-        scores = _score(study, crew, space, spec, plan, folder, names, rows)
+        scores = _score(work, study, crew)
         scores[COMBINED], each = _combined(space, rows)
-        alone = _seconds_alone(study, space, spec, plan, folder, names, rows) | {COMBINED: each}
+        alone = _seconds_alone(work, study) | {COMBINED: each}
     result = compare(plan, space, tables, rows, scores, alone, time.perf_counter() - began)
     write_text(out / RESULT, result.to_json())
-    write_standings(folder.report, plan.tables, result, scores, _truths(plan, tables, rows))
+    one = {name: _one_each(values) for name, values in scores.items()}
+    write_standings(folder.report, plan.tables, result, one, _truths(plan, tables, rows), others)
     return result
+
+
+def read_ranking(folder: Path) -> RankResult:
+    """What `rank` left in a folder.   Errors: BadInput where it left nothing, or it is no ranking of ours."""
+    path = folder / RESULT
+    if not path.is_file():
+        raise BadInput(f"{folder}: holds no {RESULT}; give the folder of a finished edgewright rank")
+    return RankResult.parse(read_json(path), str(path))
 
 
 def _spec(plan: RankPlan) -> TaskSpec:
@@ -141,7 +216,7 @@ def _names(plan: RankPlan) -> tuple[str, ...]:
 
 
 def _begin(folder: RunFolder, plan: RankPlan) -> None:
-    """Make the folder, or find there the same plan, to go on with."""
+    """Make the folder, or find there the same plan, to go on with; only the number of weight seeds may be another."""
     path = folder.path / PLAN
     if not path.exists():
         folder.check_new()
@@ -149,8 +224,12 @@ def _begin(folder: RunFolder, plan: RankPlan) -> None:
         folder.checkpoints.mkdir(exist_ok=True)
         data = absolute(plan.data) if plan.data else None
         write_text(path, plan.model_copy(update={"data": data}).to_json())
-    elif RankPlan.parse(read_json(path), str(path)).model_dump(exclude={"data"}) != plan.model_dump(exclude={"data"}):
+        return
+    found, free = RankPlan.parse(read_json(path), str(path)), {"data", "weight_seeds"}
+    if found.model_dump(exclude=free) != plan.model_dump(exclude=free):
         raise BadInput(f"{folder.path}: holds another ranking (see {PLAN}); choose another folder")
+    if found.weight_seeds != plan.weight_seeds:
+        write_text(path, found.model_copy(update={"weight_seeds": plan.weight_seeds}).to_json())
 
 
 def sample_rows(space: TabularSpace, tables: Sequence[Table], count: int | None, seed: int) -> list[int]:
@@ -168,73 +247,61 @@ def first_twins(space: TabularSpace, rows: Sequence[int]) -> dict[int, int]:
     return {row: found.setdefault(space.twin(row), row) for row in rows}
 
 
-def _job(
-    space: TabularSpace, spec: TaskSpec, plan: RankPlan, folder: RunFolder, names: tuple[str, ...], row: int
-) -> ScoringJob:
-    return ScoringJob(
-        space=plan.space,
-        spec=spec,
-        architecture=space.at(row).model_dump(mode="json"),
-        batches=folder.checkpoints / "batches.safetensors",
-        proxies=names,
-        seed=plan.seed,
-        cheap=plan.cheap,
-    )
+def _score(work: Work, study: Study, crew: Pool) -> dict[str, np.ndarray]:
+    """Every network's scores, as the study has them or as they are made now; NaN where a proxy has no value.
 
-
-def _score(
-    study: Study,
-    crew: Pool,
-    space: TabularSpace,
-    spec: TaskSpec,
-    plan: RankPlan,
-    folder: RunFolder,
-    names: tuple[str, ...],
-    rows: Sequence[int],
-) -> dict[str, np.ndarray]:
-    """Every network's scores, as the study has them or as they are made now; NaN where a proxy has no value."""
-    batches = folder.checkpoints / "batches.safetensors"
-    if not batches.exists():
-        save_batches(batches, _images(plan), count=plan.batches, size=plan.images, seed=plan.seed)
+    (networks,) for what no seed changes, else (seeds, networks).
+    """
+    numbers = range(work.plan.weight_seeds)
+    _draw_batches(work)
     known = {candidate.key: candidate.scores for candidate in study.candidates()}
-    keys = {row: space.at(row).key() for row in rows}
-    waiting = [row for row in rows if keys[row] not in known]
-    first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
-    still = tuple(proxy.name for proxy in resolve_proxies(names) if proxy.of_structure)
-    jobs = [_job(space, spec, plan, folder, names if first[row] == row else still, row) for row in waiting]
-    with progress("Scoring networks", total=len(rows)) as bar:
-        bar.advance(len(rows) - len(waiting))
-        for row, own in zip(waiting, crew.imap(score_architecture, jobs), strict=True):
+    asked = list(work.asked())
+    waiting = [(number, row, names) for number, row, names in asked if work.key(row, number) not in known]
+    jobs = [work.job(row, names, number) for number, row, names in waiting]
+    with progress("Scoring networks", total=len(asked)) as bar:
+        bar.advance(len(asked) - len(waiting))
+        for (number, row, _), own in zip(waiting, crew.imap(score_architecture, jobs), strict=True):
             # The first of the twins comes before the others, in this run or in the one that was cut.
-            scores = own if first[row] == row else known[keys[first[row]]] | own
-            architecture = space.at(row).model_dump(mode="json")
-            study.record(Candidate(key=keys[row], architecture=architecture, costs={}, scores=scores))
-            known[keys[row]] = scores
+            scores = own if work.first[row] == row else known[work.key(work.first[row])] | own
+            key, architecture = work.key(row, number), work.space.at(row).model_dump(mode="json")
+            study.record(Candidate(key=key, architecture=architecture, costs={}, scores=scores))
+            known[key] = scores
             bar.advance()
-    return {name: np.array([known[keys[row]].get(name, np.nan) for row in rows]) for name in names}
+    lines = [[known[work.key(row)] for row in work.rows]]
+    lines += [[known.get(work.key(work.first[row], number), {}) for row in work.rows] for number in numbers[1:]]
+    scores = {name: np.array([[one.get(name, np.nan) for one in line] for line in lines]) for name in work.names}
+    still = work.still
+    return {name: values[0] if name in still else values for name, values in scores.items()}
 
 
-def _seconds_alone(
-    study: Study,
-    space: TabularSpace,
-    spec: TaskSpec,
-    plan: RankPlan,
-    folder: RunFolder,
-    names: tuple[str, ...],
-    rows: Sequence[int],
-) -> dict[str, float]:
+def _draw_batches(work: Work) -> None:
+    """The batches of every seed, once; those that no seed changes need them for their shape."""
+    waiting = [number for number in range(work.plan.weight_seeds) if not work.batches(number).exists()]
+    if not waiting:
+        return
+    images, plan = _images(work.plan), work.plan
+    for number in waiting:
+        save_batches(work.batches(number), images, count=plan.batches, size=plan.images, seed=work.seed(number))
+
+
+def _one_each(values: np.ndarray) -> np.ndarray:
+    """One score a network: the mean over the seeds, where there are some."""
+    return values.mean(axis=0) if values.ndim == 2 else values
+
+
+def _seconds_alone(work: Work, study: Study) -> dict[str, float]:
     """Median seconds that each proxy takes for a network when it is asked for alone, building included, one thread."""
-    noted = study.read_note("seconds", {})
-    for name in names:
+    noted, rows = study.read_note("seconds", {}), work.rows
+    for name in work.names:
         if name not in noted:
             times = []
             for row in rows[:: max(1, len(rows) // TIMED)][:TIMED]:
                 began = time.perf_counter()
-                score_architecture(_job(space, spec, plan, folder, (name,), row))
+                score_architecture(work.job(row, (name,)))
                 times.append(time.perf_counter() - began)
             noted[name] = statistics.median(times)
             study.note("seconds", noted)
-    return {name: noted[name] for name in names}
+    return {name: noted[name] for name in work.names}
 
 
 def _combined(space: TabularSpace, rows: Sequence[int]) -> tuple[np.ndarray, float]:
@@ -258,29 +325,28 @@ def compare(
     seconds: Mapping[str, float],
     took: float,
 ) -> RankResult:
-    """The statistics of every score on every table."""
+    """The statistics of every score on every table; scores (networks,), or (seeds, networks)."""
     every = known_proxies()
     lower = {name for name, proxy in every.items() if not proxy.higher_is_better}
     signed = {name: -values if name in lower else values for name, values in scores.items()}
-    macs = np.asarray(scores["macs"], dtype=float)
+    macs = _one_each(np.asarray(scores["macs"], dtype=float))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     truths = _truths(plan, tables, rows)
     for spelled, truth in truths.items():
         found[spelled] = {}
         for name, values in signed.items():
-            standing = as_table(stand(values, truth, resamples=plan.resamples, seed=plan.seed))
+            standing = _standing(values, truth, macs, plan)
             if np.isnan(values).all():  # not a bad score: none at all, and the proxy says why
-                standing = {"missing": every[name].undefined(space.build(space.at(rows[0])))}
-            if "missing" not in standing:
-                bands = within_bands(values, truth, macs)
-                standing |= {"band_spearman": band_mean(bands), "band_kendall": band_mean(bands, "kendall")}
+                why = every[name].undefined(space.build(space.at(rows[0])))
+                standing = {"missing": why or "no value for any of these networks"}
             found[spelled][name] = {**standing, "seconds": seconds.get(name)}
-    names, matrix = between(signed)
+    names, matrix = between({name: _one_each(values) for name, values in signed.items()})
     return RankResult(
         space=plan.space,
         sample=len(rows),
         seed=plan.seed,
         seconds=took,
+        weight_seeds=plan.weight_seeds,
         proxies=found[plan.tables[0]],
         tables=found,
         names=tuple(names),
@@ -288,3 +354,18 @@ def compare(
         average_accuracy={spelled: float(truth.mean()) for spelled, truth in truths.items()},
         best_accuracy={spelled: float(truth.max()) for spelled, truth in truths.items()},
     )
+
+
+def _standing(values: np.ndarray, truth: np.ndarray, macs: np.ndarray, plan: RankPlan) -> dict[str, Any]:
+    """How one score, higher is better, orders one table."""
+    one = _one_each(values)
+    standing = as_table(stand(one, truth, resamples=plan.resamples, seed=plan.seed))
+    if "missing" in standing:
+        return standing
+    bands = within_bands(one, truth, macs)
+    standing |= {"band_spearman": band_mean(bands), "band_kendall": band_mean(bands, "kendall")}
+    if values.ndim == 2 and not all(np.array_equal(line, values[0], equal_nan=True) for line in values):
+        each, interval = over_seeds(values, truth, resamples=plan.resamples, seed=plan.seed)
+        standing["seed_spearman"] = each
+        standing |= {"seed_interval": list(interval)} if plan.resamples else {}
+    return standing

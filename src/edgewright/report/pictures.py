@@ -14,15 +14,15 @@ from edgewright.report.network import short_words
 from edgewright.search.pareto import front
 
 Figure = dict[str, Any]
+AXIS = {"gridcolor": "$line", "zeroline": False, "linecolor": "$line", "automargin": True}
 CHOSEN = {"color": "$good", "size": 15, "symbol": "star", "line": {"width": 1, "color": "$card"}}
 
 
 def figure(traces: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figure:
     """The traces in the house's layout, titles on the axes; `layout` changes or adds to it, axis by axis."""
-    axis = {"gridcolor": "$line", "zeroline": False, "linecolor": "$line", "automargin": True}
     base = {
-        "xaxis": {**axis, "title": {"text": x}, **layout.pop("xaxis", {})},
-        "yaxis": {**axis, "title": {"text": y}, **layout.pop("yaxis", {})},
+        "xaxis": {**AXIS, "title": {"text": x}, **layout.pop("xaxis", {})},
+        "yaxis": {**AXIS, "title": {"text": y}, **layout.pop("yaxis", {})},
         "font": {"color": "$ink", "size": 13},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
