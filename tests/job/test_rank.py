@@ -196,6 +196,16 @@ def test_a_finished_ranking_goes_on_to_more_seeds(table, pictures, tmp_path, mon
     assert json.loads((tmp_path / "grown" / "rank_plan.json").read_text())["weight_seeds"] == 3
 
 
+def test_proxies_that_are_newer_than_a_ranking_stay_out_of_it(table, tmp_path, monkeypatch) -> None:
+    plan, now = plan_for(table, proxies=("all",), sample=10), job._names
+    monkeypatch.setattr(job, "_names", lambda _: ("params", "macs", "nn_degree"))
+    job.rank(plan, tmp_path / "r", workers=1)
+    monkeypatch.setattr(job, "_names", now)
+    again = job.rank(plan, tmp_path / "r", workers=1)
+    assert set(again.proxies) == {"params", "macs", "nn_degree", "nn_mass", "combined"}
+    assert "cells" in again.proxies["nn_mass"]["missing"], "one that has no value here needs no scores"
+
+
 def test_other_rankings_stand_beside_this_one(table, pictures, tmp_path) -> None:
     job.rank(seeded(table, pictures, weight_seeds=1), tmp_path / "with-data", workers=1)
     before = json.loads((tmp_path / "with-data" / "rank.json").read_text())

@@ -12,7 +12,7 @@ What a seed draws does not depend on how many there are: a finished ranking goes
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -172,6 +172,7 @@ def rank(plan: RankPlan, out: Path, *, workers: int | None = None, beside: Seque
     _begin(folder, plan)
     began = time.perf_counter()
     with folder.locked(), Study(folder.study) as study, pool(workers) as crew:
+        work = replace(work, names=_begun_with(work, study))
         scores = _score(work, study, crew)
         scores[COMBINED], each = _combined(space, rows)
         alone = _seconds_alone(work, study) | {COMBINED: each}
@@ -213,6 +214,19 @@ def _names(plan: RankPlan) -> tuple[str, ...]:
     if hungry:
         say(f"without --data only proxies that need no images are compared; left out: {', '.join(hungry)}")
     return tuple(proxy.name for proxy in chosen if proxy.name not in hungry)
+
+
+def _begun_with(work: Work, study: Study) -> tuple[str, ...]:
+    """The work's proxies without those that are newer than what the study holds, which has no scores of them."""
+    known = study.candidates()
+    if not known:
+        return work.names
+    scored = set[str]().union(*(candidate.scores for candidate in known))
+    network = work.space.build(work.space.at(work.rows[0]))
+    newer = [p.name for p in resolve_proxies(work.names) if p.name not in scored and not p.undefined(network)]
+    if newer:
+        say(f"this ranking was begun without {', '.join(newer)}; for these take another folder")
+    return tuple(name for name in work.names if name not in newer)
 
 
 def _begin(folder: RunFolder, plan: RankPlan) -> None:

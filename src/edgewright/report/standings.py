@@ -16,7 +16,6 @@ from edgewright.report.pictures import AXIS, Figure, figure
 FEW_POINTS = 150
 MOST_POINTS = 600  # of one scatter: more make the file large and show nothing more
 COLUMNS = 4
-FLAT = 4  # columns of a heat map whose labels fit beside each other
 # Of a correlation, -1 to 1: most lie in the upper half, which gets most of the colours.
 COLOURS = [[0, "$bad"], [0.5, "$card"], [0.75, "$soft"], [1, "$accent"]]
 FONT = {"color": "$ink", "size": 12}
@@ -252,7 +251,7 @@ def _heat(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence
     }  # fmt: skip
     # dtick: every name, however many there are
     bare = {"dtick": 1, "showgrid": False}
-    across = {**bare, "tickangle": 0 if len(columns) <= FLAT else -45, "side": "top"}
+    across = {**bare, "autotickangles": [0, -45], "side": "top"}
     down = {**bare, "autorange": "reversed"}
     margin = {"l": 10, "r": 10, "t": 10, "b": 10}
     return figure([trace], "", "", xaxis=across, yaxis=down, font=FONT, height=110 + 24 * len(rows), margin=margin)
