@@ -36,7 +36,7 @@ MECHANISM = {
     "proxy": {"base", "calls", "probe"},
     "search": {"base", "pareto", "predictor"},
     "space": {"base", "table"},
-    "backward": {"base", "bits", "calls"},
+    "backward": {"base", "bits", "calls", "exact", "survey"},
     "supernet": {"base"},
     "compress": {"base"},
     "dynamic": {"base"},
@@ -45,7 +45,7 @@ MECHANISM = {
 }
 ASSEMBLY = {
     "search": {"resolve", "scoring", "explore", "finalists", "regret"},
-    "backward": {"resolve", "survey", "account", "plan", "contribution"},
+    "backward": {"resolve", "account", "training_plan", "planner", "knapsack", "contribution"},
 }
 
 OPTIONAL = {

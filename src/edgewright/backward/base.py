@@ -2,7 +2,7 @@
 
 A *rule* says, for the one operator inside a layer, what is kept of its inputs for the backward pass and how gradients
 are made from that. `swapped` puts rules on layers of any `nn.Module` and takes them off again. Nothing about the model
-but the classes of those layers changes meanwhile: parameters, buffers, names and hooks stay, so `state_dict`, `deepcopy`,
+but the classes of those layers changes meanwhile: parameters, buffers, names and hooks stay, so `state_dict`, copies,
 checkpointing, autocast and gradient accumulation work as before, and a copy made meanwhile has the rules as well.
 
 How: the layer's class becomes a subclass of itself whose forward runs the old forward and takes over the one call of
@@ -44,6 +44,11 @@ class Rule(ABC):
     @abstractmethod
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
         """Names of the layer's own parameters that learn under this rule."""
+
+    def bound(self, layer: nn.Module) -> "Rule":
+        """The rule as it serves this layer. One whose choices depend on the weights makes them here, once, when it is
+        put on; the bound rule is data again (`bound` gives it back as it is), and a plan that holds it repeats them."""
+        return self
 
     def refuse(self, call: Call) -> str | None:
         """Why it cannot serve this call and what would, in a sentence's second half; None where it can."""
@@ -139,7 +144,7 @@ def swapped(model: nn.Module, rules: Mapping[str, Rule]) -> Iterator[nn.Module]:
     try:
         for name, rule in rules.items():
             layer = layers[name]
-            object.__setattr__(layer, "_backward_rule", rule)
+            object.__setattr__(layer, "_backward_rule", rule.bound(layer))
             layer.__class__ = _with_rule(type(layer))
         yield model
     finally:

@@ -5,6 +5,8 @@ import functools
 from edgewright.backward.base import Rule
 from edgewright.backward.calls import Kind
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
+from edgewright.backward.mobiletl import SignedMask
+from edgewright.backward.sparse_update import SubTensor
 from edgewright.core.errors import BadInput
 
 
@@ -16,6 +18,10 @@ def methods() -> dict[str, tuple[Rule, ...]]:
         "bias": (Exact("bias"), FrozenNorm("bias")),
         "frozen": (Exact("nothing"), FrozenNorm("nothing")),
         "mask": (BitMask(),),
+        "signed": (SignedMask(),),
+        "slice-8": (SubTensor(1 / 8),),
+        "slice-4": (SubTensor(1 / 4),),
+        "slice-2": (SubTensor(1 / 2),),
     }
 
 
