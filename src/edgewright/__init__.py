@@ -8,7 +8,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Cost", "Plan", "Result", "bench", "design", "load_model", "predict", "resume"]
+__all__ = [
+    "Budget",
+    "Cost",
+    "Plan",
+    "Result",
+    "TrainingBudget",
+    "backward",
+    "bench",
+    "design",
+    "load_model",
+    "predict",
+    "resume",
+]
 
 _HOMES = {
     "Budget": "edgewright.core.cost",
@@ -20,9 +32,12 @@ _HOMES = {
     "predict": "edgewright.export.predict",
     "bench": "edgewright.export.bench",
     "load_model": "edgewright.export.load",
+    "TrainingBudget": "edgewright.backward.training_plan",
 }
 
 if TYPE_CHECKING:
+    from edgewright import backward
+    from edgewright.backward.training_plan import TrainingBudget
     from edgewright.core.cost import Budget, Cost
     from edgewright.core.plan import Plan
     from edgewright.core.result import Result
@@ -33,6 +48,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "backward":
+        return importlib.import_module("edgewright.backward")
     if name not in _HOMES:
         raise AttributeError(f"module 'edgewright' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

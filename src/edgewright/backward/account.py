@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgewright.backward.base import NORMS, Rule, has_rule, swapped
+from edgewright.backward.base import LAYERS, NORMS, Rule, has_rule, swapped
 from edgewright.backward.calls import Call, Needs, Tensors
 from edgewright.backward.survey import on_meta, storage
 
@@ -21,10 +21,12 @@ from edgewright.backward.survey import on_meta, storage
 @dataclass(frozen=True, slots=True)
 class Kept:
     """One storage that the step holds.   layer: name of the innermost module that was running, "" for the model itself.
-    bytes: of the whole storage, though a part of it may be meant."""
+    bytes: of the whole storage, though a part of it may be meant.   after: the last convolution, linear layer, norm or
+    activation that had run or begun, None before the first."""
 
     layer: str
     bytes: int
+    after: str | None = None
 
 
 def predict_kept(model: nn.Module, example: Tensor) -> tuple[Kept, ...]:
@@ -75,8 +77,12 @@ def _watched(model: nn.Module) -> Iterator[dict[int, Kept]]:
     running: list[str] = []
     names = {module: name for name, module in model.named_modules()}
 
+    passed: list[str] = []
+
     def enter(module: nn.Module, _: object) -> None:
         running.append(names[module])
+        if isinstance(module, LAYERS):
+            passed[:] = [names[module]]
 
     def leave(*_: object) -> None:
         running.pop()
@@ -84,7 +90,7 @@ def _watched(model: nn.Module) -> Iterator[dict[int, Kept]]:
     def pack(tensor: Tensor) -> Tensor:
         if (identity := storage(tensor)) not in found:
             alive.append(tensor)
-            found[identity] = Kept(running[-1] if running else "", tensor.untyped_storage().nbytes())
+            found[identity] = Kept(running[-1], tensor.untyped_storage().nbytes(), *passed)
         return tensor
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]

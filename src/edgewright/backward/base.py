@@ -40,6 +40,7 @@ class Rule(ABC):
     name: ClassVar[str]
     kinds: ClassVar[frozenset[Kind]]
     always: ClassVar[bool] = False  # whether it takes over calls that need no gradient as well
+    evaluating: ClassVar[bool] = False  # whether the layer runs in evaluation mode whatever mode it is in
 
     @abstractmethod
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
@@ -162,7 +163,12 @@ def _with_rule(kind: type[nn.Module]) -> type[nn.Module]:
     """The subclass of a layer's class that runs under a rule; its name stays, so that the model prints as before."""
 
     def forward(self: Any, *arguments: Any, **named: Any) -> Any:
-        with _TakeOver(self):
-            return kind.forward(self, *arguments, **named)
+        mode = self.training
+        self.training = mode and not self._backward_rule.evaluating
+        try:
+            with _TakeOver(self):
+                return kind.forward(self, *arguments, **named)
+        finally:
+            self.training = mode
 
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})

@@ -68,7 +68,7 @@ class FrozenNorm(Rule):
     learns: Learns = "bias"
     name: ClassVar[str] = "frozen-norm"
     kinds: ClassVar[frozenset[Kind]] = frozenset(("norm",))
-    always: ClassVar[bool] = True  # without gradients too: in training mode the norm would take new statistics
+    evaluating: ClassVar[bool] = True
 
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
         return _NAMES[self.learns]
@@ -77,9 +77,6 @@ class FrozenNorm(Rule):
         if call.kind == "norm" and call.shapes[3] is None:
             return "needs a norm with running statistics; make it with track_running_stats=True"
         return Rule.refuse(self, call)
-
-    def run(self, call: Call, *tensors: Tensor | None) -> Tensor:
-        return Rule.run(self, call.with_options(training=False), *tensors)
 
     def keep(self, call: Call, needs: Needs, *tensors: Tensor | None) -> Tensors:
         x, weight, _, mean, variance = tensors

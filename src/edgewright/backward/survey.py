@@ -18,13 +18,14 @@ class Site:
     """A layer that rules can serve, and its calls in one forward pass: more than one where it is used repeatedly.
 
     order: of its first call among all sites.   feeds: name of the batch norm that alone reads what this convolution
-    gives, or None.
+    gives, or None.   needs: of each call, which of its tensors need a gradient, as the model's flags are now.
     """
 
     name: str
     order: int
     calls: tuple[Call, ...]
     feeds: str | None = None
+    needs: tuple[Needs, ...] = ()
 
 
 class _Observe(Rule):
@@ -34,7 +35,7 @@ class _Observe(Rule):
     kinds = frozenset(("conv", "linear", "norm", "activation"))
     always = True
 
-    def __init__(self, note: Callable[[Call, Tensor, Tensor], None]) -> None:
+    def __init__(self, note: Callable[[Call, Tensors, Tensor], None]) -> None:
         self._note = note
 
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
@@ -48,8 +49,7 @@ class _Observe(Rule):
 
     def run(self, call: Call, *tensors: Tensor | None) -> Tensor:
         result = call.compute(*tensors)
-        assert tensors[0] is not None
-        self._note(call, tensors[0], result)
+        self._note(call, tensors, result)
         return result
 
 
@@ -81,29 +81,34 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LAYERS)}
     calls: dict[str, list[Call]] = {}
+    needs: dict[str, list[Needs]] = {}
     made: dict[int, str] = {}  # tensors that convolutions gave
     read: dict[str, int] = {}  # what batch norms read
     readers = _Readers()
 
-    def noter(name: str) -> Callable[[Call, Tensor, Tensor], None]:
-        def note(call: Call, source: Tensor, result: Tensor) -> None:
+    def noter(name: str) -> Callable[[Call, Tensors, Tensor], None]:
+        def note(call: Call, tensors: Tensors, result: Tensor) -> None:
             calls.setdefault(name, []).append(call)
-            readers.alive += [source, result]
+            needs.setdefault(name, []).append(tuple(t is not None and t.requires_grad for t in tensors))
+            readers.alive += [tensors[0], result]
             if call.kind == "conv":
                 made[id(result)] = name
             if call.kind == "norm":
-                read[name] = id(source)
+                read[name] = id(tensors[0])
 
         return note
 
-    with swapped(model, {name: _Observe(noter(name)) for name in layers}), readers, torch.no_grad():
+    with swapped(model, {name: _Observe(noter(name)) for name in layers}), readers, torch.enable_grad():
         on_meta(model, example)
     feeds: dict[str, str] = {}
     for norm, tensor in read.items():
         conv = made.get(tensor)
         if conv and len(calls[conv]) == len(calls[norm]) == 1 and readers.count.get(tensor, 0) == 1:
             feeds[conv] = norm
-    return tuple(Site(name, order, tuple(found), feeds.get(name)) for order, (name, found) in enumerate(calls.items()))
+    return tuple(
+        Site(name, order, tuple(found), feeds.get(name), tuple(needs[name]))
+        for order, (name, found) in enumerate(calls.items())
+    )
 
 
 def on_meta(model: nn.Module, example: Tensor) -> tuple[Any, set[int]]:
