@@ -154,6 +154,13 @@ def swapped(model: nn.Module, rules: Mapping[str, Rule]) -> Iterator[nn.Module]:
             layer.__dict__.pop("_backward_rule", None)
 
 
+def kind_of(layer: nn.Module) -> Kind:
+    """The kind of operator that a layer of `LAYERS` is there for."""
+    if isinstance(layer, nn.Linear):
+        return "linear"
+    return "conv" if isinstance(layer, CONVS) else "norm" if isinstance(layer, NORMS) else "activation"
+
+
 def has_rule(layer: nn.Module) -> bool:
     return "_backward_rule" in layer.__dict__
 

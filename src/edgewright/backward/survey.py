@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgewright.backward.base import LAYERS, Rule, swapped
-from edgewright.backward.calls import Call, Needs, Tensors
+from edgewright.backward.base import LAYERS, Rule, kind_of, swapped
+from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.core.errors import BadInput
 
 
@@ -32,10 +32,10 @@ class _Observe(Rule):
     """Notes the calls and lets them be."""
 
     name = "observe"
-    kinds = frozenset(("conv", "linear", "norm", "activation"))
     always = True
 
-    def __init__(self, note: Callable[[Call, Tensors, Tensor], None]) -> None:
+    def __init__(self, kind: Kind, note: Callable[[Call, Tensors, Tensor], None]) -> None:
+        self.kinds = frozenset((kind,))  # its own alone: a norm may have an activation inside, which is another layer
         self._note = note
 
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
@@ -98,7 +98,11 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
 
         return note
 
-    with swapped(model, {name: _Observe(noter(name)) for name in layers}), readers, torch.enable_grad():
+    with (
+        swapped(model, {name: _Observe(kind_of(layer), noter(name)) for name, layer in layers.items()}),
+        readers,
+        torch.enable_grad(),
+    ):
         on_meta(model, example)
     feeds: dict[str, str] = {}
     for norm, tensor in read.items():

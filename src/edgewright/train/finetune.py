@@ -1,0 +1,325 @@
+"""Fine-tuning of a network that has learned: small steps, little memory, the best weights kept.
+
+It differs from `loop.fit` in what a device with little memory needs: no running average (a second copy of all weights),
+batches as small as the memory allows, their gradients accumulated to one step, the weights of the best look at val kept
+(of what learns only), an end when val no longer rises. What learns and how it is differentiated is the caller's:
+parameters that `requires_grad`, layers under a rule (`backward.training_plan.applied`).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgewright.core.data import Frozen
+from edgewright.core.errors import BadInput
+from edgewright.core.progress import progress as progress_bar
+from edgewright.core.seed import derive
+from edgewright.task.augment import Augment
+from edgewright.task.base import Task, batches
+from edgewright.train.checkpoint import (
+    flatten_optimizer,
+    model_signature,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from edgewright.train.clock import Clock, learning_rate
+from edgewright.train.evaluate import evaluate
+
+LOOKS = 20  # at val, evenly over the training's progress
+CHECKPOINT_SECONDS = 20.0
+
+
+class FineTuneRecipe(Frozen):
+    """batch_size: images held at a time.   accumulate: such batches whose gradients make one step.   momentum: of SGD
+    (0 saves its state).   patience: looks at val without a rise before it ends; 0 never ends early."""
+
+    lr: float = Field(default=0.02, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=4, ge=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    patience: int = Field(default=6, ge=0)
+    augment: Augment | None = None
+
+
+class Look(Frozen):
+    """One look at val. train_loss: mean since the last one.   seconds: since the start of the training."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+class FineTuned(Frozen):
+    """What a fine-tuning was. val_accuracy: of the weights that were kept.   stopped: why it ended before its time, or
+    None."""
+
+    history: tuple[Look, ...]
+    val_accuracy: float
+    steps: int
+    epochs: float
+    seconds: float
+    stopped: str | None = None
+
+
+def fine_tune(
+    model: nn.Module,
+    task: Task,
+    recipe: FineTuneRecipe,
+    *,
+    resolution: int,
+    seed: int,
+    clock: Clock,
+    checkpoint: Path | None = None,
+    on_look: Callable[[Look], None] | None = None,
+    device: torch.device | str = "cpu",
+    label: str = "Adapting",
+) -> FineTuned:
+    """Train what learns of `model` in place; it ends with the weights of the best look at val, in evaluation mode.
+
+    The first look is before the first step, so that nothing that is kept is worse on val than what came.
+    A loss that is not a number ends the training: the weights of the best look stand, and `stopped` says at which step.
+    Args: checkpoint: file to go on from if it is there, and to write as it goes; of what learns only.
+    """
+    run = _Run(model, task, recipe, resolution, seed, clock, device)
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(derive(seed, "dropout"))  # dropout can draw from torch's global state only
+    try:
+        with progress_bar(label, total=100) as bar:
+            run.begin(checkpoint, on_look)
+            bar.advance(100 * run.progress)
+            while not run.finished:
+                before = run.progress
+                run.stretch(on_look)
+                run.save(checkpoint)
+                bar.advance(100 * (run.progress - before))
+                bar.note(f"epoch {math.ceil(run.epochs)}  val {run.history[-1].val_accuracy:.1f} %")
+            return run.end()
+    finally:
+        torch.set_rng_state(generator_state)
+
+
+@dataclass
+class _Run:
+    model: nn.Module
+    task: Task
+    recipe: FineTuneRecipe
+    resolution: int
+    seed: int
+    clock: Clock
+    device: torch.device | str
+    step: int = 0
+    progress: float = 0.0
+    stopped: str | None = None
+    history: list[Look] = field(default_factory=list)
+    step_seconds: float = 0.0
+    look_seconds: float = 0.0
+    saved_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device)
+        self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if not self.learning:
+            raise BadInput("nothing is to learn: no parameter of the model requires a gradient")
+        decay = self.recipe.weight_decay
+        groups = [
+            {"params": [p for p in self.learning.values() if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in self.learning.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.SGD(
+            [group for group in groups if group["params"]], lr=self.recipe.lr, momentum=self.recipe.momentum
+        )
+        self.per_step = self.recipe.batch_size * self.recipe.accumulate
+        self.per_epoch = max(1, len(self.task.train) // self.per_step)
+        self.best = {name: p.detach().clone() for name, p in self.learning.items()}
+        self.best_accuracy = -math.inf
+        self.identity = {
+            "model": model_signature(self.model),
+            "what learns": sorted(self.learning),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.task.spec.digest,
+            "resolution": self.resolution,
+            "seed": self.seed,
+            "schedule": self.clock.identity(),
+        }
+
+    @property
+    def finished(self) -> bool:
+        return self.progress >= 1 or self.stopped is not None
+
+    @property
+    def epochs(self) -> float:
+        return self.step / self.per_epoch
+
+    def begin(self, checkpoint: Path | None, on_look: Callable[[Look], None] | None) -> None:
+        self.clock.start()
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(checkpoint)
+        if not self.history:
+            self._look(0.0, on_look)
+
+    def stretch(self, on_look: Callable[[Look], None] | None) -> None:
+        """Steps up to the next look at val, or the end of an epoch, and the look."""
+        due, total, count = math.floor(self.progress * LOOKS) + 1, 0.0, 0
+        self.model.train()
+        began, looking = time.perf_counter(), False
+        for parts in self._steps():
+            loss = self._update(parts)
+            if not math.isfinite(loss):
+                return self._diverged(loss)
+            total, count, self.step = total + loss, count + 1, self.step + 1
+            self.step_seconds = (time.perf_counter() - began) / count
+            self._look_at_clock()
+            if looking := self.progress * LOOKS >= due or self.finished:
+                break
+        if looking or self.progress * LOOKS >= due:
+            self._look(total / max(1, count), on_look)
+            self._consider_ending()
+        return None
+
+    def save(self, checkpoint: Path | None) -> None:
+        now = time.monotonic()
+        if checkpoint is None or (now - self.saved_at < CHECKPOINT_SECONDS and not self.finished):
+            return
+        tensors = {f"model/{name}": p for name, p in self.learning.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        tensors |= {f"optimizer/{name}": value for name, value in flatten_optimizer(self.optimizer).items()}
+        meta = {
+            "identity": self.identity,
+            "step": self.step,
+            "progress": self.progress,
+            "spent": self.clock.spent(),
+            "best": self.best_accuracy,
+            "stopped": self.stopped,
+            "history": [look.model_dump() for look in self.history],
+        }
+        write_checkpoint(checkpoint, tensors, meta)
+        self.saved_at = now
+
+    def end(self) -> FineTuned:
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, parameter in self.learning.items():
+                parameter.copy_(self.best[name])
+        self.model.to("cpu").eval()
+        return FineTuned(
+            history=tuple(self.history),
+            val_accuracy=self.best_accuracy,
+            steps=self.step,
+            epochs=self.epochs,
+            seconds=self.clock.spent(),
+            stopped=self.stopped,
+        )
+
+    def _steps(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """What is left of this epoch, the batches of one step together; the images of an epoch come in one order."""
+        epoch, done = divmod(self.step, self.per_epoch)
+        images = batches(
+            self.task.train,
+            self.task.spec,
+            batch_size=min(self.recipe.batch_size, len(self.task.train)),
+            resolution=self.resolution,
+            shuffle=derive(self.seed, "epoch", epoch),
+            augment=self.recipe.augment,
+        )
+        parts: list[tuple[Tensor, Tensor]] = []
+        given = 0
+        for batch in images:
+            parts.append(batch)
+            if len(parts) == self.recipe.accumulate or (given + 1 == self.per_epoch == 1 and self._all(parts)):
+                given += 1
+                if given > done:
+                    yield parts
+                parts = []
+            if given == self.per_epoch:
+                return
+
+    def _all(self, parts: list[tuple[Tensor, Tensor]]) -> bool:
+        """Whether these are all the images there are: a task smaller than one step."""
+        return sum(len(y) for _, y in parts) == len(self.task.train)
+
+    def _update(self, parts: list[tuple[Tensor, Tensor]]) -> float:
+        rate = learning_rate(
+            max(self.progress, self.clock.progress(self.step + 0.5, self.epochs)),
+            peak=self.recipe.lr,
+            warmup=self.recipe.warmup,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        images, total = sum(len(y) for _, y in parts), 0.0
+        for x, y in parts:
+            output = self.model(x.to(self.device))
+            loss = functional.cross_entropy(output, y.to(self.device), label_smoothing=self.recipe.label_smoothing)
+            loss = loss * (len(y) / images)
+            total += loss.item()
+            loss.backward()
+        if math.isfinite(total):
+            self.optimizer.step()
+        return total
+
+    def _look_at_clock(self) -> None:
+        margin = 1.1 * self.look_seconds + 1.5 * self.step_seconds
+        self.progress = max(self.progress, self.clock.progress(self.step, self.epochs, margin))
+
+    def _look(self, loss: float, on_look: Callable[[Look], None] | None) -> None:
+        began = time.monotonic()
+        found = evaluate(self.model, self.task.val, self.task.spec, self.resolution, device=self.device)
+        self.look_seconds = time.monotonic() - began
+        if not found.probabilities.isfinite().all():
+            return self._diverged(math.nan)
+        look = Look(
+            step=self.step,
+            epoch=self.epochs,
+            train_loss=loss,
+            val_accuracy=found.accuracy,
+            seconds=self.clock.spent(),
+        )
+        self.history.append(look)
+        if found.accuracy > self.best_accuracy:
+            self.best_accuracy = found.accuracy
+            self.best = {name: p.detach().clone() for name, p in self.learning.items()}
+        if on_look is not None:
+            on_look(look)
+        return None
+
+    def _consider_ending(self) -> None:
+        after = [look.val_accuracy for look in self.history]
+        best = max(range(len(after)), key=after.__getitem__)
+        waited = len(after) - 1 - best
+        if self.recipe.patience and waited >= self.recipe.patience and not self.finished:
+            self.stopped = f"val has not risen for {waited} looks"
+
+    def _diverged(self, loss: float) -> None:
+        if not self.history:
+            raise BadInput("the network's outputs are not numbers before the first step; look at its weights")
+        self.stopped = f"the loss is {loss} in step {self.step + 1}; the weights of the best look at val stand"
+
+    def _restore(self, checkpoint: Path) -> None:
+        tensors, meta = read_checkpoint(checkpoint, self.identity)
+        parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            part, name = key.split("/", 1)
+            parts[part][name] = value
+        with torch.no_grad():
+            for name, parameter in self.learning.items():
+                parameter.copy_(parts["model"][name])
+        self.best = parts["best"]
+        restore_optimizer(self.optimizer, parts["optimizer"])
+        self.step, self.progress = int(meta["step"]), float(meta["progress"])
+        self.best_accuracy, self.stopped = float(meta["best"]), meta["stopped"]
+        self.history = [Look.parse(look, str(checkpoint)) for look in meta["history"]]
+        self.clock.start(float(meta["spent"]))
