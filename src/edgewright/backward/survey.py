@@ -35,7 +35,8 @@ class _Observe(Rule):
     always = True
 
     def __init__(self, kind: Kind, note: Callable[[Call, Tensors, Tensor], None]) -> None:
-        self.kinds = frozenset((kind,))  # its own alone: a norm may have an activation inside, which is another layer
+        # Its own alone: a norm may have an activation inside, which is another layer.
+        self.kinds = frozenset((kind,))  # pyright: ignore[reportAttributeAccessIssue]
         self._note = note
 
     def trained(self, layer: nn.Module) -> tuple[str, ...]:
