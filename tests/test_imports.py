@@ -45,7 +45,7 @@ MECHANISM = {
 }
 ASSEMBLY = {
     "search": {"resolve", "scoring", "explore", "finalists", "regret"},
-    "backward": {"resolve", "account", "training_plan", "planner", "knapsack", "contribution"},
+    "backward": {"resolve", "account", "training_plan", "planner", "knapsack", "contribution", "scheme_search"},
 }
 
 OPTIONAL = {

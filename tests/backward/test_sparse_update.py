@@ -37,10 +37,10 @@ def chosen(layer: nn.Module, share: float) -> Tensor:
     """Which elements of the weight learn, by the words of the docstring alone."""
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
     weight = layer.weight.detach()
-    depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels
-    count = weight.shape[0] if depthwise else weight.shape[1]
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    depthwise = groups > 1 and weight.shape[1] == 1
+    count = groups if depthwise else weight.shape[1]
     if depthwise:
-        count = layer.in_channels  # pyright: ignore[reportAttributeAccessIssue]
         norms = [float(block.norm()) for block in weight.chunk(count, 0)]
     else:
         norms = [float(weight[:, channel].norm()) for channel in range(count)]
