@@ -5,6 +5,7 @@ import functools
 from edgewright.backward.base import Rule
 from edgewright.backward.calls import Kind
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
+from edgewright.backward.gradient_filter import GradientFilter
 from edgewright.backward.mobiletl import SignedMask
 from edgewright.backward.sparse_update import SubTensor
 from edgewright.core.errors import BadInput
@@ -19,6 +20,9 @@ def methods() -> dict[str, tuple[Rule, ...]]:
         "frozen": (Exact("nothing"), FrozenNorm("nothing")),
         "mask": (BitMask(),),
         "signed": (SignedMask(),),
+        "filter-2": (GradientFilter(2),),
+        "filter-4": (GradientFilter(4),),
+        "filter-8": (GradientFilter(8),),
         "slice-8": (SubTensor(1 / 8),),
         "slice-4": (SubTensor(1 / 4),),
         "slice-2": (SubTensor(1 / 2),),
