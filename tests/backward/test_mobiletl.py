@@ -1,10 +1,13 @@
 """MobileTL: what the masks pass, what a block keeps, which layers learn."""
 
+import copy
 import math
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import Rule, swapped
@@ -179,3 +182,62 @@ def test_refusals() -> None:
     (site,) = survey(nn.Sequential(nn.Hardsigmoid()), torch.randn(2, 3))
     assert "hardsigmoid does not rise" in (SignedMask().refuse(site.calls[0]) or "")
     assert math.isfinite(SignedMask().stored_bytes(site.calls[0], (True,)))
+
+
+class Digits(nn.Module):
+    """Four inverted residuals with hard-swish on 8x8 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.Hardswish())
+        self.blocks = nn.ModuleList(block(12, 4, nn.Hardswish) for _ in range(4))
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for index, layer in enumerate(self.blocks):
+            x = x + layer(x)
+            x = functional.avg_pool2d(x, 2) if index == 1 else x
+        return self.head(x.mean((2, 3)))
+
+
+def learned(model: nn.Module, x: Tensor, y: Tensor, epochs: int) -> None:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
+    steps = len(y) // 32
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=epochs * steps)
+    model.train()
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(y)).split(32)[:steps]:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+            schedule.step()
+
+
+@pytest.mark.slow
+def test_transfer_is_as_good_as_learning_everything_in_the_last_blocks() -> None:
+    """From the digits 0 to 4 to the digits 5 to 9, the last two of four blocks; means over three seeds."""
+    images, target = load_digits(return_X_y=True)
+    x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
+    y = torch.tensor(target)
+    old = y < 5
+    new, labels = x[~old], y[~old] - 5
+    right: dict[str, list[float]] = {"head": [], "all": [], "mobiletl": []}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        first = Digits()
+        learned(first, x[old], y[old], 6)
+        first.head = nn.Linear(12, 5)
+        what = mobiletl(survey(first, x[:4]), first, blocks=2)
+        for name, found in right.items():
+            torch.manual_seed(100 + seed)
+            model = copy.deepcopy(first)
+            for parameter, tensor in model.named_parameters():
+                last = parameter.startswith(("head", "blocks.2", "blocks.3")[: 1 if name == "head" else 3])
+                tensor.requires_grad_(parameter in what.trained if name == "mobiletl" else last)
+            with swapped(model, what.rules if name == "mobiletl" else {}):
+                learned(model, new[:400], labels[:400], 8)
+                model.eval()
+                found.append(100 * float((model(new[400:]).argmax(1) == labels[400:]).float().mean()))
+    mean = {name: sum(values) / 3 for name, values in right.items()}
+    assert mean["mobiletl"] > mean["all"] - 1 > mean["head"] + 15, mean
