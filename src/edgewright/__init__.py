@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "Result",
     "TrainingBudget",
+    "adapt",
     "backward",
     "bench",
     "design",
@@ -29,6 +30,7 @@ _HOMES = {
     "Result": "edgewright.core.result",
     "design": "edgewright.job.run",
     "resume": "edgewright.job.run",
+    "adapt": "edgewright.job.adapt",
     "predict": "edgewright.export.predict",
     "bench": "edgewright.export.bench",
     "load_model": "edgewright.export.load",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from edgewright.export.bench import bench
     from edgewright.export.load import load_model
     from edgewright.export.predict import predict
+    from edgewright.job.adapt import adapt
     from edgewright.job.run import design, resume
 
 

@@ -6,6 +6,9 @@ One file for each kind of work; importing one adds its commands to the app, in t
 from edgewright.cli import design
 
 # isort: split
+from edgewright.cli import adapt
+
+# isort: split
 from edgewright.cli import research
 
 # isort: split
@@ -15,4 +18,4 @@ from edgewright.cli import device
 from edgewright.cli import catalogue
 from edgewright.cli.app import main
 
-__all__ = ["catalogue", "design", "device", "main", "research"]
+__all__ = ["adapt", "catalogue", "design", "device", "main", "research"]

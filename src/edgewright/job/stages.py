@@ -1,10 +1,9 @@
 """The stages of the main job. Each asks the study what is known, does the rest, and writes down what it found."""
 
-import contextlib
 import shutil
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,11 +34,11 @@ from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
 from edgewright.train.loop import Diverged, EpochRecord, fit, training_device
 from edgewright.train.recipe import recipe_for
+from edgewright.train.threads import threads_for
 
 MOST_CANDIDATES = 4000
 MOST_FAMILIES = 64
 LEAST_RUNS = 30
-THREADED_MACS = 2e8  # of a batch: about 10 ms of one core
 TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
 BASELINES = ("params", "macs")
@@ -283,7 +282,7 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
         desk.study.record_epoch(key, "final", record.epoch, record.model_dump(mode="json"))
         desk.watch.save()
 
-    with training_threads(ground, architecture, recipe.batch_size):
+    with threads_for(recipe.batch_size * count_macs(ground.space.graph(architecture))):
         fit(
             model,
             ground.task,
@@ -331,18 +330,6 @@ def fresh_model(ground: Ground, architecture: Architecture) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(derive(ground.plan.seed, "weights", architecture.key()))
         return ground.space.build(architecture)
-
-
-@contextlib.contextmanager
-def training_threads(ground: Ground, architecture: Architecture, batch_size: int) -> Iterator[None]:
-    """Every core for a batch that is worth it, one for a small one, which threads only slow down."""
-    before = torch.get_num_threads()
-    worth_it = batch_size * count_macs(ground.space.graph(architecture)) >= THREADED_MACS
-    torch.set_num_threads(cores() if worth_it else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _deploy(desk: Desk, key: str, model: nn.Module) -> Deployed:

@@ -165,20 +165,24 @@ def quantised(images: Tensor) -> Tensor:
     return (images.float() - 127.5).round().clamp(-128, 127)
 
 
+def int8_network(cfg: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Int8Network:
+    """The network of a plan (`first_conv`, `blocks` of `convs` and a `residual` or null, `classifier`, `input_size`),
+    with `ID.weight` (int8), `ID.bias` (int32) and `ID.w_scales` (float32) of every convolution in it."""
+
+    def conv(one: Mapping[str, Any]) -> Int8Conv:
+        return Int8Conv(one, *(arrays[f"{one['id']}.{part}"] for part in ("weight", "bias", "w_scales")))
+
+    blocks = [Int8Block([conv(one) for one in block["convs"]], block["residual"]) for block in cfg["blocks"]]
+    return Int8Network(conv(cfg["first_conv"]), blocks, conv(cfg["classifier"]), int(cfg["input_size"]))
+
+
 def read_int8(path: Path) -> Int8Network:
-    """A network from an .npz file: its plan as JSON under `cfg`, and of every convolution `ID.weight` (int8), `ID.bias`
-    (int32) and `ID.w_scales` (float32).
+    """A network from an .npz file: the arrays of `int8_network`, and its plan as JSON under `cfg`.
     Errors: BadInput for a file that is not one.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            cfg = json.loads(str(arrays["cfg"]))
-
-            def conv(one: Mapping[str, Any]) -> Int8Conv:
-                return Int8Conv(one, *(arrays[f"{one['id']}.{part}"] for part in ("weight", "bias", "w_scales")))
-
-            blocks = [Int8Block([conv(c) for c in block["convs"]], block["residual"]) for block in cfg["blocks"]]
-            return Int8Network(conv(cfg["first_conv"]), blocks, conv(cfg["classifier"]), int(cfg["input_size"]))
+            return int8_network(json.loads(str(arrays["cfg"])), arrays)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is not an integer network: {str(error).splitlines()[0]}") from None
 

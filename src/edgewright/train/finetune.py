@@ -40,13 +40,15 @@ CHECKPOINT_SECONDS = 20.0
 
 class FineTuneRecipe(Frozen):
     """batch_size: images held at a time.   accumulate: such batches whose gradients make one step.   momentum: of SGD
-    (0 saves its state).   patience: looks at val without a rise before it ends; 0 never ends early."""
+    (0 saves its state).   clip: largest norm of a step's gradient.   patience: looks at val without a rise before it
+    ends; 0 never ends early."""
 
     lr: float = Field(default=0.02, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=4, ge=1)
+    clip: float = Field(default=2.0, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: int = Field(default=6, ge=0)
@@ -268,6 +270,7 @@ class _Run:
             total += loss.item()
             loss.backward()
         if math.isfinite(total):
+            nn.utils.clip_grad_norm_(self.learning.values(), self.recipe.clip)
             self.optimizer.step()
         return total
 
