@@ -51,7 +51,7 @@ class FineTuneRecipe(Frozen):
     clip: float = Field(default=2.0, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    patience: int = Field(default=6, ge=0)
+    patience: int = Field(default=10, ge=0)
     augment: Augment | None = None
 
 
