@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,12 @@ from edgewright.backward.base import swapped
 from edgewright.backward.int8 import norm_ratios, scale_gradients
 from edgewright.backward.sparse_update import Scheme, convolutions, memory_bits, scheme_rules
 from edgewright.backward.survey import Site, survey
-from edgewright.model.mcunet import Int8Network, quantised, read_int8
+from edgewright.model.mcunet import Int8Network, int8_network, quantised, read_int8
 from model.integers import small
 
 
-def build(folder: Path, seed: int = 0) -> tuple[Int8Network, Tensor, Tensor]:
-    cfg, arrays = small(seed)
-    np.savez(folder / "net.npz", cfg=np.array(json.dumps(cfg)), **arrays)  # pyright: ignore[reportArgumentType]
-    model = read_int8(folder / "net.npz")
+def build(seed: int = 0) -> tuple[Int8Network, Tensor, Tensor]:
+    model = int8_network(*small(seed))
     model.new_head(5)
     images = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (4, 3, 17, 22)))
     return model, quantised(images), torch.tensor([0, 3, 1, 4])
@@ -34,8 +31,8 @@ def loss(model: nn.Module, x: Tensor, y: Tensor, weights: dict[str, Tensor] | No
     return nn.functional.cross_entropy(scores, y)
 
 
-def test_a_scaled_step_is_the_step_of_the_real_weights(tmp_path: Path) -> None:
-    model, x, y = build(tmp_path)
+def test_a_scaled_step_is_the_step_of_the_real_weights() -> None:
+    model, x, y = build()
     scale: dict[str, Tensor] = {}
     for name, conv in model.convolutions().items():
         scale[f"{name}.weight"] = conv.weight_scale.view(-1, 1, 1, 1)
@@ -87,8 +84,8 @@ def learning(model: nn.Module, trained: tuple[str, ...]) -> None:
         parameter.requires_grad_(name in trained)
 
 
-def test_only_the_chosen_slices_move(tmp_path: Path) -> None:
-    model, x, y = build(tmp_path)
+def test_only_the_chosen_slices_move() -> None:
+    model, x, y = build()
     sites = survey(model, x)
     rules, trained = scheme_rules(scheme(sites), sites, model)
     learning(model, trained)
@@ -107,10 +104,10 @@ def test_only_the_chosen_slices_move(tmp_path: Path) -> None:
     assert wide.flatten(2).any(2).any(0).sum() == 2 and deep.flatten(1).any(1).sum() == 8
 
 
-def test_bytes_kept_are_the_papers_memory(tmp_path: Path) -> None:
+def test_bytes_kept_are_the_papers_memory() -> None:
     """Inputs and masks as the paper counts them. On top: 8-bit weights, which a device has anyway and PyTorch has only
     as floats, and the masks of shortcuts, which the paper leaves out."""
-    model, x, _ = build(tmp_path)
+    model, x, _ = build()
     sites = survey(model, x)
     plan = scheme(sites)
     rules, trained = scheme_rules(plan, sites, model)
@@ -130,8 +127,8 @@ def test_bytes_kept_are_the_papers_memory(tmp_path: Path) -> None:
     assert stored * 8 == x.shape[0] * (memory_bits(plan, convolutions(sites)) - biases - slices)
 
 
-def test_gradients_from_bytes_and_bits_are_those_of_floats(tmp_path: Path) -> None:
-    model, x, y = build(tmp_path)
+def test_gradients_from_bytes_and_bits_are_those_of_floats() -> None:
+    model, x, y = build()
     sites = survey(model, x)
     names = [site.name for site in convolutions(sites)]
     rules, trained = scheme_rules(Scheme(6, dict.fromkeys(names, 1.0)), sites, model)
