@@ -34,7 +34,8 @@ from edgewright.train.checkpoint import (
 from edgewright.train.clock import Clock, learning_rate
 from edgewright.train.evaluate import evaluate
 
-LOOKS = 20  # at val, evenly over the training's progress
+LOOKS = 20  # at val, evenly over the training's progress, unless that is too often:
+LOOKING = 0.25  # of the work at most, counting a learned image as three that are looked at
 CHECKPOINT_SECONDS = 20.0
 
 
@@ -185,12 +186,18 @@ class _Run:
             total, count, self.step = total + loss, count + 1, self.step + 1
             self.step_seconds = (time.perf_counter() - began) / count
             self._look_at_clock()
-            if looking := self.progress * LOOKS >= due or self.finished:
+            if looking := self._is_due(due):
                 break
-        if looking or self.progress * LOOKS >= due:
+        if looking:
             self._look(total / max(1, count), on_look)
             self._consider_ending()
         return None
+
+    def _is_due(self, due: int) -> bool:
+        """Counted in images, not in seconds, so that a resumed training looks at the same steps."""
+        learned = (self.step - self.history[-1].step) * self.per_step
+        often = LOOKING * 3 * learned < len(self.task.val)
+        return self.finished or (self.progress * LOOKS >= due and not often)
 
     def save(self, checkpoint: Path | None) -> None:
         now = time.monotonic()
