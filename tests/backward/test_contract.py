@@ -285,7 +285,8 @@ def test_whole_networks(method: str, which: str) -> None:
         fit = [r for r in methods()[method] if all(r.refuse(call) is None for call in site.calls)]
         if fit:
             rules[site.name] = fit[0]
-    assert rules or (method, which) == ("signed", "int8")  # which has no activations but clamps
+    # One has no activations but clamps, the other no 1x1 convolution and no tokens.
+    assert rules or (method, which) == ("signed", "int8") or (method.startswith("wht"), which) == (True, "odd")
     output, wanted = model(x), gradients(model, x)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with swapped(model, rules):

@@ -8,6 +8,7 @@ from edgewright.backward.exact import BitMask, Exact, FrozenNorm
 from edgewright.backward.gradient_filter import GradientFilter
 from edgewright.backward.mobiletl import SignedMask
 from edgewright.backward.sparse_update import SubTensor
+from edgewright.backward.walsh import Walsh
 from edgewright.core.errors import BadInput
 
 
@@ -23,6 +24,10 @@ def methods() -> dict[str, tuple[Rule, ...]]:
         "filter-2": (GradientFilter(2),),
         "filter-4": (GradientFilter(4),),
         "filter-8": (GradientFilter(8),),
+        "wht-3": (Walsh(2),),
+        "wht-10": (Walsh(4),),
+        "wht-21": (Walsh(6),),
+        "wht-36": (Walsh(8),),
         "slice-8": (SubTensor(1 / 8),),
         "slice-4": (SubTensor(1 / 4),),
         "slice-2": (SubTensor(1 / 2),),

@@ -65,12 +65,17 @@ class _Readers(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, (Tensor, list)):  # others ask for a shape or a flag
-            for value in (*args, *(kwargs or {}).values()):
-                for tensor in value if isinstance(value, (tuple, list)) else (value,):
-                    if isinstance(tensor, Tensor):
-                        self.count[id(tensor)] = self.count.get(id(tensor), 0) + 1
+            self.note([*args, *(kwargs or {}).values()])
         self.alive.append(result)
         return result
+
+    def note(self, value: Any) -> None:
+        """One reader more for every tensor in a value."""
+        if isinstance(value, Tensor):
+            self.count[id(value)] = self.count.get(id(value), 0) + 1
+        elif isinstance(value, (tuple, list, dict)):
+            for part in value.values() if isinstance(value, dict) else value:
+                self.note(part)
 
 
 def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
@@ -104,7 +109,8 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
         readers,
         torch.enable_grad(),
     ):
-        on_meta(model, example)
+        result, _ = on_meta(model, example)
+        readers.note(result)  # what the model gives out is read by whoever called it
     feeds: dict[str, str] = {}
     for norm, tensor in read.items():
         conv = made.get(tensor)
