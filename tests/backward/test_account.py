@@ -4,9 +4,11 @@ import torch
 from torch import nn
 
 from backward.networks import exact, odd
-from edgewright.backward.account import measure_kept, predict_kept, total
+from edgewright.backward.account import measure_kept, measure_peak, predict_kept, total
 from edgewright.backward.base import swapped
+from edgewright.backward.planner import plan
 from edgewright.backward.survey import survey
+from edgewright.backward.training_plan import TrainingBudget, applied
 
 
 def test_prediction_equals_measurement_with_and_without_rules() -> None:
@@ -50,3 +52,22 @@ def test_a_frozen_part_keeps_nothing() -> None:
     model.head.requires_grad_(True)
     with swapped(model, exact(model, x)):
         assert [(one.layer, one.bytes) for one in measure_kept(model, x)] == [("head", 2 * 12 * 4)]
+
+
+def test_the_allocators_peak_is_what_is_kept_and_what_single_operators_need() -> None:
+    model, _ = odd()
+    x = torch.randn(32, 3, 45, 38)
+    largest = 4 * 32 * 16 * 23 * 19  # what the widest layer gives
+
+    def step() -> None:
+        model(x).sum().backward()
+        model.zero_grad()
+
+    peaks = []
+    for memory in (None, 4_000_000, 2_000_000):
+        found = plan(model, x, budget=TrainingBudget(memory_bytes=memory))
+        with applied(model, found):
+            step()  # the first one loads kernels
+            peaks.append(measure_peak(step))
+        assert found.stored_bytes <= peaks[-1] <= found.stored_bytes + found.gradient_bytes + 4 * largest
+    assert peaks[0] > peaks[1] > peaks[2]

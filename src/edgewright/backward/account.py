@@ -7,8 +7,11 @@ from the measurement unless an operator keeps other things on another device (`s
 """
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from edgewright.backward.base import LAYERS, NORMS, Rule, has_rule, swapped
 from edgewright.backward.calls import Call, Needs, Tensors
 from edgewright.backward.survey import on_meta, storage
+from edgewright.core.data import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,25 @@ def measure_kept(model: nn.Module, batch: Tensor) -> tuple[Kept, ...]:
 
 def total(kept: tuple[Kept, ...]) -> int:
     return sum(one.bytes for one in kept)
+
+
+def measure_peak(step: Callable[[], object]) -> int:
+    """Bytes that PyTorch's allocator held at most during `step()`, above what it held before: what is kept, gradients,
+    and what single operators needed while they ran. On the CPU from the profiler's record, which costs time."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = [event for event in read_json(trace)["traceEvents"] if event.get("name") == "[memory]"]
+    changes = [event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]
+    return max(itertools.accumulate(changes), default=0)
 
 
 class _EvalNorm(Rule):
