@@ -68,7 +68,7 @@ class SignedMask(Rule):
 
     def gradients(self, call: Call, needs: Needs, gradient: Tensor, kept: Tensors) -> Tensors:
         assert kept[0] is not None
-        return (gradient * unpack(kept[0], call.input),)
+        return (gradient * unpack(kept[0], call.input).view(torch.uint8),)  # five times faster than with booleans
 
 
 @dataclass(frozen=True, slots=True)
