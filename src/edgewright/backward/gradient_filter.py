@@ -160,6 +160,7 @@ def _axes(call: Call, patch: int) -> tuple[_Axis, ...]:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def _axis(patch: int, source: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
     first, step = 0, 1
     if stride > 1 and (kernel == 1 or dilation % stride == 0):
@@ -233,14 +234,16 @@ def _on_patches(call: Call, axes: tuple[_Axis, ...]) -> Call | None:
     return Call(call.function, options, shapes, output, call.element)
 
 
-def _as_image(rows: Tensor, axes: tuple[_Axis, ...]) -> Tensor:
-    return rows.unflatten(1, [axis.patches for axis in axes]).movedim(-1, 1)
+def _as_image(rows: Tensor, sides: list[int]) -> Tensor:
+    """[images, pixels, channels] as [images, channels, *sides], channels last."""
+    return rows.view(len(rows), *sides, -1).permute(0, -1, *range(1, len(sides) + 1))
 
 
 def _input_product(call: Call, axes: tuple[_Axis, ...], g: Tensor, weight: Tensor) -> Tensor:
     """The input's gradient of every patch: [images, patches, channels]."""
     if coarse := _on_patches(call, axes):
-        return conv_input_gradient(coarse, _as_image(g, axes), weight).flatten(2).transpose(1, 2)
+        sides = [axis.patches for axis in axes]
+        return conv_input_gradient(coarse, _as_image(g, sides), weight).flatten(2).transpose(1, 2)
     groups, rows, flat = call.options["groups"], g.flatten(0, 1), weight.flatten(1)
     if groups == 1:
         result = rows @ flat
@@ -256,7 +259,8 @@ def _input_product(call: Call, axes: tuple[_Axis, ...], g: Tensor, weight: Tenso
 def _weight_product(call: Call, axes: tuple[_Axis, ...], g: Tensor, x: Tensor) -> Tensor:
     """The weight's gradient from means over patches."""
     if coarse := _on_patches(call, axes):
-        return conv_weight_gradient(coarse, _as_image(g, axes), _as_image(x, axes))
+        sides = [axis.patches for axis in axes]
+        return conv_weight_gradient(coarse, _as_image(g, sides), _as_image(x, sides))
     groups, rows, source = call.options["groups"], g.flatten(0, 1), x.flatten(0, 1)
     if groups == 1:
         result = rows.T @ source
@@ -272,7 +276,7 @@ def _spread(rows: Tensor, call: Call, axes: tuple[_Axis, ...], channels_last: bo
     """Every pixel of the input gets what its window has."""
     if channels_last:
         pixels = rows.index_select(1, _windows_of_pixels(axes, rows.device))
-        result = pixels.unflatten(1, [axis.covered for axis in axes]).movedim(-1, 1)
+        result = _as_image(pixels, [axis.covered for axis in axes])
     else:
         result = rows.transpose(1, 2).reshape(-1, *(axis.patches for axis in axes))
         for i, axis in reversed(tuple(enumerate(axes, 1))):
