@@ -177,8 +177,8 @@ def test_multiply_adds_are_counted_with_the_transforms() -> None:
     x, weight = noise(3, 256, 20), noise(30, 20)
     call, _ = as_call(functional.linear, (x, weight, None), {})
     rows = 4 * 10
-    # sums of 2 x 2 tokens; along rows of 4 to 4 functions, then along columns: per channel 256 + 64 * 4 + 64 * 4
-    transforms = (256 + 64 * 4 + 64 * 4) * (20 + 30 + 20)  # of x, of g, and back to gx
+    # sums of 2 x 2 tokens, then 10 bases of the 16 that are left of each of 4 patches
+    transforms = (256 + 4 * 10 * 16) * (20 + 30 + 20)  # of x, of g, and back to gx
     assert Walsh(4).macs(call, (True, True, False)) == 3 * (rows * 20 * 30 * 2 + transforms)
     assert Walsh(4).macs(call, (False, False, True)) == 0
 

@@ -9,15 +9,17 @@ function with r sign changes, of length one; then, with K bases in P patches,
 M: the P K bases as rows. X is kept in place of x: K/64 of it on sides that are multiples of 8. Order 2, 4, 6, 8 give 3,
 10, 21, 36 bases, order 15 all 64, with which both gradients are exact at any size.
 
-Computed as two small products for each transform (first along the rows of a patch, then along its columns; for a grid
-of one patch at once), image by image so that what is between them stays in cache; no mask is ever multiplied with an
-activation.
+No mask is ever multiplied with an activation. Where no function tells 2 or 4 neighbours along a side apart (orders up
+to 4 and 2), they are summed first, and the few entries left of a patch are transformed in one product; so is a grid of
+one patch. Else a transform is two small products, along rows and along columns, image by image to stay in cache.
 Differs from the paper: M has orthonormal rows, in place of sums for x and means for g, so that half precision does not
 overflow; the products are the same. A side that is no multiple of 8 is cut into patches as equal as can be (14 into
-7 + 7), with zeros beyond the border and the bases made orthonormal on what is inside; the paper's reflection leaves gW
-45 to 66 % off at 7 x 7 and 14 x 14 even with all bases. Class tokens are treated densely, as in the paper.
+7 + 7) and the functions are cut and made orthonormal on them: exact with all bases, and with few a constant stays as
+it is. The paper's reflection leaves gW 45 to 66 % off at 7 x 7 and 14 x 14 even with all bases; zeros beyond the
+border make the gW of smooth activations up to a quarter too small. Class tokens are treated densely, as in the paper.
 Source: Yang et al., "Efficient Low-rank Backpropagation for Vision Transformer Adaptation", NeurIPS 2023,
 arXiv:2309.15275. Checked against: scipy's Hadamard matrix, a loop over masks, autograd (tests/backward/test_walsh.py).
+Speed: benchmarks/walsh_speed.py.
 """
 
 import functools
@@ -35,7 +37,7 @@ from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.core.errors import BadInput
 
 PATCH = 8
-_CACHE_BYTES = 1 << 19  # of what is between the two products of a transform: half of a second-level cache
+_CACHE_BYTES = 1 << 20  # of what is between the two products of a transform: about a second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,7 @@ class Walsh(Rule):
         if not any(needs[:2]):
             return 0
         out, into = call.weight[:2]
-        rows = place.extra + place.down.patches * place.across.patches * place.bases
-        products = rows * out * into * (needs[0] + needs[1])
+        products = place.rows * out * into * (needs[0] + needs[1])
         return place.batch * (products + place.macs() * (out + into * (needs[0] + needs[1])))
 
     def _place(self, call: Call) -> "_Place":
@@ -111,9 +112,8 @@ class Walsh(Rule):
 
     def _projected(self, call: Call, activation: Tensor) -> Tensor:
         """Class tokens, then the coefficients of all patches: [batch, rows, channels]."""
-        place, channels = self._place(call), call.kind == "conv"
-        size = activation.shape[1 if channels else -1]
-        result = activation.new_empty(place.batch, place.rows, size)
+        place, channels = self._place(call), activation.shape[1 if call.kind == "conv" else -1]
+        result = activation.new_empty(place.batch, place.rows, channels)
         if place.extra:
             result[:, : place.extra] = activation[:, : place.extra]
         _project(_grid(call, activation, place), place, result[:, place.extra :])
@@ -171,10 +171,8 @@ def _place(call: Call, grid: tuple[int, int] | None) -> tuple[int, int, int, int
 
 def _grid(call: Call, activation: Tensor, place: "_Place") -> Tensor:
     """The activation as [batch, height, width, channels]: a view."""
-    if call.kind == "conv":
-        return activation.permute(0, 2, 3, 1)
     if activation.dim() == 4:
-        return activation
+        return activation.permute(0, 2, 3, 1) if call.kind == "conv" else activation
     return activation[:, place.extra :].unflatten(1, (place.height, place.width))
 
 
@@ -245,7 +243,7 @@ def _side(size: int, order: int, patch: int) -> _Side:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the rows of an activation lie, class tokens first, then a grid; and the bases on it. Made by `_placed`."""
+    """Where the rows of an activation lie, class tokens first, then a grid; and the bases on it. From `_placed`."""
 
     batch: int
     height: int
@@ -285,8 +283,9 @@ class _Place:
 
     @functools.cached_property
     def at_once(self) -> np.ndarray | None:
-        """All bases as rows [bases, height * width] where the grid is one patch."""
-        if self.down.patches * self.across.patches > 1:
+        """All bases of a patch as rows, where they are applied in one product: on a grid of one patch, and on folded
+        ones, where a patch has no more than 4 x 4 entries."""
+        if self.fold == 1 and self.down.patches * self.across.patches > 1:
             return None
         down, across = self.down.matrix, self.across.matrix
         return np.stack([np.kron(down[r], across[c]) for r, _, count in self.triangle for c in range(count)])
@@ -303,20 +302,19 @@ class _Place:
     def macs(self) -> int:
         """Multiply-adds of a transform, for one channel of one image."""
         if self.at_once is not None:
-            return self.at_once.size
-        sums = self.height * self.width if self.fold > 1 else 0
-        first = self.height // self.fold * self.across.blocks * self.across.matrix.size
-        return sums + first + self.down.blocks * self.down.matrix.size * self.across.patches * self.across.functions
+            sums = self.height * self.width if self.fold > 1 else 0
+            return sums + self.at_once.size * self.down.patches * self.across.patches
+        first = self.height * self.across.blocks * self.across.matrix.size
+        return first + self.down.blocks * self.down.matrix.size * self.across.patches * self.across.functions
 
     def scratch(self, grid: Tensor) -> tuple[Tensor, Tensor]:
         """What is between the two products, [images, height, patches, functions, channels], and between them and the
         triangle, [images, patches, functions, patches, functions, channels], for as many images as stay in cache;
         for one where they are not stored one behind the other, so that it can be viewed as rows of patches."""
         across = self.across.patches, self.across.functions, grid.shape[-1]
-        height = self.height // self.fold
-        each = height * prod(across) * grid.element_size()
+        each = self.height * prod(across) * grid.element_size()
         images = min(self.batch, max(1, _CACHE_BYTES // each)) if grid.is_contiguous() else 1
-        middle = grid.new_empty(images, height, *across)
+        middle = grid.new_empty(images, self.height, *across)
         return middle, grid.new_empty(images, self.down.patches, self.down.functions, *across)
 
 
@@ -328,15 +326,19 @@ def _project(grid: Tensor, place: _Place, into: Tensor) -> None:
     channels]."""
     channels = grid.shape[-1]
     if place.at_once is not None:
-        matrix = _like(place.at_once, grid)
-        torch.bmm(matrix.expand(place.batch, -1, -1), grid.reshape(place.batch, -1, channels), out=into)
+        items = _patches(grid, place).reshape(-1, place.at_once.shape[1], channels)
+        many = _like(place.at_once, grid).expand(items.shape[0], -1, -1)
+        if into.is_contiguous():
+            torch.bmm(many, items, out=into.view(len(many), -1, channels))
+        else:
+            into.copy_(torch.bmm(many, items).view(into.shape))
         return
     down, across = _like(place.down.matrix, grid), _like(place.across.matrix, grid)
     patches = into.unflatten(1, (place.down.patches, place.across.patches, place.bases))
     middles, squares = place.scratch(grid)
     step = middles.shape[0]
     for start in range(0, place.batch, step):
-        part = _folded(grid[start : start + step], place.fold)
+        part = grid[start : start + step]
         middle, square = middles[: part.shape[0]], squares[: part.shape[0]]
         _left(across, part.reshape(-1, across.shape[1], channels), middle)
         _left(down, middle.view(-1, down.shape[1], square[0, 0, 0].numel()), square)
@@ -349,8 +351,12 @@ def _expand(rows: Tensor, place: _Place, into: Tensor) -> None:
     """The transpose of `_project`."""
     channels = into.shape[-1]
     if place.at_once is not None:
-        matrix = _like(place.at_once, rows).T
-        torch.bmm(matrix.expand(place.batch, -1, -1), rows, out=into.flatten(1, 2))
+        items = rows.reshape(-1, place.bases, channels)
+        many = _like(place.at_once.T, rows).expand(items.shape[0], -1, -1)
+        if place.fold == 1:
+            torch.bmm(many, items, out=into.flatten(1, 2))
+        else:
+            _unfold(torch.bmm(many, items), place, into)
         return
     down, across = _like(place.down.matrix.T, rows), _like(place.across.matrix.T, rows)
     patches = rows.unflatten(1, (place.down.patches, place.across.patches, place.bases))
@@ -363,25 +369,22 @@ def _expand(rows: Tensor, place: _Place, into: Tensor) -> None:
         for r, begin, count in place.triangle:
             square[:, :, r, :, :count] = part[..., begin : begin + count, :]
         _left(down, square.view(-1, down.shape[1], square[0, 0, 0].numel()), middle)
-        items = middle.view(-1, across.shape[1], channels)
-        if place.fold == 1:
-            _left(across, items, target.view(-1, across.shape[0], channels))
-        else:
-            _unfold(torch.bmm(across.expand(items.shape[0], -1, -1), items), place.fold, target)
+        _left(across, middle.view(-1, across.shape[1], channels), target.view(-1, across.shape[0], channels))
 
 
-def _folded(grid: Tensor, fold: int) -> Tensor:
-    """Sums over fold x fold tokens."""
-    if fold == 1:
-        return grid
-    return functional.avg_pool2d(grid.permute(0, 3, 1, 2), fold, divisor_override=1).permute(0, 2, 3, 1)
+def _patches(grid: Tensor, place: _Place) -> Tensor:
+    """Sums over fold x fold tokens as [batch, patches down, patches across, height, width, channels]."""
+    if place.fold > 1:
+        grid = functional.avg_pool2d(grid.permute(0, 3, 1, 2), place.fold, divisor_override=1).permute(0, 2, 3, 1)
+    return grid.unflatten(2, (place.across.patches, -1)).unflatten(1, (place.down.patches, -1)).transpose(2, 3)
 
 
-def _unfold(small: Tensor, fold: int, into: Tensor) -> None:
-    """Every entry to fold x fold tokens."""
-    images, height, width, channels = into.shape
-    wide = into.unflatten(2, (width // fold, fold)).unflatten(1, (height // fold, fold))
-    wide.copy_(small.view(images, height // fold, 1, width // fold, 1, channels))
+def _unfold(small: Tensor, place: _Place, into: Tensor) -> None:
+    """Every entry of the patches to fold x fold tokens."""
+    fold, (down, across) = place.fold, (place.down.patches, place.across.patches)
+    height, width = place.height // down // fold, place.width // across // fold
+    wide = into.unflatten(2, (across, width, fold)).unflatten(1, (down, height, fold)).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    wide.copy_(small.view(place.batch, down, across, height, width, 1, 1, into.shape[-1]))
 
 
 def _left(matrix: Tensor, items: Tensor, out: Tensor) -> None:
