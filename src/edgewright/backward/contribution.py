@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.backward.exact import Exact, FrozenNorm
-from edgewright.backward.resolve import methods
+from edgewright.backward.resolve import exact_onward, methods
 from edgewright.backward.survey import survey
 from edgewright.core.errors import BadInput
 
@@ -46,7 +46,7 @@ def measure(
     Args:
         batches: (x, y), two at least; eight of 32 images are enough to tell layers apart.
         loss: (model(x), y) -> scalar.
-        allowed: methods to measure; default all.
+        allowed: methods to measure; default all that pass on exact gradients, as the planner's.
     Errors: BadInput for fewer than two batches, or a loss that is not a number.
     """
     notes: dict[str, _Note] = {}
@@ -55,7 +55,7 @@ def measure(
     with _learning_and_evaluating(model):
         for x, y in batches:
             if not rules:
-                rules = _rules(model, x, tuple(allowed or methods()), notes)
+                rules = _rules(model, x, tuple(allowed or exact_onward()), notes)
             with swapped(model, rules):
                 value = loss(model(x), y)
                 if not torch.isfinite(value):

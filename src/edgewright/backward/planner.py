@@ -22,7 +22,7 @@ from edgewright.backward.account import predict_kept, total
 from edgewright.backward.base import NORMS, swapped
 from edgewright.backward.calls import Call, Needs
 from edgewright.backward.knapsack import FROZEN, Choice, Option, solve
-from edgewright.backward.resolve import methods, rule_for
+from edgewright.backward.resolve import exact_onward, methods, rule_for
 from edgewright.backward.survey import Site, survey
 from edgewright.backward.training_plan import (
     PLAIN,
@@ -60,7 +60,7 @@ def plan(
         example: a batch as it will be trained on; only shape and type are read.
         contributions: what each method would bring at each layer (`contribution.measure`). Without, guessed: the square
             root of how many numbers learn, times how good the method's gradient usually is.
-        allowed: methods to choose from; default all. Frozen is always allowed.
+        allowed: methods to choose from; default all that pass on exact gradients (`exact_onward`). Frozen always is.
         always: layers that learn in full whatever their contribution: a new head.
         state: numbers of optimizer state for each number that learns: 1 for SGD with momentum, 0 without, 2 for Adam.
         curve: whether to say what other memory budgets would buy (a dozen more solutions, seconds).
@@ -68,7 +68,7 @@ def plan(
         without a layer that can learn, or that cannot run on shapes.
     """
     budget = budget or TrainingBudget()
-    ground = _Ground(model, example, contributions, tuple(allowed or methods()), tuple(always), state)
+    ground = _Ground(model, example, contributions, tuple(allowed or exact_onward()), tuple(always), state)
     found = ground.best(budget)
     if curve:
         found = found.model_copy(update={"curve": ground.curve(found)})
@@ -85,7 +85,7 @@ def plan_of(
 ) -> TrainingPlan:
     """The plan that gives each layer the named method (missing ones are frozen), with its costs: single methods,
     last-k-layers and other schemes beside the planner's own."""
-    ground = _Ground(model, example, None, tuple(methods()), (), state)
+    ground = _Ground(model, example, None, ("full",), (), state)
     unknown = set(chosen) - {choice.layer for choice in ground.choices}
     if unknown:
         raise BadInput(f"the model has no layer '{min(unknown)}' that can learn")

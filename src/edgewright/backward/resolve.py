@@ -1,4 +1,7 @@
-"""The methods by name. One name may stand for rules of several kinds of layer: "full" is for convolutions and norms."""
+"""The methods by name. One name may stand for rules of several kinds of layer: "full" is for convolutions and norms.
+
+A "w" at the end: only the weight's gradient is made by the method, the exact one is passed on.
+"""
 
 import functools
 
@@ -7,9 +10,12 @@ from edgewright.backward.calls import Kind
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
 from edgewright.backward.gradient_filter import GradientFilter
 from edgewright.backward.mobiletl import SignedMask
+from edgewright.backward.onward import ExactOnward
 from edgewright.backward.sparse_update import SubTensor
 from edgewright.backward.walsh import Walsh
 from edgewright.core.errors import BadInput
+
+WALSH_ORDERS = {3: 2, 10: 4, 21: 6, 36: 8}  # by the bases kept of an 8 x 8 patch
 
 
 @functools.cache
@@ -21,17 +27,20 @@ def methods() -> dict[str, tuple[Rule, ...]]:
         "frozen": (Exact("nothing"), FrozenNorm("nothing")),
         "mask": (BitMask(),),
         "signed": (SignedMask(),),
-        "filter-2": (GradientFilter(2),),
-        "filter-4": (GradientFilter(4),),
-        "filter-8": (GradientFilter(8),),
-        "wht-3": (Walsh(2),),
-        "wht-10": (Walsh(4),),
-        "wht-21": (Walsh(6),),
-        "wht-36": (Walsh(8),),
+        **{f"filter-{patch}": (GradientFilter(patch),) for patch in (2, 4, 8)},
+        **{f"filter-{patch}w": (ExactOnward(GradientFilter(patch)),) for patch in (2, 4, 8)},
+        **{f"wht-{bases}": (Walsh(order),) for bases, order in WALSH_ORDERS.items()},
+        **{f"wht-{bases}w": (ExactOnward(Walsh(order)),) for bases, order in WALSH_ORDERS.items()},
         "slice-8": (SubTensor(1 / 8),),
         "slice-4": (SubTensor(1 / 4),),
         "slice-2": (SubTensor(1 / 2),),
     }
+
+
+def exact_onward() -> tuple[str, ...]:
+    """The methods that pass on exact gradients: what the planner chooses from, as errors that are passed on spoil what
+    all earlier layers learn (see `onward`)."""
+    return tuple(name for name in methods() if f"{name}w" not in methods())
 
 
 def rule_for(name: str, kind: Kind) -> Rule:
