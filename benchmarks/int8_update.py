@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=25)
-    parser.add_argument("--lr", type=float, nargs="+", default=[0.005, 0.01, 0.02])
+    parser.add_argument("--lr", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.1])
     parser.add_argument("--search", type=float, metavar="KB")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -157,7 +157,7 @@ def main() -> None:
     for row in rows:
         print(line(args, *row, sites, train, test), flush=True)
     if args.search is not None:
-        found = searched(args, sites, train, args.lr[len(args.lr) // 2])
+        found = searched(args, sites, train, args.lr[len(args.lr) // 2 - 1])
         print(line(args, f"searched, {args.search:g} KB", found, True, sites, train, test))
         print(f"\nfound: biases of the last {found.num_biases}, weights {dict(found.shares)}")
 
