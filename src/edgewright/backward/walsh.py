@@ -9,9 +9,9 @@ function with r sign changes, of length one; then, with K bases in P patches,
 M: the P K bases as rows. X is kept in place of x: K/64 of it on sides that are multiples of 8. Order 2, 4, 6, 8 give 3,
 10, 21, 36 bases, order 15 all 64, with which both gradients are exact at any size.
 
-No mask is ever multiplied with an activation. Where no function tells 2 or 4 neighbours along a side apart (orders up
-to 4 and 2), they are summed first, and the few entries left of a patch are transformed in one product; so is a grid of
-one patch. Else a transform is two small products, along rows and along columns, image by image to stay in cache.
+A transform is one product for every patch, a few samples at a time to stay in cache; no mask is ever multiplied with an
+activation. Of tokens, neighbours along a side that no function tells apart (4 or 2 at orders up to 2 and 4) are summed
+first. Where the patches of a side differ (15 into 8 + 7), it is a product along each side.
 Differs from the paper: M has orthonormal rows, in place of sums for x and means for g, so that half precision does not
 overflow; the products are the same. A side that is no multiple of 8 is cut into patches as equal as can be (14 into
 7 + 7) and the functions are cut and made orthonormal on them: exact with all bases, and with few a constant stays as
@@ -23,8 +23,9 @@ Speed: benchmarks/walsh_speed.py.
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isqrt, prod, sqrt
+from math import isqrt
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +38,7 @@ from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.core.errors import BadInput
 
 PATCH = 8
-_CACHE_BYTES = 1 << 20  # of what is between the two products of a transform: about a second-level cache
+_CACHE_BYTES = 1 << 21  # of one activation, how much is transformed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Walsh(Rule):
             return 0
         out, into = call.weight[:2]
         products = place.rows * out * into * (needs[0] + needs[1])
-        return place.batch * (products + place.macs() * (out + into * (needs[0] + needs[1])))
+        return place.batch * (products + place.macs(call.kind == "conv") * (out + into * (needs[0] + needs[1])))
 
     def _place(self, call: Call) -> "_Place":
         place = _place(call, self.grid)
@@ -209,36 +210,29 @@ def _functions(size: int) -> np.ndarray:
 @dataclass(frozen=True, slots=True)
 class _Side:
     """A side of the grid, cut into patches.   patches, functions: how many of them, and in each.
-    matrix: of one patch [functions, length], or where patches differ of the whole side [patches * functions, length].
+    whole: [patches * functions, length of the side].   patch: [functions, length of a patch], None where they differ.
     """
 
     patches: int
     functions: int
-    matrix: np.ndarray
-
-    @property
-    def blocks(self) -> int:
-        """How many times the matrix is applied along the side."""
-        return self.patches * self.functions // len(self.matrix)
+    whole: np.ndarray
+    patch: np.ndarray | None
 
     def sums(self) -> np.ndarray:
         """Of every function of every patch the sum of its entries."""
-        return np.tile(self.matrix.sum(1), self.blocks).reshape(self.patches, self.functions)
+        return self.whole.sum(1).reshape(self.patches, self.functions)
 
 
 @functools.cache
-def _side(size: int, order: int, patch: int) -> _Side:
-    patches = -(-size // patch)
-    sizes = [len(part) for part in np.array_split(np.arange(size), patches)]
+def _side(size: int, order: int) -> _Side:
+    sizes = [len(part) for part in np.array_split(np.arange(size), -(-size // PATCH))]
     functions = [_functions(length)[:order] for length in sizes]
     most = max(map(len, functions))
-    if len(set(sizes)) == 1:
-        return _Side(patches, most, functions[0] / sqrt(PATCH / patch))
-    matrix = np.zeros((patches, most, size))
+    whole = np.zeros((len(sizes), most, size))
     for patch, rows in enumerate(functions):
         start = sum(sizes[:patch])
-        matrix[patch, : len(rows), start : start + sizes[patch]] = rows
-    return _Side(patches, most, matrix.reshape(-1, size))  # never folded
+        whole[patch, : len(rows), start : start + sizes[patch]] = rows
+    return _Side(len(sizes), most, whole.reshape(-1, size), functions[0] if len(set(sizes)) == 1 else None)
 
 
 @dataclass(frozen=True)
@@ -252,70 +246,65 @@ class _Place:
     order: int
 
     @functools.cached_property
+    def down(self) -> _Side:
+        return _side(self.height, self.order)
+
+    @functools.cached_property
+    def across(self) -> _Side:
+        return _side(self.width, self.order)
+
+    @functools.cached_property
+    def pairs(self) -> np.ndarray:
+        """The bases as (r, c), [bases, 2]."""
+        down, across = range(self.down.functions), range(self.across.functions)
+        return np.array([(r, c) for r in down for c in across if r + c < self.order])
+
+    @functools.cached_property
+    def patches(self) -> int:
+        return self.down.patches * self.across.patches
+
+    @functools.cached_property
+    def rows(self) -> int:
+        return self.extra + self.patches * len(self.pairs)
+
+    @functools.cached_property
     def fold(self) -> int:
-        """How many neighbours along each side no function tells apart: 4 or 2 of 8 where the order is up to 2 or 4.
-        They can be added up first."""
-        if self.height % PATCH or self.width % PATCH or self.height == self.width == PATCH:
+        """How many neighbours along each side no function tells apart: 4 or 2 of 8 where the order is up to 2 or 4."""
+        if self.height % PATCH or self.width % PATCH or self.patches == 1:
             return 1
         return PATCH >> min(3, (self.order - 1).bit_length())
 
     @functools.cached_property
-    def down(self) -> _Side:
-        return _side(self.height // self.fold, self.order, PATCH // self.fold)
+    def bases(self) -> np.ndarray | None:
+        """The bases of a patch as rows [bases, length of a patch], None where patches differ."""
+        return self._bases(1)
 
     @functools.cached_property
-    def across(self) -> _Side:
-        return _side(self.width // self.fold, self.order, PATCH // self.fold)
+    def folded(self) -> np.ndarray | None:
+        """The same with one entry of every fold x fold equal ones."""
+        return self._bases(self.fold)
 
-    @functools.cached_property
-    def triangle(self) -> tuple[tuple[int, int, int], ...]:
-        """Of every r: where its bases begin, and how many there are."""
-        counts = [max(0, min(self.order - r, self.across.functions)) for r in range(self.down.functions)]
-        return tuple((r, sum(counts[:r]), count) for r, count in enumerate(counts))
-
-    @functools.cached_property
-    def bases(self) -> int:
-        return sum(count for _, _, count in self.triangle)
-
-    @functools.cached_property
-    def rows(self) -> int:
-        return self.extra + self.down.patches * self.across.patches * self.bases
-
-    @functools.cached_property
-    def at_once(self) -> np.ndarray | None:
-        """All bases of a patch as rows, where they are applied in one product: on a grid of one patch, and on folded
-        ones, where a patch has no more than 4 x 4 entries."""
-        if self.fold == 1 and self.down.patches * self.across.patches > 1:
+    def _bases(self, fold: int) -> np.ndarray | None:
+        down, across = self.down.patch, self.across.patch
+        if down is None or across is None:
             return None
-        down, across = self.down.matrix, self.across.matrix
-        return np.stack([np.kron(down[r], across[c]) for r, _, count in self.triangle for c in range(count)])
+        return np.stack([np.kron(down[r, ::fold], across[c, ::fold]) for r, c in self.pairs])
 
     @functools.cached_property
     def sums(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows that count in the sum over all tokens, and how often; on whole patches one in K."""
-        down, across = self.down.sums() * self.fold, self.across.sums() * self.fold
-        pairs = [(r, c) for r, _, count in self.triangle for c in range(count)]
-        patches = [d[r] * a[c] for d in down for a in across for r, c in pairs]
+        down, across = self.down.sums(), self.across.sums()
+        patches = [d[r] * a[c] for d in down for a in across for r, c in self.pairs]
         often = np.array([1.0] * self.extra + patches).round(12)
         return np.flatnonzero(often), often[often != 0]
 
-    def macs(self) -> int:
-        """Multiply-adds of a transform, for one channel of one image."""
-        if self.at_once is not None:
-            sums = self.height * self.width if self.fold > 1 else 0
-            return sums + self.at_once.size * self.down.patches * self.across.patches
-        first = self.height * self.across.blocks * self.across.matrix.size
-        return first + self.down.blocks * self.down.matrix.size * self.across.patches * self.across.functions
-
-    def scratch(self, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """What is between the two products, [images, height, patches, functions, channels], and between them and the
-        triangle, [images, patches, functions, patches, functions, channels], for as many images as stay in cache;
-        for one where they are not stored one behind the other, so that it can be viewed as rows of patches."""
-        across = self.across.patches, self.across.functions, grid.shape[-1]
-        each = self.height * prod(across) * grid.element_size()
-        images = min(self.batch, max(1, _CACHE_BYTES // each)) if grid.is_contiguous() else 1
-        middle = grid.new_empty(images, self.height, *across)
-        return middle, grid.new_empty(images, self.down.patches, self.down.functions, *across)
+    def macs(self, images: bool) -> int:
+        """Multiply-adds of a transform, for one channel of one sample; sums of neighbours count as such."""
+        if self.bases is None or self.folded is None:
+            return self.down.whole.size * self.width + len(self.down.whole) * self.across.whole.size
+        if images or self.fold == 1:
+            return self.patches * self.bases.size
+        return self.height * self.width + self.patches * self.folded.size
 
 
 _placed = functools.lru_cache(1024)(_Place)
@@ -324,74 +313,69 @@ _placed = functools.lru_cache(1024)(_Place)
 def _project(grid: Tensor, place: _Place, into: Tensor) -> None:
     """Coefficients of `grid` [batch, height, width, channels] in all bases of all patches, [batch, patches * bases,
     channels]."""
-    channels = grid.shape[-1]
-    if place.at_once is not None:
-        items = _patches(grid, place).reshape(-1, place.at_once.shape[1], channels)
-        many = _like(place.at_once, grid).expand(items.shape[0], -1, -1)
-        if into.is_contiguous():
-            torch.bmm(many, items, out=into.view(len(many), -1, channels))
-        else:
-            into.copy_(torch.bmm(many, items).view(into.shape))
+    down, across, channels = place.down, place.across, grid.shape[-1]
+    if place.bases is None:
+        both = torch.einsum("rh,nhwc,sw->nrsc", _like(down.whole, grid), grid, _like(across.whole, grid))
+        both = both.unflatten(2, (across.patches, -1)).unflatten(1, (down.patches, -1)).transpose(2, 3)
+        into.copy_(both[:, :, :, *place.pairs.T].flatten(1, 3))
         return
-    down, across = _like(place.down.matrix, grid), _like(place.across.matrix, grid)
-    patches = into.unflatten(1, (place.down.patches, place.across.patches, place.bases))
-    middles, squares = place.scratch(grid)
-    step = middles.shape[0]
-    for start in range(0, place.batch, step):
-        part = grid[start : start + step]
-        middle, square = middles[: part.shape[0]], squares[: part.shape[0]]
-        _left(across, part.reshape(-1, across.shape[1], channels), middle)
-        _left(down, middle.view(-1, down.shape[1], square[0, 0, 0].numel()), square)
-        target = patches[start : start + step]
-        for r, begin, count in place.triangle:
-            target[..., begin : begin + count, :] = square[:, :, r, :, :count]
+    fold = 1 if _planes(grid) else place.fold
+    bases = _like(place.bases if fold == 1 else place.folded, grid)
+    for part, target in _pieces(grid, into):
+        if fold > 1:
+            part = functional.avg_pool2d(part.permute(0, 3, 1, 2), fold, divisor_override=1).permute(0, 2, 3, 1)
+        items = _patches(part, place)
+        if _planes(part):
+            items = items.permute(0, 1, 2, 5, 3, 4).reshape(-1, channels, bases.shape[1]).transpose(1, 2)
+        else:
+            items = items.reshape(-1, bases.shape[1], channels)
+        many = bases.expand(len(items), -1, -1)
+        if target.is_contiguous():
+            torch.bmm(many, items, out=target.view(len(items), -1, channels))
+        else:
+            target.copy_(torch.bmm(many, items).view(target.shape))
 
 
 def _expand(rows: Tensor, place: _Place, into: Tensor) -> None:
     """The transpose of `_project`."""
-    channels = into.shape[-1]
-    if place.at_once is not None:
-        items = rows.reshape(-1, place.bases, channels)
-        many = _like(place.at_once.T, rows).expand(items.shape[0], -1, -1)
-        if place.fold == 1:
-            torch.bmm(many, items, out=into.flatten(1, 2))
-        else:
-            _unfold(torch.bmm(many, items), place, into)
+    down, across, channels = place.down, place.across, into.shape[-1]
+    patches = place.batch, down.patches, across.patches
+    if place.bases is None:
+        both = rows.new_zeros(*patches, down.functions, across.functions, channels)
+        both[:, :, :, *place.pairs.T] = rows.unflatten(1, (*patches[1:], -1))
+        both = both.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        into.copy_(torch.einsum("rh,nrsc,sw->nhwc", _like(down.whole, rows), both, _like(across.whole, rows)))
         return
-    down, across = _like(place.down.matrix.T, rows), _like(place.across.matrix.T, rows)
-    patches = rows.unflatten(1, (place.down.patches, place.across.patches, place.bases))
-    middles, squares = place.scratch(into)
-    squares.zero_()  # what is outside the triangle stays so
-    step = middles.shape[0]
-    for start in range(0, place.batch, step):
-        target, part = into[start : start + step], patches[start : start + step]
-        middle, square = middles[: part.shape[0]], squares[: part.shape[0]]
-        for r, begin, count in place.triangle:
-            square[:, :, r, :, :count] = part[..., begin : begin + count, :]
-        _left(down, square.view(-1, down.shape[1], square[0, 0, 0].numel()), middle)
-        _left(across, middle.view(-1, across.shape[1], channels), target.view(-1, across.shape[0], channels))
+    fold = 1 if _planes(into) else place.fold
+    bases = _like(place.bases if fold == 1 else place.folded, rows)
+    for target, part in _pieces(into, rows):
+        items = part.reshape(-1, len(place.pairs), channels)
+        many = bases.expand(len(items), -1, -1)
+        wide = _patches(target, place)
+        if _planes(into):
+            wide = wide.permute(0, 1, 2, 5, 3, 4)
+            wide.copy_(torch.bmm(items.transpose(1, 2), many).view(wide.shape))
+        else:
+            small = torch.bmm(many.transpose(1, 2), items)
+            wide = wide.unflatten(4, (-1, fold)).unflatten(3, (-1, fold)).transpose(4, 5)
+            wide.copy_(small.view(*wide.shape[:5], 1, 1, channels))
+
+
+def _planes(grid: Tensor) -> bool:
+    """Whether each channel is stored on its own."""
+    return grid.stride(3) != 1 and grid.stride(2) == 1
+
+
+def _pieces(grid: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The grids of some samples and their coefficients, few enough to stay in cache."""
+    samples = max(1, _CACHE_BYTES // (grid[:1].numel() * grid.element_size()))
+    return zip(grid.split(samples), rows.split(samples), strict=True)
 
 
 def _patches(grid: Tensor, place: _Place) -> Tensor:
-    """Sums over fold x fold tokens as [batch, patches down, patches across, height, width, channels]."""
-    if place.fold > 1:
-        grid = functional.avg_pool2d(grid.permute(0, 3, 1, 2), place.fold, divisor_override=1).permute(0, 2, 3, 1)
+    """[batch, patches down, patches across, height, width, channels]: a view."""
     return grid.unflatten(2, (place.across.patches, -1)).unflatten(1, (place.down.patches, -1)).transpose(2, 3)
 
 
-def _unfold(small: Tensor, place: _Place, into: Tensor) -> None:
-    """Every entry of the patches to fold x fold tokens."""
-    fold, (down, across) = place.fold, (place.down.patches, place.across.patches)
-    height, width = place.height // down // fold, place.width // across // fold
-    wide = into.unflatten(2, (across, width, fold)).unflatten(1, (down, height, fold)).permute(0, 1, 4, 2, 5, 3, 6, 7)
-    wide.copy_(small.view(place.batch, down, across, height, width, 1, 1, into.shape[-1]))
-
-
-def _left(matrix: Tensor, items: Tensor, out: Tensor) -> None:
-    """The matrix times every item."""
-    many = items.shape[0]
-    torch.bmm(matrix.expand(many, -1, -1), items, out=out.view(many, matrix.shape[0], -1))
-
-
-def _like(matrix: np.ndarray, tensor: Tensor) -> Tensor:
+def _like(matrix: np.ndarray | None, tensor: Tensor) -> Tensor:
     return torch.tensor(matrix, dtype=tensor.dtype, device=tensor.device)
