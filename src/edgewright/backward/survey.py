@@ -126,12 +126,14 @@ def on_meta(model: nn.Module, example: Tensor) -> tuple[Any, set[int]]:
     """The model's output on the meta device, and the identities of the storages of its parameters and buffers."""
     own: dict[int, Tensor] = {}
     named = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
-        if id(tensor) not in own:
-            own[id(tensor)] = torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
-        named[name] = own[id(tensor)]
+    for prefix, layer in model.named_modules():  # a layer that has two names once: torch would not give it all back
+        parameters = layer.named_parameters(recurse=False, remove_duplicate=False)
+        for name, tensor in (*parameters, *layer.named_buffers(recurse=False, remove_duplicate=False)):
+            if id(tensor) not in own:
+                own[id(tensor)] = torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+            named[f"{prefix}.{name}" if prefix else name] = own[id(tensor)]
     try:
-        result = torch.func.functional_call(model, named, (example.to("meta"),))
+        result = torch.func.functional_call(model, named, (example.to("meta"),), tie_weights=False)
     except (RuntimeError, NotImplementedError) as error:
         raise BadInput(f"the model cannot be run on shapes alone: {str(error).splitlines()[0]}") from None
     return result, {storage(tensor) for tensor in own.values()}

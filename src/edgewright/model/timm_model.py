@@ -1,13 +1,14 @@
 """Networks of timm by name, with weights from a file of the user's; nothing is downloaded."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, MissingExtra
 
 
 def timm_network(name: str, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -15,32 +16,46 @@ def timm_network(name: str, weights: Path | None) -> tuple[nn.Module, dict[str, 
     between 0 and 1.
 
     weights: a safetensors file in timm's own names; counters of batch norms may be missing, floats of half size are
-    widened.   Errors: BadInput where timm is not installed, for an unknown name, and for weights of another network.
+    widened, and the head is made for as many classes as the file's has.
+    Errors: BadInput where timm is not installed, for an unknown name, and for weights of another network.
     """
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise BadInput("timm networks need the extra 'timm': pip install 'edgewright[timm]'") from None
+        raise MissingExtra("timm", "timm") from None
+    if not timm.is_model(name):  # names of a hub, which would be fetched, are none
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "timm.list_models() lists what there is"
+        raise BadInput(f"timm has no network '{name}'; {hint}")
+    values = None if weights is None else _read(weights)
     try:
         model = timm.create_model(name, pretrained=False)
+        head = f"{model.pretrained_cfg.get('classifier')}.weight"
+        if values is not None and head in values and len(values[head]) != model.num_classes:
+            model = timm.create_model(name, pretrained=False, num_classes=len(values[head]))
     except RuntimeError as error:
-        raise BadInput(f"timm has no network '{name}' ({error})") from None
-    if weights is not None:
-        _load(model, weights, name)
+        raise BadInput(f"timm cannot make the network '{name}' ({error})") from None
+    if values is not None:
+        _load(model, values, f"{weights}: not the weights of {name}")
     return model.eval(), dict(model.pretrained_cfg)
 
 
-def _load(model: nn.Module, weights: Path, name: str) -> None:
-    if not weights.exists():
+def _read(weights: Path) -> dict[str, Tensor]:
+    if not weights.is_file():
         raise BadInput(f"{weights}: no such file")
     try:
-        missing, unexpected = model.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+        return {name: value.float() for name, value in load_file(weights).items()}
     except SafetensorError as error:
         raise BadInput(f"{weights}: not a safetensors file ({error})") from None
+
+
+def _load(model: nn.Module, values: dict[str, Tensor], refusal: str) -> None:
+    try:
+        missing, unexpected = model.load_state_dict(values, strict=False)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{weights}: not the weights of {name} ({reason})") from None
+        reason = " ".join(str(error).splitlines()[1].split())  # of the first that does not fit
+        raise BadInput(f"{refusal} ({reason.rstrip('.')})") from None
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
-        found = f"no {missing[0]}" if missing else f"an unknown {unexpected[0]}"
-        raise BadInput(f"{weights}: not the weights of {name} ({found})")
+        found = f"the file has no {missing[0]}" if missing else f"the network has no {unexpected[0]}"
+        raise BadInput(f"{refusal} ({found})")

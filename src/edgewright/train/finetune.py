@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgewright.backward.base import NORMS
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress as progress_bar
@@ -37,12 +38,13 @@ from edgewright.train.evaluate import evaluate
 LOOKS = 20  # at val, evenly over the training's progress, unless that is too often:
 LOOKING = 0.25  # of the work at most, counting a learned image as three that are looked at
 CHECKPOINT_SECONDS = 20.0
+SMALLEST = 1e-12  # probability that a loss is taken of
 
 
 class FineTuneRecipe(Frozen):
     """batch_size: images held at a time.   accumulate: such batches whose gradients make one step.   momentum: of SGD
-    (0 saves its state).   clip: largest norm of a step's gradient.   patience: looks at val without a rise before it
-    ends; 0 never ends early."""
+    (0 saves its state).   clip: largest norm of a step's gradient.   patience: looks at val in a row, none the best so
+    far, after which it ends; 0 never ends early."""
 
     lr: float = Field(default=0.02, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -57,13 +59,20 @@ class FineTuneRecipe(Frozen):
 
 
 class Look(Frozen):
-    """One look at val. train_loss: mean since the last one.   seconds: since the start of the training."""
+    """One look at val. train_loss: mean over the steps since the last one (0 where there were none).   val_loss: mean
+    cross entropy.   seconds: since the start of the training."""
 
     step: int
     epoch: float
     train_loss: float
     val_accuracy: float
+    val_loss: float
     seconds: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Greater is better: accuracy, and between equals, of which a small val part gives many, the smaller loss."""
+        return self.val_accuracy, -self.val_loss
 
 
 class FineTuned(Frozen):
@@ -91,28 +100,31 @@ def fine_tune(
     device: torch.device | str = "cpu",
     label: str = "Adapting",
 ) -> FineTuned:
-    """Train what learns of `model` in place; it ends with the weights of the best look at val, in evaluation mode.
+    """Train what learns of `model` in place; it ends with the weights of the best look at val, evaluating, on the CPU.
 
-    The first look is before the first step, so that nothing that is kept is worse on val than what came.
+    The first look is before the first step, so that nothing that is kept is worse on val than what came. Batch norms
+    keep their statistics: batches this small would only spoil them.
     A loss that is not a number ends the training: the weights of the best look stand, and `stopped` says at which step.
-    Args: checkpoint: file to go on from if it is there, and to write as it goes; of what learns only.
+
+    Args:
+        resolution: side of the model's square input, pixels.
+        seed: of order, augmentation and dropout.
+        clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
+        checkpoint: file to go on from if it is there, and to write as it goes; of what learns only.
+    Errors: BadInput where nothing learns, for a network whose outputs are not numbers to begin with, and for another
+        training's checkpoint.
     """
     run = _Run(model, task, recipe, resolution, seed, clock, device)
-    generator_state = torch.get_rng_state()
-    torch.manual_seed(derive(seed, "dropout"))  # dropout can draw from torch's global state only
-    try:
-        with progress_bar(label, total=100) as bar:
-            run.begin(checkpoint, on_look)
-            bar.advance(100 * run.progress)
-            while not run.finished:
-                before = run.progress
-                run.stretch(on_look)
-                run.save(checkpoint)
-                bar.advance(100 * (run.progress - before))
-                bar.note(f"epoch {math.ceil(run.epochs)}  val {run.history[-1].val_accuracy:.1f} %")
-            return run.end()
-    finally:
-        torch.set_rng_state(generator_state)
+    with torch.random.fork_rng(), progress_bar(label, total=100) as bar:
+        run.begin(checkpoint, on_look)
+        bar.advance(100 * run.progress)
+        while not run.finished:
+            before = run.progress
+            run.stretch(on_look)
+            run.save(checkpoint)
+            bar.advance(100 * (run.progress - before))
+            bar.note(f"epoch {math.ceil(run.epochs)}  val {run.history[-1].val_accuracy:.1f} %")
+        return run.end()
 
 
 @dataclass
@@ -130,6 +142,7 @@ class _Run:
     history: list[Look] = field(default_factory=list)
     step_seconds: float = 0.0
     look_seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of the steps since the last look
     saved_at: float = -math.inf
 
     def __post_init__(self) -> None:
@@ -148,12 +161,12 @@ class _Run:
         self.per_step = self.recipe.batch_size * self.recipe.accumulate
         self.per_epoch = max(1, len(self.task.train) // self.per_step)
         self.best = {name: p.detach().clone() for name, p in self.learning.items()}
-        self.best_accuracy = -math.inf
         self.identity = {
             "model": model_signature(self.model),
             "what learns": sorted(self.learning),
             "recipe": self.recipe.model_dump(mode="json"),
             "data": self.task.spec.digest,
+            "number of images": [len(self.task.train), len(self.task.val)],
             "resolution": self.resolution,
             "seed": self.seed,
             "schedule": self.clock.identity(),
@@ -172,25 +185,28 @@ class _Run:
         if checkpoint is not None and checkpoint.exists():
             self._restore(checkpoint)
         if not self.history:
-            self._look(0.0, on_look)
+            self._look(on_look)
 
     def stretch(self, on_look: Callable[[Look], None] | None) -> None:
         """Steps up to the next look at val, or the end of an epoch, and the look."""
-        due, total, count = math.floor(self.progress * LOOKS) + 1, 0.0, 0
+        due, count = math.floor(self.progress * LOOKS) + 1, 0
         self.model.train()
-        began, looking = time.perf_counter(), False
+        for layer in self.model.modules():
+            if isinstance(layer, NORMS):
+                layer.eval()
+        began = time.perf_counter()
         for parts in self._steps():
             loss = self._update(parts)
             if not math.isfinite(loss):
-                return self._diverged(loss)
-            total, count, self.step = total + loss, count + 1, self.step + 1
+                return self._diverged(f"the loss is {loss} in step {self.step + 1}")
+            self.losses.append(loss)
+            count, self.step = count + 1, self.step + 1
             self.step_seconds = (time.perf_counter() - began) / count
             self._look_at_clock()
-            if looking := self._is_due(due):
-                break
-        if looking:
-            self._look(total / max(1, count), on_look)
-            self._consider_ending()
+            if self._is_due(due):
+                self._look(on_look)
+                self._look_at_clock()  # there may be no time left for another step and look
+                return self._consider_ending()
         return None
 
     def _is_due(self, due: int) -> bool:
@@ -211,7 +227,7 @@ class _Run:
             "step": self.step,
             "progress": self.progress,
             "spent": self.clock.spent(),
-            "best": self.best_accuracy,
+            "losses": self.losses,
             "stopped": self.stopped,
             "history": [look.model_dump() for look in self.history],
         }
@@ -226,7 +242,7 @@ class _Run:
         self.model.to("cpu").eval()
         return FineTuned(
             history=tuple(self.history),
-            val_accuracy=self.best_accuracy,
+            val_accuracy=max(look.val_accuracy for look in self.history),
             steps=self.step,
             epochs=self.epochs,
             seconds=self.clock.spent(),
@@ -269,6 +285,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
+        # Dropout can draw from torch's global state only; a step's own seed lets a resumed training go on exactly.
+        torch.manual_seed(derive(self.seed, "dropout", self.step))
         images, total = sum(len(y) for _, y in parts), 0.0
         for x, y in parts:
             output = self.model(x.to(self.device))
@@ -285,38 +303,43 @@ class _Run:
         margin = 1.1 * self.look_seconds + 1.5 * self.step_seconds
         self.progress = max(self.progress, self.clock.progress(self.step, self.epochs, margin))
 
-    def _look(self, loss: float, on_look: Callable[[Look], None] | None) -> None:
+    def _look(self, on_look: Callable[[Look], None] | None) -> None:
         began = time.monotonic()
         found = evaluate(self.model, self.task.val, self.task.spec, self.resolution, device=self.device)
         self.look_seconds = time.monotonic() - began
         if not found.probabilities.isfinite().all():
-            return self._diverged(math.nan)
+            return self._diverged(f"the network's outputs are not numbers after step {self.step}")
+        right = found.probabilities.gather(1, found.labels.unsqueeze(1))
         look = Look(
             step=self.step,
             epoch=self.epochs,
-            train_loss=loss,
+            train_loss=sum(self.losses) / max(1, len(self.losses)),
             val_accuracy=found.accuracy,
+            val_loss=-right.clamp_min(SMALLEST).log().mean().item(),
             seconds=self.clock.spent(),
         )
-        self.history.append(look)
-        if found.accuracy > self.best_accuracy:
-            self.best_accuracy = found.accuracy
+        if all(look.rank > earlier.rank for earlier in self.history):
             self.best = {name: p.detach().clone() for name, p in self.learning.items()}
+        self.history.append(look)
+        self.losses = []
         if on_look is not None:
             on_look(look)
         return None
 
     def _consider_ending(self) -> None:
-        after = [look.val_accuracy for look in self.history]
-        best = max(range(len(after)), key=after.__getitem__)
-        waited = len(after) - 1 - best
+        best = max(range(len(self.history)), key=lambda index: self.history[index].rank)
+        waited = len(self.history) - 1 - best
         if self.recipe.patience and waited >= self.recipe.patience and not self.finished:
-            self.stopped = f"val has not risen for {waited} looks"
+            self.stopped = f"nothing on val got better for {waited} looks at it"
 
-    def _diverged(self, loss: float) -> None:
+    def _diverged(self, what: str) -> None:
         if not self.history:
             raise BadInput("the network's outputs are not numbers before the first step; look at its weights")
-        self.stopped = f"the loss is {loss} in step {self.step + 1}; the weights of the best look at val stand"
+        best = max(self.history, key=lambda look: look.rank)
+        self.stopped = (
+            f"{what}, at a highest learning rate of {self.recipe.lr:g}; the weights are those of step {best.step}, the "
+            "best on val"
+        )
 
     def _restore(self, checkpoint: Path) -> None:
         tensors, meta = read_checkpoint(checkpoint, self.identity)
@@ -330,6 +353,6 @@ class _Run:
         self.best = parts["best"]
         restore_optimizer(self.optimizer, parts["optimizer"])
         self.step, self.progress = int(meta["step"]), float(meta["progress"])
-        self.best_accuracy, self.stopped = float(meta["best"]), meta["stopped"]
+        self.losses, self.stopped = meta["losses"], meta["stopped"]
         self.history = [Look.parse(look, str(checkpoint)) for look in meta["history"]]
         self.clock.start(float(meta["spent"]))
