@@ -6,7 +6,7 @@ planner, with the same images in the same order, the same number of steps and ea
 
 Every contestant starts from the same network with a head that has learned alone (on features, until it stands still),
 keeps its batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates
-are chosen from one grid on images beside (`VAL`), with the first seed and a quarter of the images. Memory is counted
+are chosen from one grid on images beside (`VAL`), with the first seed and a part of the training images. Memory is counted
 for batches of 8 whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
@@ -39,7 +39,6 @@ from edgewright.train.clock import learning_rate
 
 STEP, COUNTED = 32, 8  # images of a step, and held at a time
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
-FIRST_RATE = 2  # of the grid, tried first
 SHARES = (2, 4, 8)  # one over it: of full's memory
 CALIBRATION = 16  # batches of 32 that contributions are measured on
 FULL, HEAD, PLANNER = "full", "head alone", "planner"
@@ -240,31 +239,33 @@ class Rows:
         return row
 
 
-def best_rate(bench: Bench, rows: Rows, name: str, chosen: TrainingPlan | None, images: int) -> float:
-    """Of the grid, the best on val after a quarter of the images, found by climbing."""
+def best_rate(
+    bench: Bench, rows: Rows, name: str, chosen: TrainingPlan | None, images: int, rates: Sequence[float]
+) -> float:
+    """Of the grid, the best on val after a pass over `images`, found by climbing from the middle."""
     found = {row["rate"]: row["val"] for row in rows.find(kind="rate", contestant=name)}
 
     def val(place: int) -> float:
-        if not 0 <= place < len(RATES):
+        if not 0 <= place < len(rates):
             return -1.0
-        rate = RATES[place]
+        rate = rates[place]
         if rate not in found:
-            adapt(bench, chosen, rate, images // 4)
+            adapt(bench, chosen, rate, images)
             found[rate] = bench.accuracy("val")
             rows.add({"kind": "rate", "contestant": name, "rate": rate, "val": found[rate]})
         return found[rate]
 
-    best, step = FIRST_RATE, -1
+    best, step = len(rates) // 2, -1
     if val(best - 1) < val(best):
         step = 1
     while val(best + step) > val(best):
         best += step
-    return RATES[best]
+    return rates[best]
 
 
-def run(bench: Bench, rows: Rows, wanted: Sequence[str], shares: Sequence[int], images: int) -> None:
-    for name, made in contestants(bench, shares).items():
-        if wanted and not any(name.startswith(start) for start in wanted):
+def run(bench: Bench, rows: Rows, args: argparse.Namespace) -> None:
+    for name, made in contestants(bench, args.shares).items():
+        if args.only and not any(name.startswith(start) for start in args.only):
             continue
         if rows.find(kind="run", contestant=name, seed=bench.seed):
             continue
@@ -278,9 +279,9 @@ def run(bench: Bench, rows: Rows, wanted: Sequence[str], shares: Sequence[int], 
         if same := rows.find(kind="run", seed=bench.seed, **price):
             found = {name: same[0][name] for name in ("rate", "val", "accuracy", "seconds")}
         else:
-            rate = best_rate(bench, rows, name, chosen, images)
+            rate = best_rate(bench, rows, name, chosen, args.images // args.probe, args.rates)
             began = time.perf_counter()
-            adapt(bench, chosen, rate, images)
+            adapt(bench, chosen, rate, args.images)
             seconds = time.perf_counter() - began
             found = {"rate": rate, "val": bench.accuracy("val"), "accuracy": bench.accuracy("test"), "seconds": seconds}
         row = rows.add({"kind": "run", "contestant": name, "seed": bench.seed, **price, **found})
@@ -335,6 +336,8 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=10_000, help="test images, the first ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--shares", type=int, nargs="+", default=list(SHARES), help="4: a quarter of full's memory")
+    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="the grid of learning rates")
+    parser.add_argument("--probe", type=int, default=4, help="4: rates are tried on a quarter of the training images")
     parser.add_argument("--only", nargs="*", default=(), help="contestants whose names begin so")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -345,7 +348,7 @@ def main() -> None:
     parts = parts_of(args.data, adaptation, args.images, args.tests, args.out)
     for seed in args.seeds:
         bench = Bench(adaptation, parts, args.weights, seed)
-        run(bench, rows, args.only, args.shares, args.images)
+        run(bench, rows, args)
     report(rows, args.out, f"{args.network}: accuracy against training memory")
 
 
