@@ -38,7 +38,7 @@ from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.core.errors import BadInput
 
 PATCH = 8
-_CACHE_BYTES = 1 << 21  # of one activation, how much is transformed at a time
+_CACHE_BYTES = 1 << 21  # of one activation, folded, how much is transformed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +321,7 @@ def _project(grid: Tensor, place: _Place, into: Tensor) -> None:
         return
     fold = 1 if _planes(grid) else place.fold
     bases = _like(place.bases if fold == 1 else place.folded, grid)
-    for part, target in _pieces(grid, into):
+    for part, target in _pieces(grid, into, fold):
         if fold > 1:
             part = functional.avg_pool2d(part.permute(0, 3, 1, 2), fold, divisor_override=1).permute(0, 2, 3, 1)
         items = _patches(part, place)
@@ -348,7 +348,7 @@ def _expand(rows: Tensor, place: _Place, into: Tensor) -> None:
         return
     fold = 1 if _planes(into) else place.fold
     bases = _like(place.bases if fold == 1 else place.folded, rows)
-    for target, part in _pieces(into, rows):
+    for target, part in _pieces(into, rows, fold):
         items = part.reshape(-1, len(place.pairs), channels)
         many = bases.expand(len(items), -1, -1)
         wide = _patches(target, place)
@@ -366,9 +366,9 @@ def _planes(grid: Tensor) -> bool:
     return grid.stride(3) != 1 and grid.stride(2) == 1
 
 
-def _pieces(grid: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _pieces(grid: Tensor, rows: Tensor, fold: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The grids of some samples and their coefficients, few enough to stay in cache."""
-    samples = max(1, _CACHE_BYTES // (grid[:1].numel() * grid.element_size()))
+    samples = max(1, _CACHE_BYTES * fold**2 // (grid[:1].numel() * grid.element_size()))
     return zip(grid.split(samples), rows.split(samples), strict=True)
 
 
