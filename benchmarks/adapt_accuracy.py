@@ -4,10 +4,10 @@ planner, with the same images in the same order, the same number of steps and ea
     python benchmarks/adapt_accuracy.py --network resnet20 --weights resnet20.safetensors --data cifar10.npz \
         --seeds 0 1 2 --out runs/adapt-resnet20
 
-Every contestant starts from the same network with a head that has learned alone (on features, until it stands still),
-keeps its batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates
-are chosen from one grid on images beside (`VAL`), with the first seed and a part of the training images. Memory is counted
-for batches of 8 whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
+Every contestant starts from the same network with a head that has learned alone (on features, a few passes), keeps its
+batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates are chosen
+from one grid on images beside (`VAL`), with the first seed and a part of the training images. Memory is counted for
+batches of 8 whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
 
