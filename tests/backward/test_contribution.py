@@ -20,7 +20,7 @@ def batches(count: int) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def test_it_is_the_dot_product_with_the_mean_of_earlier_exact_gradients() -> None:
+def test_it_is_the_dot_product_with_the_mean_of_earlier_exact_gradients_at_unit_length() -> None:
     model, _ = odd()
     data = batches(3)
 
@@ -42,7 +42,8 @@ def test_it_is_the_dot_product_with_the_mean_of_earlier_exact_gradients() -> Non
         names = [f"{layer}.{part}" for part in parts]
         exact = [gradient(names, {}, x, y) for x, y in data]
         other = [gradient(names, {layer: method}, x, y) for x, y in data]
-        wanted = (other[1] @ exact[0] + other[2] @ (exact[0] + exact[1]) / 2) / 2
+        length = (sum(one @ one for one in other) / 3) ** 0.5
+        wanted = (other[1] @ exact[0] + other[2] @ (exact[0] + exact[1]) / 2) / 2 / length
         assert contributions[layer, method] == pytest.approx(float(wanted), rel=1e-4, abs=1e-8)
 
 
@@ -61,19 +62,20 @@ def test_every_layer_and_method_that_can_learn_there_is_in_it_and_the_model_is_a
 def test_what_is_measured_predicts_the_loss_of_a_small_step() -> None:
     model, _ = odd()
     data = batches(2)
-    data = [data[0], data[0]]  # the same batch twice: the dot product is the squared norm
+    data = [data[0], data[0]]  # the same batch twice: what is found is the gradient's length
     found = measure(model, data, functional.cross_entropy)["groups", "full"]
     with torch.no_grad():
         before = functional.cross_entropy(model(data[0][0]), data[0][1])
     gradients = torch.autograd.grad(
         functional.cross_entropy(model(data[0][0]), data[0][1]), [model.groups.weight, model.groups.bias]
     )
+    length = sum(gradient.pow(2).sum() for gradient in gradients) ** 0.5
     with torch.no_grad():
         for parameter, gradient in zip((model.groups.weight, model.groups.bias), gradients, strict=True):
             assert parameter is not None
-            parameter -= 1e-2 * gradient
+            parameter -= 1e-3 * gradient / length
         after = functional.cross_entropy(model(data[0][0]), data[0][1])
-    assert float(before - after) == pytest.approx(1e-2 * found, rel=0.05)
+    assert float(before - after) == pytest.approx(1e-3 * found, rel=0.05)
 
 
 def test_too_few_batches_and_broken_losses_are_one_sentence() -> None:

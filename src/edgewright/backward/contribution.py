@@ -1,10 +1,10 @@
 """What each method would bring at each layer, measured on the user's own data.
 
-A step of SGD with learning rate lr along a method's gradient g' lowers the loss, to first order, by lr <g', g>, where g
-is the gradient over all data. With g'_b of batch b and g the mean of the exact gradients of the batches before it
-(independent of b, so that noise does not count as progress),
+A step of length t along a method's gradient g' lowers the loss, to first order, by t <g', g> / |g'|, where g is the
+gradient over all data. With g'_b of batch b and g the mean of the exact gradients of the batches before it (independent
+of b, so that noise does not count as progress),
 
-    contribution = mean over b of <g'_b, mean_{a < b} g_a>
+    contribution = mean over b of <g'_b, mean_{a < b} g_a>  /  root of the mean over b of |g'_b|^2
 
 One forward and backward pass a batch serves all layers and methods at once: each layer's backward makes its exact
 gradients, passes the exact input gradient on, and makes every method's weight gradient beside them. First order: what
@@ -17,6 +17,7 @@ made one method at a time (tests/backward/test_contribution.py).
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -67,7 +68,9 @@ def measure(
     if count < 2:
         raise BadInput(f"contributions need two batches at least; got {count}")
     return {
-        (layer, method): value / (count - 1) for layer, note in notes.items() for method, value in note.found.items()
+        (layer, method): value / (count - 1) / math.sqrt(note.squares[method] / count or 1.0)
+        for layer, note in notes.items()
+        for method, value in note.found.items()
     }
 
 
@@ -79,6 +82,7 @@ class _Note:
     before: dict[int, Tensor] = field(default_factory=dict)
     now: dict[int, Tensor] = field(default_factory=dict)
     found: dict[str, float] = field(default_factory=dict)
+    squares: dict[str, float] = field(default_factory=dict)
 
     def exact(self, gradients: Tensors) -> None:
         for index in (1, 2):
@@ -86,8 +90,11 @@ class _Note:
                 self.now[index] = gradient + self.now[index] if index in self.now else gradient
 
     def compare(self, method: str, gradients: Tensors) -> None:
-        for index, before in self.before.items():
-            if (gradient := _at(gradients, index)) is not None:
+        for index in (1, 2):
+            if (gradient := _at(gradients, index)) is None:
+                continue
+            self.squares[method] = self.squares.get(method, 0.0) + float((gradient * gradient).sum())
+            if (before := self.before.get(index)) is not None:
                 self.found[method] = self.found.get(method, 0.0) + float((gradient * before).sum()) / self.batches
 
     def close(self) -> None:
