@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from adapt_tasks import ADAPTATIONS, Adaptation, Part, parts_of
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,12 +53,13 @@ class Bench:
     parts: dict[str, Part]
     weights: Path
     seed: int
+    cache: Path
 
     def __post_init__(self) -> None:
         torch.manual_seed(derive(self.seed, "head"))
         self.model = self.adaptation.build(self.weights).eval()
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._teach_head()
+        self._ready_head()
         self.begin = {name: value.clone() for name, value in self.model.state_dict().items()}
         pixels = self.parts["train"][0].shape[1]
         self.example = torch.zeros(COUNTED, 3, pixels, pixels)
@@ -95,9 +97,17 @@ class Bench:
     def _everything(self) -> dict[str, str]:
         return {site.name: "full" for site in self.sites if site.calls[0].kind != "activation"}
 
-    def _teach_head(self) -> None:
-        """Five passes of Adam over features that are computed once."""
+    def _ready_head(self) -> None:
+        """Taught once for each seed."""
         head: nn.Linear = self.model.get_submodule(self.adaptation.head)  # pyright: ignore[reportAssignmentType]
+        path = self.cache / f"head-{len(self.parts['train'][1])}-{self.seed}.safetensors"
+        if not path.exists():
+            self._teach(head)
+            save_file(head.state_dict(), path)
+        head.load_state_dict(load_file(path))
+
+    def _teach(self, head: nn.Linear) -> None:
+        """Five passes of Adam over features that are computed once."""
         kept: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
         labels = self.parts["train"][1]
@@ -347,7 +357,7 @@ def main() -> None:
     adaptation, rows = ADAPTATIONS[args.network], Rows(args.out / "rows.jsonl")
     parts = parts_of(args.data, adaptation, args.images, args.tests, args.out)
     for seed in args.seeds:
-        bench = Bench(adaptation, parts, args.weights, seed)
+        bench = Bench(adaptation, parts, args.weights, seed, args.out)
         run(bench, rows, args)
     report(rows, args.out, f"{args.network}: accuracy against training memory")
 
