@@ -43,3 +43,29 @@ def chromium() -> str:
         if found:
             return found
     pytest.skip("no chromium on this machine")
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory):
+    """The RunFolder of a small network that has learned the digits, made once."""
+    from made_run import make_digits_run
+
+    return make_digits_run(tmp_path_factory.mktemp("made") / "digits")
+
+
+@pytest.fixture(scope="session")
+def new_tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Data that the network of `digits_run` has not seen: "inverted" digits, and pairs of digits as "other" classes."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("tasks")
+    digits = load_digits()
+    x, y = (digits.images * 255 / 16).round().astype(np.uint8)[..., None], digits.target
+    pairs = y < 6
+    for name, images, labels in (("inverted", 255 - x, y), ("other", x[pairs], y[pairs] // 2)):
+        np.savez(
+            folder / f"{name}.npz",
+            x_train=images[:500], y_train=labels[:500], x_test=images[500:700], y_test=labels[500:700],
+        )  # fmt: skip
+    return {name: f"arrays:{folder / f'{name}.npz'}" for name in ("inverted", "other")}

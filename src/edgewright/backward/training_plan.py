@@ -129,7 +129,11 @@ def applied(model: nn.Module, plan: TrainingPlan) -> Iterator[nn.Module]:
 
 def said(count: float) -> str:
     """Bytes for people: 1 MB = 1024 x 1024."""
-    return f"{count / 2**20:.2f} MB" if count >= 2**20 else f"{count / 1024:.1f} KB"
+    if count < 1024:
+        return f"{count:.0f} bytes"
+    if count < 2**20:
+        return f"{count / 1024:.2f} KB" if count < 10 * 1024 else f"{count / 1024:.1f} KB"
+    return f"{count / 2**20:.2f} MB"
 
 
 def as_text(plan: TrainingPlan) -> str:

@@ -1,6 +1,7 @@
 """Learning on the device."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,16 +10,20 @@ import typer
 from edgewright.cli.app import AsJson, Quiet, app, guarded
 from edgewright.core.errors import BadInput
 
+HOW = "edgewright adapt RUN_OR_TIMM --task TASK --memory-kb N --out FOLDER"
+
 
 @app.command()
 @guarded
 def adapt(
     source: Annotated[str | None, typer.Argument(help="A run folder, or timm:NAME with --weights.")] = None,
     task: Annotated[str | None, typer.Option(help="The new data: images:DIR, arrays:FILE.npz or digits.")] = None,
-    memory_mb: Annotated[float | None, typer.Option(help="Ceiling of a training step, MB (see below).")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="Ceiling: memory, MB of 1024 x 1024 bytes.")] = None,
     memory_kb: Annotated[float | None, typer.Option(help="The same in KB of 1024 bytes.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds of a step; 1e9 is fine.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock limit [default: 10].")] = None,
+    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds of a batch; 1e9 is fine.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall-clock limit [default: 10, or none with --epochs].")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most passes over the training images.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder to go on with.")] = None,
@@ -28,52 +33,62 @@ def adapt(
     momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
     methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input side of a timm network, pixels.")] = None,
+    skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same plan and order of images [default: 0].")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, stored, computed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would learn, write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Adapt a trained network to new data inside a training-memory budget.
 
-    The budget is what one batch's training step keeps on top of running the network: activations for the backward pass,
-    gradients, and the optimizer's state. The planner chooses which layers learn, and how.
+    The ceilings are of one batch's training step, on top of running the network: activations kept for the backward
+    pass, gradients, and the optimizer's state. The planner chooses which layers learn, and how; without a ceiling, what
+    brings most. Where the classes differ, the network gets a new last layer.
     """
     flags = dict(locals())
-    from edgewright.backward.resolve import methods as known
+    began = time.monotonic()  # importing torch takes seconds, which count
+    for name in ("out", "resume", "dry_run", "as_json", "quiet"):
+        flags.pop(name)
+    given = {name: value for name, value in flags.items() if value is not None}
+
     from edgewright.job import adapt as job
 
-    options = ("source", "task", "minutes", "epochs", "batch", "lr", "momentum", "resolution", "seed")
-    given: dict[str, Any] = {name: flags[name] for name in options if flags[name] is not None}
     if resume is not None:
-        if given or out or weights or methods or memory_mb or memory_kb or macs:
+        if given or out or dry_run:
             raise BadInput("--resume goes on with what was asked in the folder and takes no other options")
-        return _show(resume, job.resume(resume), as_json)
-    if memory_mb is not None and memory_kb is not None:
-        raise BadInput("give --memory-mb or --memory-kb, not both")
-    for name in ("source", "task"):
-        if name not in given:
-            raise BadInput("say which network and which data: edgewright adapt RUN_OR_TIMM --task TASK --out FOLDER")
-    if memory_mb is not None:
-        given["memory_bytes"] = int(memory_mb * 2**20)
-    if memory_kb is not None:
-        given["memory_bytes"] = int(memory_kb * 2**10)
-    if macs is not None:
-        given["macs"] = int(macs)
-    if weights is not None:
-        given["weights"] = str(weights)
-    if methods is not None:
-        given["methods"] = tuple(methods.split(","))
-        unknown = [name for name in given["methods"] if name not in known()]
-        if unknown:
-            raise BadInput(f"unknown backward method '{unknown[0]}'; choose from {', '.join(known())}")
-    asked = job.resolved(job.AdaptPlan.parse(given, "the options"))
+        return _show(resume, job.resume(resume, began), as_json)
+    asked = job.resolved(job.AdaptPlan.parse(_fields(given), "the options"))
     if dry_run:
         plan = job.dry_run(asked)
         print(_as_json(plan) if as_json else plan)
         return None
     if out is None:
         raise BadInput("say where it goes: --out FOLDER")
-    return _show(out, job.run(asked, out), as_json)
+    return _show(out, job.run(asked, out, began), as_json)
+
+
+def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    """The options as `AdaptPlan` names them."""
+    from edgewright.job.adapt import ceiling
+
+    for name, what in (("source", "which network"), ("task", "which data")):
+        if name not in given:
+            raise BadInput(f"say {what}: {HOW}")
+    if {"memory_mb", "memory_kb"} <= set(given):
+        raise BadInput("give --memory-mb or --memory-kb, not both")
+    fields = dict(given)
+    for name, field, unit in (
+        ("memory_mb", "memory_bytes", 2**20),
+        ("memory_kb", "memory_bytes", 2**10),
+        ("macs", "macs", 1),
+    ):
+        if name in fields:
+            fields[field] = ceiling(fields.pop(name), unit, f"--{name.replace('_', '-')}")
+    if "weights" in fields:
+        fields["weights"] = str(fields["weights"])
+    if "methods" in fields:
+        fields["methods"] = tuple(name.strip() for name in fields["methods"].split(","))
+    return fields
 
 
 def _as_json(plan: Any) -> str:
@@ -93,7 +108,8 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
     plan = result.training
     learns = sum(bool(row.learns) for row in plan.layers)
     share = 100 * plan.memory_bytes / max(1, plan.full_memory_bytes)
-    print(f"{'test accuracy':<16}{result.accuracy.before:.2f} % before, {result.accuracy.after:.2f} % after")
+    before = "with a new head alone" if result.new_head else "before"
+    print(f"{'test accuracy':<16}{result.accuracy.before:.2f} % {before}, {result.accuracy.after:.2f} % after")
     if result.old_task is not None:
         print(f"{'old task':<16}{result.old_task.before:.2f} % before, {result.old_task.after:.2f} % after")
     else:

@@ -69,9 +69,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             _fail(message, 1, bool(options.get("as_json")))
         except KeyboardInterrupt:
+            from edgewright.core.run import RunFolder
+
             out = options.get("resume") or options.get("out")
-            begun = out is not None and (out / "plan.yaml").exists()
-            hint = f"; go on with: edgewright design --resume {out}" if begun else "; nothing was written"
+            go_on = None if out is None else RunFolder(out).resumed_by
+            hint = f"; go on with: {go_on}" if go_on else "; nothing was written"
             _fail(f"interrupted{hint}", 130, bool(options.get("as_json")))
 
     return run

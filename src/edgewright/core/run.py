@@ -52,20 +52,33 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def adaptation(self) -> Path:
+        """The plan of an adaptation; the folder is one then, and a run too, once it is finished."""
+        return self.path / "adapt_plan.json"
+
+    @property
+    def resumed_by(self) -> str | None:
+        """The command that goes on with what was begun here, or None."""
+        if self.adaptation.exists():
+            return f"edgewright adapt --resume {self.path}"
+        return f"edgewright design --resume {self.path}" if self.plan.exists() else None
+
+    @property
     def checkpoints(self) -> Path:
         """Absolute, because the workers of a cluster read here and may have another working directory."""
         return self.path.absolute() / "checkpoints"
 
     @property
     def holds_run(self) -> bool:
-        return any(path.exists() for path in (self.plan, self.study, self.result, self.onnx, self.model))
+        files = (self.plan, self.study, self.result, self.onnx, self.model, self.adaptation)
+        return any(path.exists() for path in files)
 
     def check_new(self) -> None:
         """Refuse, before any work is done, a folder that holds a run or cannot be made here. Makes nothing."""
         if self.holds_run:
-            raise BadInput(
-                f"{self.path}: holds another run; choose another folder, or edgewright design --resume {self.path}"
-            )
+            go_on = f", or {self.resumed_by}" if self.resumed_by else ""
+            what = "an adaptation" if self.adaptation.exists() else "another run"
+            raise BadInput(f"{self.path}: holds {what}; choose another folder{go_on}")
         nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
         if not nearest.is_dir():
             raise BadInput(f"{nearest}: is a file, not a folder")
@@ -82,6 +95,10 @@ class RunFolder:
         if not self.path.is_dir():
             raise BadInput(f"{self.path}: no such run folder")
         if not self.plan.exists():
+            if self.adaptation.exists() and self.report.exists():
+                raise BadInput(f"{self.path}: holds an adapted network of timm, not a run; use its {self.onnx.name}")
+            if self.adaptation.exists():
+                raise BadInput(f"{self.path}: this adaptation has not finished; {self.resumed_by}")
             raise BadInput(f"{self.path}: not a run folder (it holds no plan.yaml)")
         return Plan.parse(read_yaml(self.plan), str(self.plan))
 

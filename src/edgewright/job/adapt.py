@@ -8,42 +8,55 @@ Accuracy is told before and after, on the new task and, where its data is at han
 """
 
 import itertools
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors.torch import load_file, save
 from torch.nn import functional
 
 from edgewright.backward.contribution import measure
+from edgewright.backward.planner import Contributions
 from edgewright.backward.planner import plan as make_training_plan
+from edgewright.backward.resolve import methods
 from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
-from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.core.files import sha256, write_text
 from edgewright.core.progress import say
 from edgewright.core.result import Metrics
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.export.parity import Parity
-from edgewright.job.adapt_ground import AdaptPlan, Ground, old_accuracy, old_task, survey, teach_head
+from edgewright.job.adapt_ground import (
+    AdaptPlan,
+    Ground,
+    accuracy,
+    old_accuracy,
+    old_task,
+    survey,
+    teach_head,
+    training_place,
+)
 from edgewright.job.adapt_ship import ship
 from edgewright.task.augment import default_augment
-from edgewright.task.base import Split, Task, batches
+from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
+from edgewright.train.checkpoint import model_signature, read_checkpoint, write_checkpoint
 from edgewright.train.clock import Clock, StepClock, TimeClock
-from edgewright.train.evaluate import evaluate
 from edgewright.train.finetune import FineTuned, FineTuneRecipe, fine_tune
 from edgewright.train.loop import training_device
 from edgewright.train.threads import threads_for
 
-PLAN, TRAINING_PLAN, RESULT = "adapt_plan.json", "training_plan.json", "adapt.json"
+RESULT = "adapt.json"
+BEGINNING = "beginning.safetensors"  # among the checkpoints
 CALIBRATION = 8  # batches that contributions are measured on
 CALIBRATION_IMAGES = 32  # of each
 DEFAULT_MINUTES = 10.0
 SHIPPING_SECONDS = 8.0  # for export, comparison and report, set aside from the minutes allowed
+LEAST_SECONDS = 5.0  # of fine-tuning, however few minutes are allowed
 STEP_IMAGES = 32  # whose gradients make one step
 
 
@@ -89,30 +102,46 @@ class AdaptResult(Frozen):
 def adapt(
     source: str | Path,
     *,
-    task: Any,
+    task: str,
     out: str | Path,
     memory_mb: float | None = None,
     minutes: float | None = None,
     **options: Any,
 ) -> AdaptResult:
-    """Adapt a network to new data inside a training-memory budget; everything lands in the folder `out`.
+    """Adapt a trained network to new data inside a training-memory budget; everything lands in the folder `out`.
+
+        result = edgewright.adapt("runs/flowers", task="images:mine/", memory_mb=40, minutes=10, out="runs/mine")
 
     Args:
-        source: run folder, or "timm:NAME" (with `weights`).
-        task: "images:DIR", "arrays:FILE.npz", "digits".
-        memory_mb: what one batch's training step may keep, on top of running the network, MB of 1024 x 1024 bytes.
+        source: run folder, or "timm:NAME" (with weights="FILE.safetensors").
+        task: the new data: "images:DIR" (a folder per class), "arrays:FILE.npz", "digits".
+        out: folder to make. Of a run's network it is a run again: `predict`, `bench`, `load_model`, `adapt` take it.
+        memory_mb: what one batch's training step may keep on top of running the network, MB of 1024 x 1024 bytes.
+            Default: no ceiling.
         minutes: wall-clock limit (default 10, unless `epochs` is given).
-        options: any other field of `AdaptPlan`.
-    Errors: BadInput, BudgetInfeasible (saying what the least is), GateFailed where the exported file differs.
+        options: any other field of `job.adapt_ground.AdaptPlan`: epochs, batch, lr, momentum, macs, methods, seed, ...
+    Returns: accuracies before and after, the plan with its bytes and MACs, the training's history (`AdaptResult`).
+    Errors: BadInput; BudgetInfeasible, saying what the least is; GateFailed where the exported file differs. After the
+        first two nothing is written.
     """
     data = {"source": str(source), "task": task, "minutes": minutes, **options}
     if memory_mb is not None:
-        data["memory_bytes"] = int(memory_mb * 2**20)
+        data["memory_bytes"] = ceiling(memory_mb, 2**20, "memory_mb")
     return run(resolved(AdaptPlan.parse(data, "adapt")), Path(out))
+
+
+def ceiling(value: float, unit: int, name: str) -> int:
+    """A ceiling as a person gives it, in whole bytes or multiply-adds."""
+    if not (value > 0 and math.isfinite(value)):
+        raise BadInput(f"{name} must be a number above zero (got {value:g})")
+    return int(value * unit)
 
 
 def resolved(asked: AdaptPlan) -> AdaptPlan:
     """With files named from the root, and the time limit filled in, unless epochs bound it."""
+    unknown = [name for name in asked.methods or () if name not in methods()]
+    if unknown:
+        raise BadInput(f"unknown backward method '{unknown[0]}'; choose from {', '.join(methods())}")
     source = asked.source
     if not source.startswith("timm:"):
         source = str(Path(source).expanduser().absolute())
@@ -124,53 +153,79 @@ def resolved(asked: AdaptPlan) -> AdaptPlan:
 
 def dry_run(asked: AdaptPlan) -> TrainingPlan:
     """What would learn, be stored and computed; nothing is written."""
-    ground = survey(asked)
-    teach_head(ground)
-    return decide(ground)
+    return decide(survey(asked))
 
 
-def run(asked: AdaptPlan, out: Path) -> AdaptResult:
-    """Carry out what is asked in a new folder."""
+def run(asked: AdaptPlan, out: Path, began: float | None = None) -> AdaptResult:
+    """Carry out what is asked in a new folder; began: `time.monotonic()` from when the minutes count, now by default.
+
+    The folder is made when it is known that the budget can be kept.
+    """
+    began = time.monotonic() if began is None else began
     folder = RunFolder(out)
-    if (out / PLAN).exists():
-        raise BadInput(f"{out}: holds an adaptation; go on with it: edgewright adapt --resume {out}")
     folder.check_new()
-    began = time.monotonic()
     ground = survey(asked)
+    plan = decide(ground)
     with folder.locked():
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_text(out / PLAN, asked.to_json())
-        return _walk(folder, ground, began)
+        folder.check_new()  # again: another process may have begun here meanwhile
+        _note_beginning(folder, ground, plan)
+        write_text(folder.adaptation, asked.to_json())  # what holds this can be gone on with
+        return _walk(folder, ground, plan, began)
 
 
-def resume(out: Path) -> AdaptResult:
+def resume(out: Path, began: float | None = None) -> AdaptResult:
     """Go on with an adaptation that was cut; a finished one gives its result at once."""
-    folder = RunFolder(out)
-    if not (out / PLAN).exists():
-        raise BadInput(f"{out}: not an adaptation's folder (it holds no {PLAN})")
-    if (out / RESULT).exists() and folder.report.exists():
-        return AdaptResult.parse(read_json(out / RESULT), str(out / RESULT))
-    began = time.monotonic()
-    ground = survey(AdaptPlan.parse(read_json(out / PLAN), str(out / PLAN)))
+    began = time.monotonic() if began is None else began
+    folder = RunFolder(Path(out))
+    if not folder.adaptation.exists():
+        raise BadInput(f"{out}: not an adaptation's folder (it holds no {folder.adaptation.name})")
+    if (folder.path / RESULT).exists() and folder.report.exists():
+        return _finished(folder)
+    ground = survey(AdaptPlan.parse(read_json(folder.adaptation), str(folder.adaptation)))
     with folder.locked():
         folder.sweep()
-        return _walk(folder, ground, began)
+        return _walk(folder, ground, _read_beginning(folder, ground), began)
+
+
+def _finished(folder: RunFolder) -> AdaptResult:
+    result = AdaptResult.parse(read_json(folder.path / RESULT), str(folder.path / RESULT))
+    for name, digest in result.saved.items():
+        path = folder.path / name
+        if not path.exists() or sha256(path) != digest:
+            fault = "altered since it was written" if path.exists() else "missing"
+            raise BadInput(f"{path}: {fault}; put a copy back, or adapt again into another folder")
+    return result
 
 
 def decide(ground: Ground) -> TrainingPlan:
-    """Measure contributions on the training images, and plan."""
-    asked, task = ground.asked, ground.task
+    """Teach a new head, measure contributions on the training images, and plan.
+
+    Errors: BudgetInfeasible, at once where no measurement could help.
+    """
+    if ground.asked.memory_bytes is not None or ground.asked.macs is not None:
+        _plan(ground, None)
+    teach_head(ground)
+    task = ground.task
     images = batches(
         task.train,
         task.spec,
         batch_size=min(CALIBRATION_IMAGES, max(1, len(task.train) // 2)),
         resolution=ground.resolution,
-        shuffle=derive(asked.seed, "contributions"),
+        shuffle=derive(ground.asked.seed, "contributions"),
         drop_last=True,
     )
-    contributions = measure(
-        ground.model, itertools.islice(images, CALIBRATION), functional.cross_entropy, allowed=asked.methods
-    )
+    with training_place(ground.model) as device:
+        contributions = measure(
+            ground.model,
+            ((x.to(device), y.to(device)) for x, y in itertools.islice(images, CALIBRATION)),
+            functional.cross_entropy,
+            allowed=ground.asked.methods,
+        )
+    return _plan(ground, contributions)
+
+
+def _plan(ground: Ground, contributions: Contributions | None) -> TrainingPlan:
+    asked = ground.asked
     return make_training_plan(
         ground.model,
         ground.example,
@@ -179,24 +234,26 @@ def decide(ground: Ground) -> TrainingPlan:
         allowed=asked.methods,
         always=() if ground.head is None else (ground.head,),
         state=1 if asked.momentum else 0,
-        curve=True,
+        curve=contributions is not None,
     )
 
 
-def _walk(folder: RunFolder, ground: Ground, began: float) -> AdaptResult:
+def _walk(folder: RunFolder, ground: Ground, plan: TrainingPlan, began: float) -> AdaptResult:
     from edgewright.report.adaptation import write_adaptation  # plotly is slow to import
 
     asked, task = ground.asked, ground.task
-    plan = _planned(folder, ground)
     looking = time.monotonic()
-    before = _accuracy(ground, task.test)
+    before = accuracy(ground, task.test, task.spec)
     old = old_task(ground)
     old_before = None if isinstance(old, str) else old_accuracy(ground, old)
     reserve = 1.2 * (time.monotonic() - looking) + SHIPPING_SECONDS
     tuned = _tune(folder, ground, plan, time.monotonic() - began + reserve)
     if tuned.stopped:
         say(tuned.stopped)
-    after = _accuracy(ground, task.test)
+    after = accuracy(ground, task.test, task.spec)
+    old_accuracies = None
+    if old_before is not None and not isinstance(old, str):
+        old_accuracies = Accuracies(before=old_before, after=old_accuracy(ground, old))
     metrics = Metrics(test_accuracy=after, val_accuracy=tuned.val_accuracy)
     parity, costs = ship(folder, ground, metrics)
     result = AdaptResult(
@@ -213,7 +270,7 @@ def _walk(folder: RunFolder, ground: Ground, began: float) -> AdaptResult:
         new_head=ground.head,
         accuracy=Accuracies(before=before, after=after),
         val_accuracy=tuned.val_accuracy,
-        old_task=None if old_before is None else Accuracies(before=old_before, after=old_accuracy(ground, old)),
+        old_task=old_accuracies,
         old_task_missing=old if isinstance(old, str) else None,
         tuned=tuned,
         export=parity,
@@ -233,21 +290,27 @@ def rows(plan: TrainingPlan) -> tuple[dict[str, Any], ...]:
     return tuple({name: getattr(row, name) for name in names} for row in plan.layers)
 
 
-def _planned(folder: RunFolder, ground: Ground) -> TrainingPlan:
-    """The head's first lesson and the plan: done now, or as an earlier process left them."""
-    lesson, path = folder.checkpoints / "head.safetensors", folder.path / TRAINING_PLAN
+def _note_beginning(folder: RunFolder, ground: Ground, plan: TrainingPlan) -> None:
+    """The plan, and what a new head has learned so far: what a resumed adaptation must start from."""
+    head = {} if ground.head is None else ground.model.get_submodule(ground.head).state_dict()
+    meta = {"identity": _identity(ground), "plan": plan.model_dump(mode="json")}
+    write_checkpoint(folder.checkpoints / BEGINNING, head, meta)
+
+
+def _read_beginning(folder: RunFolder, ground: Ground) -> TrainingPlan:
+    path = folder.checkpoints / BEGINNING
+    if not path.exists():
+        plan = decide(ground)
+        _note_beginning(folder, ground, plan)
+        return plan
+    head, meta = read_checkpoint(path, _identity(ground))
     if ground.head is not None:
-        head = ground.model.get_submodule(ground.head)
-        if lesson.exists():
-            head.load_state_dict(load_file(lesson))
-        else:
-            teach_head(ground)
-            write_bytes(lesson, save({name: value.contiguous() for name, value in head.state_dict().items()}))
-    if path.exists():
-        return TrainingPlan.parse(read_json(path), str(path))
-    plan = decide(ground)
-    write_text(path, plan.to_json())
-    return plan
+        ground.model.get_submodule(ground.head).load_state_dict(head)
+    return TrainingPlan.parse(meta["plan"], str(path))
+
+
+def _identity(ground: Ground) -> dict[str, Any]:
+    return {"data": ground.task.spec.digest, "network": model_signature(ground.model), "head": ground.head}
 
 
 def _tune(folder: RunFolder, ground: Ground, plan: TrainingPlan, gone: float) -> FineTuned:
@@ -277,8 +340,4 @@ def _clock(asked: AdaptPlan, task: Task, recipe: FineTuneRecipe, gone: float) ->
     if asked.minutes is None:
         steps = max(1, len(task.train) // (recipe.batch_size * recipe.accumulate))
         return StepClock(steps * (asked.epochs or 1))
-    return TimeClock(max(5.0, 60 * asked.minutes - gone), max_epochs=asked.epochs, from_now=True)
-
-
-def _accuracy(ground: Ground, split: Split) -> float:
-    return evaluate(ground.model, split, ground.task.spec, ground.resolution).accuracy
+    return TimeClock(max(LEAST_SECONDS, 60 * asked.minutes - gone), max_epochs=asked.epochs)

@@ -1,8 +1,9 @@
 """What an adaptation stands on: the network with its head, the data as the network takes it, the old task."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -15,10 +16,13 @@ from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.export.load import load_model
 from edgewright.model.timm_model import timm_network
-from edgewright.task.base import Task, TaskSpec
+from edgewright.task.base import LARGEST, Split, Task, TaskSpec
 from edgewright.task.load import load_task
 from edgewright.train.evaluate import evaluate
 from edgewright.train.head import find_head, first_lesson, put_head, replace_head
+from edgewright.train.loop import training_device
+
+FEW_TO_CHOOSE_BY = 20  # val images; one is 5 % of them
 
 
 class AdaptPlan(Asked):
@@ -26,9 +30,10 @@ class AdaptPlan(Asked):
 
     source: a run folder, or timm:NAME.   weights: safetensors file for a timm network.   task: the new data.
     memory_bytes, macs: ceilings of one batch's training step (see `backward.training_plan`); None: none.
-    minutes: of the fine-tuning and what comes before it; default 10 unless epochs are given.   batch: images held at
-    a time; gradients of several make one step of 32 images.   methods: what the planner may choose from, None: all.
-    resolution: side of the network's input for a timm network; a run's network keeps its own.
+    minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time;
+    gradients of several make one step of 32 images.   momentum: of SGD; with 0 the optimizer keeps nothing.
+    methods: what the planner may choose from, None: all.   resolution: side of the network's input for a timm network;
+    a run's network keeps its own.   skip_bad: unreadable image files that are left out before they are an error.
     """
 
     source: str
@@ -43,20 +48,22 @@ class AdaptPlan(Asked):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     methods: tuple[str, ...] | None = None
     resolution: int | None = Field(default=None, ge=8, le=224)
+    skip_bad: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 
 
 @dataclass
 class Ground:
-    """What an adaptation stands on. before: the network's own head where it was replaced; result: of its run."""
+    """What an adaptation stands on. head: name of the layer that is new.   old_head: what stood there.   result: of the
+    run that the network is from."""
 
     asked: AdaptPlan
     model: nn.Module
     task: Task
     resolution: int
-    head: str | None
-    old_head: nn.Linear | None
-    result: Result | None
+    result: Result | None = None
+    head: str | None = None
+    old_head: nn.Linear | None = None
 
     @property
     def example(self) -> Tensor:
@@ -64,49 +71,85 @@ class Ground:
 
 
 def survey(asked: AdaptPlan) -> Ground:
-    """The network with the head it will have, and the data as that network takes it."""
-    if asked.source.startswith("timm:"):
-        model, source = timm_network(asked.source.removeprefix("timm:"), Path(asked.weights) if asked.weights else None)
-        if asked.weights is None:
-            say("no --weights given: this network has learned nothing yet, and its frozen layers never will")
-        resolution = asked.resolution or min(int(source["input_size"][-1]), 224)
-        task = load_task(asked.task, seed=asked.seed, resolution=resolution)
-        task = _normalised(task, source["mean"], source["std"], task.spec.white)
-        result = None
-    else:
-        result = RunFolder(Path(asked.source)).read_result()
-        if asked.weights or asked.resolution:
-            raise BadInput("--weights and --resolution are for timm networks; a run's network has its own")
-        model = load_model(asked.source)
-        resolution = int(result.architecture["resolution"])
-        old = TaskSpec.parse(result.task, f"{asked.source}/result.json")
-        task = load_task(asked.task, seed=asked.seed, flip=old.flip)
-        scale = task.spec.white / old.white if task.spec.white and old.white else 1.0
-        task = _normalised(task, [m * scale for m in old.mean], [s * scale for s in old.std], 1.0)
-    if task.spec.channels != (3 if result is None else result.task["channels"]):
-        raise BadInput(f"{asked.task}: its images have {task.spec.channels} channels, which the network does not take")
-    ground = Ground(asked, model, task, resolution, None, None, result)
-    if result is None or tuple(result.classes) != task.spec.classes:
-        ground.head = find_head(model, ground.example[:1])
-        ground.old_head = replace_head(model, ground.head, len(task.spec.classes))
-        say(f"the network knows other classes: layer '{ground.head}' is a new head of {len(task.spec.classes)} classes")
+    """The network with the head it will have, and the data as that network takes it.
+
+    Errors: BadInput for a source, weights or data that cannot be used, and for data that does not fit the network.
+    """
+    ground = _timm_network(asked) if asked.source.startswith("timm:") else _network_of_a_run(asked)
+    task, classes = ground.task, ground.task.spec.classes
+    if asked.batch > len(task.train):
+        raise BadInput(f"a batch of {asked.batch} is more than the {len(task.train)} training images of {asked.task}")
+    if len(task.val) < FEW_TO_CHOOSE_BY:
+        say(f"val, which chooses the weights that are kept, has only {len(task.val)} of the images: little to go by")
+    if ground.result is None or tuple(ground.result.classes) != classes:
+        ground.head = find_head(ground.model, ground.example[:1])
+        ground.old_head = replace_head(ground.model, ground.head, len(classes))
+        say(f"the network knows other classes: its last layer, {ground.head}, is replaced by one of {len(classes)}")
     return ground
 
 
-def _normalised(task: Task, mean: Any, std: Any, white: float) -> Task:
-    """The task with the network's own normalisation, given for pixels whose white is `white`; without a white, its
-    own."""
-    if not white:
-        return task
-    update = {"mean": tuple(m * white for m in mean), "std": tuple(s * white for s in std)}
+def _timm_network(asked: AdaptPlan) -> Ground:
+    model, source = timm_network(asked.source.removeprefix("timm:"), Path(asked.weights) if asked.weights else None)
+    if asked.weights is None:
+        say("no --weights given: this network has learned nothing yet, and its frozen layers never will")
+    channels, *sides = source["input_size"]
+    resolution = asked.resolution or min(int(sides[-1]), LARGEST)
+    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, resolution=resolution)
+    _check_channels(task, int(channels), asked.task)
+    if task.spec.white:  # timm's figures are for a white of 1
+        task = _normalised(task, source["mean"], source["std"], task.spec.white)
+    return Ground(asked, model, task, resolution)
+
+
+def _network_of_a_run(asked: AdaptPlan) -> Ground:
+    if asked.weights or asked.resolution:
+        raise BadInput("weights and resolution are for networks of timm; a run's network has its own")
+    result = RunFolder(Path(asked.source)).read_result()
+    model, old = load_model(asked.source), TaskSpec.parse(result.task, f"{asked.source}/result.json")
+    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip)
+    _check_channels(task, old.channels, asked.task)
+    white = task.spec.white
+    if bool(white) == bool(old.white):  # else the units of one are not known, and the data keeps its own figures
+        task = _normalised(task, old.mean, old.std, white / old.white if white else 1.0)
+    return Ground(asked, model, task, int(result.architecture["resolution"]), result)
+
+
+def _check_channels(task: Task, taken: int, source: str) -> None:
+    if task.spec.channels != taken:
+        words = {1: "1 channel (grey)", 3: "3 channels (colour)"}
+        given = words.get(task.spec.channels, f"{task.spec.channels} channels")
+        needed = words.get(taken, f"{taken} channels")
+        raise BadInput(f"{source}: the images have {given}, and the network takes {needed}; convert them first")
+
+
+def _normalised(task: Task, mean: Sequence[float], std: Sequence[float], scale: float) -> Task:
+    """The task with the network's own normalisation, `scale` times."""
+    update = {"mean": tuple(m * scale for m in mean), "std": tuple(s * scale for s in std)}
     return Task(task.spec.model_copy(update=update), task.train, task.val, task.test)
+
+
+@contextlib.contextmanager
+def training_place(model: nn.Module) -> Iterator[str]:
+    """The model on the device where training runs; on the CPU again on leaving."""
+    device = training_device()
+    try:
+        model.to(device)
+        yield device
+    finally:
+        model.to("cpu")
 
 
 def teach_head(ground: Ground) -> None:
     """A new head learns alone, first: before that nobody can say what the other layers would bring."""
     if ground.head is not None:
         task = ground.task
-        first_lesson(ground.model, ground.head, task.train, task.spec, ground.resolution, ground.asked.seed)
+        with training_place(ground.model):
+            first_lesson(ground.model, ground.head, task.train, task.spec, ground.resolution, ground.asked.seed)
+
+
+def accuracy(ground: Ground, split: Split, spec: TaskSpec) -> float:
+    with training_place(ground.model) as device:
+        return evaluate(ground.model, split, spec, ground.resolution, device=device).accuracy
 
 
 def old_task(ground: Ground) -> Task | str:
@@ -126,15 +169,14 @@ def old_task(ground: Ground) -> Task | str:
     return Task(spec, old.train, old.val, old.test)
 
 
-def old_accuracy(ground: Ground, old: Task | str) -> float:
+def old_accuracy(ground: Ground, old: Task) -> float:
     """On the old task's test part, with the old head on the network as it is now."""
-    assert not isinstance(old, str)
     if ground.head is None or ground.old_head is None:
-        return evaluate(ground.model, old.test, old.spec, ground.resolution).accuracy
+        return accuracy(ground, old.test, old.spec)
     new = ground.model.get_submodule(ground.head)
     assert isinstance(new, nn.Linear)
     put_head(ground.model, ground.head, ground.old_head)
     try:
-        return evaluate(ground.model, old.test, old.spec, ground.resolution).accuracy
+        return accuracy(ground, old.test, old.spec)
     finally:
         put_head(ground.model, ground.head, new)

@@ -4,6 +4,7 @@ An adapted run's folder has a plan.yaml, architecture.json and result.json of it
 `load_model` and a further `adapt` take it as they take any run.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -11,9 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from edgewright.core.cost import Cost
+from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.core.progress import say
-from edgewright.core.result import Export, Metrics
+from edgewright.core.result import BlockShare, Export, Metrics, Noise, Result
 from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
 from edgewright.export.deploy import Deployed, deploy, held_out_samples
@@ -63,12 +66,31 @@ def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metric
         "costs": deployed.costs,
         "runtime_peak_bytes": deployed.runtime_peak,
         "metrics": metrics,
+        "latency_noise": Noise(
+            runs=deployed.latency.runs,
+            reference_ms=deployed.latency.reference_ms,
+            reference_drift=deployed.latency.reference_drift,
+            noisy=deployed.latency.noisy,
+        ),
+        "blocks": _blocks(old, space.blocks(architecture)),
+        "versions": versions(),
         "export": Export(**deployed.parity.model_dump()),
         "seed": asked.seed,
         "files": {path.name: sha256(path) for path in (folder.onnx, folder.model, folder.architecture)},
     }
     write_text(folder.result, old.model_copy(update=update).to_json())
-    mine = plan.model_copy(update={"task": asked.task, "seed": asked.seed})
+    update = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
+    mine = plan.model_copy(update=update)
     text = yaml.safe_dump(mine.model_dump(mode="json", exclude_none=True, by_alias=True), sort_keys=False)
     write_text(folder.plan, text)  # last: what has a plan.yaml is a run
     return deployed
+
+
+def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare]:
+    """As the run has them, the head counted anew; the table's share of the latency stays."""
+    return [
+        share.model_copy(
+            update={"macs": count_macs(graph), "params": count_params(graph), "output_shape": graph.output_shape}
+        )
+        for share, (_, graph) in zip(old.blocks, blocks, strict=True)
+    ]

@@ -50,12 +50,14 @@ def _read(weights: Path) -> dict[str, Tensor]:
 
 
 def _load(model: nn.Module, values: dict[str, Tensor], refusal: str) -> None:
-    try:
-        missing, unexpected = model.load_state_dict(values, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).splitlines()[1].split())  # of the first that does not fit
-        raise BadInput(f"{refusal} ({reason.rstrip('.')})") from None
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    own = set(model.state_dict())
+    missing = sorted(name for name in own - set(values) if not name.endswith("num_batches_tracked"))
+    unexpected = sorted(set(values) - own)
     if missing or unexpected:
         found = f"the file has no {missing[0]}" if missing else f"the network has no {unexpected[0]}"
         raise BadInput(f"{refusal} ({found})")
+    try:
+        model.load_state_dict(values, strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).splitlines()[1].split())  # of the first that does not fit
+        raise BadInput(f"{refusal} ({reason.rstrip('.')})") from None

@@ -1,6 +1,7 @@
 """report.html of an adaptation: what learned and how, what that kept, and what came of it."""
 
 import itertools
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,34 @@ from edgewright.report.html import duration, section
 from edgewright.report.page import page
 from edgewright.report.pictures import Figure, figure
 
-MB = 2**20
+UNITS = ((2**20, "MB"), (2**10, "KB"), (1, "bytes"))
+MOST_ROWS = 16  # layers that are shown without asking
 TRADE_WORDS = (
     "The share of all measured contributions that the best plan for a memory budget holds. Contributions are of first "
     "order: they add up only roughly."
 )
-NAMES = {
-    "full": "in full",
-    "bias": "shift or bias alone",
-    "frozen": "frozen",
-    "mask": "one bit an element",
-    "plain": "as PyTorch keeps it",
+WORDS = {
+    r"full": "all its parameters, by exact gradients",
+    r"bias": "bias or shift alone",
+    r"slice-(\d+)": "1/{0} of its weights",
+    r"filter-(\d+)": "gradients averaged over patches of {0} x {0}",
+    r"filter-(\d+)w": "its own gradient averaged over patches of {0} x {0}, the one passed on exact",
+    r"wht-(\d+)": "gradients in {0} Walsh bases",
+    r"wht-(\d+)w": "its own gradient in {0} Walsh bases, the one passed on exact",
 }
+
+
+def in_words(method: str) -> str:
+    """What a method does, for those who do not know its name."""
+    for pattern, words in WORDS.items():
+        if found := re.fullmatch(pattern, method):
+            return words.format(*found.groups())
+    return method
+
+
+def unit_for(most: float) -> tuple[int, str]:
+    """The unit in which the largest of some byte counts is a number to read."""
+    return next(((size, name) for size, name in UNITS if most >= size), UNITS[-1])
 
 
 def write_adaptation(path: Path, result: Any) -> Path:
@@ -38,7 +55,8 @@ def write_adaptation(path: Path, result: Any) -> Path:
         section("How it learned", _learning_words(result), plots["learning"]),
         section("The memory of a training step", _step_words(plan), plots["step"]),
         section("What another budget would buy", TRADE_WORDS, plots["trade"]) if trade else "",
-        section("What learned, and how", _plan_words(plan), _table(plan)),
+        section("What learned, and how", _plan_words(plan), _methods(plan)),
+        section("Layer by layer", "In running order; frozen layers are left out.", _table(plan)),
     ))  # fmt: skip
     write_text(path, page(f"edgewright: {result.task['name']}, adapted", body, figures))
     return path
@@ -53,11 +71,12 @@ def _headline(result: Any) -> str:
         else f"The old task was not measured: {result.old_task_missing}."
     )
     before = "with a new head alone" if result.new_head else "before"
+    worse = ' class="no"' if result.accuracy.after < result.accuracy.before else ""
     budget = "" if plan.budget.memory_bytes is None else f" of the {said(plan.budget.memory_bytes)} allowed"
     return (
         f"<h1>edgewright: {escape(str(result.task['name']))}, adapted from {escape(result.source)}</h1>"
-        f'<p class="verdict">{result.accuracy.before:.1f} % {before}, <em>{result.accuracy.after:.1f} %</em> after, '
-        f"with {said(plan.memory_bytes)}{budget}.</p>"
+        f'<p class="verdict">{result.accuracy.before:.1f} % {before}, '
+        f"<em{worse}>{result.accuracy.after:.1f} %</em> after, with {said(plan.memory_bytes)}{budget}.</p>"
         f'<p class="lead">{escape(old)} A step of {plan.batch[0]} images kept {share:.1f} % of the memory of full '
         f"fine-tuning ({said(plan.full_memory_bytes)}) and took {100 * plan.macs / max(1, plan.full_macs):.0f} % of "
         f"its multiply-adds; {result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs, "
@@ -74,7 +93,8 @@ def _step_words(plan: TrainingPlan) -> str:
     return (
         f"Layer by layer, forward and back, what is held for the backward pass: {said(plan.stored_bytes)} at most; "
         f"gradients of what learns take {said(plan.gradient_bytes)} more, the optimizer {said(plan.state_bytes)}. "
-        f"Full fine-tuning would hold {said(plan.full_stored_bytes)}."
+        f"Full fine-tuning would hold {said(plan.full_stored_bytes)}. What functions between the layers keep is "
+        "drawn as if they held it throughout. Point at a place to see its layer."
     )
 
 
@@ -84,21 +104,25 @@ def memory_over_a_step(plan: TrainingPlan) -> Figure:
     gradients = [4 * row.learns for row in plan.layers]
     forward = list(itertools.accumulate(stored))
     held = [*forward, *reversed([total - own for total, own in zip(forward, stored, strict=True)])]
+    between = [plan.other_bytes] * len(held)
     arrived = [0] * len(stored) + list(itertools.accumulate(reversed(gradients)))
     names = [row.layer for row in plan.layers]
+    size, unit = unit_for(plan.memory_bytes)
     hover = [*(f"forward, {name}" for name in names), *(f"backward, {name}" for name in reversed(names))]
     traces = [
-        _area("stored", [bytes_ / MB for bytes_ in held], hover, "$k1"),
-        _area("gradients", [bytes_ / MB for bytes_ in arrived], hover, "$k2"),
-        _area("optimizer", [plan.state_bytes / MB] * len(held), hover, "$k0"),
+        _area("kept by layers", [bytes_ / size for bytes_ in held], hover, "$k1", unit),
+        _area("kept between layers", [bytes_ / size for bytes_ in between], hover, "$k4", unit),
+        _area("gradients", [bytes_ / size for bytes_ in arrived], hover, "$k2", unit),
+        _area("optimizer", [plan.state_bytes / size] * len(held), hover, "$k0", unit),
     ]
+    traces = [trace for trace in traces if any(trace["y"])]
     middle = {"type": "line", "x0": len(stored) - 0.5, "x1": len(stored) - 0.5, "y0": 0, "y1": 1, "yref": "paper",
               "line": {"color": "$muted", "width": 1, "dash": "dot"}}  # fmt: skip
-    ticks = {"tickvals": [len(stored) / 2, 1.5 * len(stored)], "ticktext": ["forward", "backward"]}
-    return figure(traces, "", "MB", shapes=[middle], xaxis=ticks, height=340)
+    ticks = {"tickvals": [len(stored) / 2, 1.5 * len(stored)], "ticktext": ["forward", "backward"], "showgrid": False}
+    return figure(traces, "", unit, shapes=[middle], xaxis=ticks, height=340)
 
 
-def _area(name: str, y: list[float], hover: list[str], colour: str) -> dict[str, Any]:
+def _area(name: str, y: list[float], hover: list[str], colour: str, unit: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -108,7 +132,7 @@ def _area(name: str, y: list[float], hover: list[str], colour: str) -> dict[str,
         "y": y,
         "text": hover,
         "line": {"color": colour, "width": 1, "shape": "hv"},
-        "hovertemplate": f"%{{text}}<br>{name}: %{{y:.3f}} MB<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>{name}: %{{y:.4~g}} {unit}<extra></extra>",
     }
 
 
@@ -117,29 +141,31 @@ def trade_curve(plan: TrainingPlan) -> Figure | None:
     if len(plan.curve) < 2:
         return None
     own = sum(row.share or 0.0 for row in plan.layers)
+    size, unit = unit_for(max(point.memory_bytes for point in plan.curve))
+    reads = f"%{{x:.4~g}} {unit}: %{{y:.0f}} %<extra></extra>"
     line = {
         "type": "scatter",
         "mode": "lines+markers",
         "name": "best for a budget",
-        "x": [max(point.memory_bytes, 1) / MB for point in plan.curve],
+        "x": [max(point.memory_bytes, 1) / size for point in plan.curve],
         "y": [100 * point.share for point in plan.curve],
         "line": {"color": "$k1", "width": 2},
-        "hovertemplate": "%{x:.3f} MB: %{y:.0f} %<extra></extra>",
+        "hovertemplate": reads,
     }
     mark = {
         "type": "scatter",
         "mode": "markers",
         "name": "this plan",
-        "x": [plan.memory_bytes / MB],
+        "x": [plan.memory_bytes / size],
         "y": [100 * own],
         "marker": {"color": "$k2", "size": 12, "symbol": "diamond"},
-        "hovertemplate": "this plan, %{x:.3f} MB: %{y:.0f} %<extra></extra>",
+        "hovertemplate": f"this plan, {reads}",
     }
     return figure(
         [line, mark],
-        "memory of a step, MB",
+        f"memory of a step, {unit}",
         "contribution, %",
-        xaxis={"type": "log", "exponentformat": "none"},
+        xaxis={"type": "log", "exponentformat": "none", "dtick": "D2"},
         height=340,
     )
 
@@ -162,27 +188,55 @@ def learning(result: Any) -> Figure:
 def _plan_words(plan: TrainingPlan) -> str:
     learns = sum(bool(row.learns) for row in plan.layers)
     frozen = sum(row.kind != "activation" and not row.learns for row in plan.layers)
-    return f"{learns} layers learn, {frozen} are frozen. Bytes and multiply-adds are of a batch of {plan.batch[0]}."
+    return (
+        f"{learns} layers learn, {frozen} are frozen. Bytes and multiply-adds are of a batch of {plan.batch[0]}; "
+        "contribution is a layer's share of what all layers together would bring, by a few batches of the new data."
+    )
+
+
+def _methods(plan: TrainingPlan) -> str:
+    """What each method that is used does, and how much it is used."""
+    heads = ("layers", "numbers that learn", "stored", "contribution")
+    head = "<th>method</th><th>what of a layer learns</th>" + "".join(f'<th class="num">{text}</th>' for text in heads)
+    body = ""
+    for method in dict.fromkeys(row.method for row in plan.layers if row.learns):
+        rows = [row for row in plan.layers if row.learns and row.method == method]
+        cells = (f"{len(rows)}", f"{sum(row.learns for row in rows):,}", said(sum(row.stored_bytes for row in rows)))
+        share = None if plan.layers[0].share is None else sum(row.share or 0.0 for row in rows)
+        body += f"<tr><th>{escape(method)}</th><td>{escape(in_words(method))}</td>" + _numbers(
+            (*cells, _percent(share))
+        )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _table(plan: TrainingPlan) -> str:
     heads = ("method", "numbers that learn", "stored", "M MACs forward", "M MACs backward", "contribution")
     head = "<th>layer</th>" + "".join(f'<th class="num">{text}</th>' for text in heads)
-    body = "".join(_row(row) for row in plan.layers if row.learns)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    rows = [row for row in plan.layers if row.learns]
+    body = "".join(map(_row, rows))
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    if len(rows) <= MOST_ROWS:
+        return table
+    return f"<details><summary>layer by layer: {len(rows)} layers</summary>{table}</details>"
 
 
 def _row(row: LayerPlan) -> str:
     cells = (
-        NAMES.get(row.method, row.method),
+        row.method,
         f"{row.learns:,}",
         said(row.stored_bytes),
-        f"{row.forward_macs / 1e6:.2f}",
-        f"{row.backward_macs / 1e6:.2f}",
-        "" if row.share is None else f"{100 * row.share:.1f} %",
+        f"{row.forward_macs / 1e6:.3g}",
+        f"{row.backward_macs / 1e6:.3g}",
+        _percent(row.share),
     )
-    return (
-        f"<tr><th>{escape(row.layer)}</th>"
-        + "".join(f'<td class="num">{escape(cell)}</td>' for cell in cells)
-        + "</tr>"
-    )
+    return f"<tr><th>{escape(row.layer)}</th>" + _numbers(cells)
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f"{100 * share:.1f} %" if share >= 5e-4 else "below 0.1 %"
+
+
+def _numbers(cells: tuple[str, ...]) -> str:
+    return "".join(f'<td class="num">{escape(cell)}</td>' for cell in cells) + "</tr>"

@@ -98,7 +98,7 @@ SCRIPT = """
   var figures = JSON.parse(document.getElementById("figures").textContent);
   var narrow = window.matchMedia("(max-width:720px)");
   function painted(value) {
-    if (typeof value === "string" && /^\\$[a-z]+$/.test(value)) {
+    if (typeof value === "string" && /^\\$[a-z]+[0-9]?$/.test(value)) {
       return getComputedStyle(document.documentElement).getPropertyValue("--" + value.slice(1)).trim();
     }
     if (Array.isArray(value)) { return value.map(painted); }

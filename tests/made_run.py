@@ -1,0 +1,82 @@
+"""A small run folder with a network that has really learned, for tests of what is done with runs; made in seconds."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from edgewright.core.cost import Budget, cost
+from edgewright.core.environment import versions
+from edgewright.core.files import sha256, write_text
+from edgewright.core.graph import count_macs, count_params
+from edgewright.core.plan import Plan
+from edgewright.core.result import BlockShare, Export, Metrics, Noise, Result, Search
+from edgewright.core.run import RunFolder
+from edgewright.core.seed import rng
+from edgewright.export.onnx import export_onnx
+from edgewright.job.run import plan_text
+from edgewright.space.resolve import make_space
+from edgewright.task.load import load_task
+from edgewright.train.clock import StepClock
+from edgewright.train.evaluate import evaluate
+from edgewright.train.loop import fit
+from edgewright.train.recipe import recipe_for
+
+MACS = (1.0e5, 2.5e5)
+STEPS = 160
+
+
+def make_digits_run(path: Path) -> RunFolder:
+    """What `edgewright design --task digits` leaves, with the first network of a seed that has MACS; no search."""
+    task = load_task("digits")
+    space, random = make_space("mobile", task.spec), rng(0, "made run")
+    architecture = space.sample(random)
+    while not MACS[0] < count_macs(space.graph(architecture)) < MACS[1]:
+        architecture = space.sample(random)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = space.build(architecture)
+    resolution = space.graph(architecture).input_shape[-1]
+    recipe = recipe_for(task.spec, 8)
+    fit(model, task, recipe, resolution=resolution, seed=0, clock=StepClock(STEPS), threads=1)
+    run, graph = RunFolder(path), space.graph(architecture)
+    path.mkdir(parents=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, run.model)
+    metadata = {"architecture": architecture.model_dump_json(), "task": task.spec.model_dump_json()}
+    export_onnx(model, graph.input_shape, run.onnx, metadata)
+    write_text(run.architecture, architecture.to_json())
+    result = Result(
+        task=task.spec.model_dump(mode="json"),
+        device={"name": "cpu", "cpu": "made up"},
+        budget=Budget(macs=3e5),
+        architecture=architecture.model_dump(mode="json"),
+        key=architecture.key(),
+        costs={"macs": cost("macs", count_macs(graph), "analytic"), "latency": cost("latency", 0.1, "measured")},
+        metrics=Metrics(
+            test_accuracy=evaluate(model, task.test, task.spec, resolution).accuracy,
+            val_accuracy=evaluate(model, task.val, task.spec, resolution).accuracy,
+        ),
+        export=Export(max_abs_difference=0.0, top1_agreement=1.0, samples=10),
+        search=Search(evaluated=1, proxy="capacity", strategy="random", seconds=1.0, networks_per_second=1.0),
+        finalists=[],
+        latency_check=None,
+        latency_noise=Noise(runs=200, reference_ms=0.1, reference_drift=0.0, noisy=False),
+        blocks=[
+            BlockShare(
+                name=name,
+                latency_ms=0.01,
+                macs=count_macs(block),
+                params=count_params(block),
+                output_shape=block.output_shape,
+            )
+            for name, block in space.blocks(architecture)
+        ],
+        seconds={},
+        seed=0,
+        versions=versions(),
+        classes=list(task.spec.classes),
+        files={file.name: sha256(file) for file in (run.onnx, run.model, run.architecture)},
+    )
+    write_text(run.result, result.to_json())
+    write_text(run.plan, plan_text(Plan(task="digits", budget=Budget(macs=3e5), candidates=1, epochs=1)))
+    return run
