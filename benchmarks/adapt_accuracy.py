@@ -7,12 +7,14 @@ planner, with the same images in the same order, the same number of steps and ea
 Every contestant starts from the same network with a head that has learned alone (on features, a few passes), keeps its
 batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates are chosen
 from one grid on images beside (`VAL`), with the first seed and a part of the training images. Memory is counted for
-batches of 8 whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
+batches of 8 (of 8 for full always; `--held` for the others) whose gradients are added up to steps of 32; as no layer
+mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ from edgewright.report.page import page
 from edgewright.report.pictures import figure
 from edgewright.train.clock import learning_rate
 
-STEP, COUNTED = 32, 8  # images of a step, and held at a time
+STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by the others unless --held says else
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 SHARES = (2, 4, 8)  # one over it: of full's memory
 CALIBRATION = 16  # batches of 32 that contributions are measured on
@@ -54,6 +56,7 @@ class Bench:
     weights: Path
     seed: int
     cache: Path
+    held: int = HELD
 
     def __post_init__(self) -> None:
         torch.manual_seed(derive(self.seed, "head"))
@@ -62,9 +65,9 @@ class Bench:
         self._ready_head()
         self.begin = {name: value.clone() for name, value in self.model.state_dict().items()}
         pixels = self.parts["train"][0].shape[1]
-        self.example = torch.zeros(COUNTED, 3, pixels, pixels)
+        self.example = torch.zeros(self.held, 3, pixels, pixels)
         self.sites = survey(self.model, self.example)
-        self.full = plan_of(self.model, self.example, self._everything())
+        self.full = plan_of(self.model, torch.zeros(HELD, 3, pixels, pixels), self._everything())
         self.contributions: dict[tuple[str, str], float] = {}
 
     def reset(self) -> None:
@@ -175,11 +178,12 @@ def as_many_last(bench: Bench, scheme: Scheme, memory: int) -> TrainingPlan:
 
 
 def contestants(bench: Bench, shares: Sequence[int]) -> dict[str, Callable[[], TrainingPlan | None]]:
-    """By name, how each one's plan is made; None is plain PyTorch with everything learning."""
+    """By name, how each one's plan is made, inside shares of full's memory; None: plain PyTorch, everything learning."""
     head = {bench.adaptation.head: "full"}
+    held = "" if bench.held == HELD else f", {bench.held} held"
     found: dict[str, Callable[[], TrainingPlan | None]] = {
         FULL: lambda: None,
-        HEAD: lambda: plan_of(bench.model, bench.example, head),
+        HEAD + held: lambda: plan_of(bench.model, bench.example, head),
     }
     for share in shares:
         memory = bench.full.full_memory_bytes // share
@@ -188,9 +192,9 @@ def contestants(bench: Bench, shares: Sequence[int]) -> dict[str, Callable[[], T
             budget, always = TrainingBudget(memory_bytes=memory), (bench.adaptation.head,)
             return plan(bench.model, bench.example, budget=budget, contributions=bench.measured(), always=always)
 
-        found[f"{PLANNER} 1/{share}"] = planned
+        found[f"{PLANNER} 1/{share}{held}"] = planned
         for name, scheme in schemes(bench.sites).items():
-            found[f"{name} 1/{share}"] = lambda scheme=scheme, memory=memory: as_many_last(bench, scheme, memory)
+            found[f"{name} 1/{share}{held}"] = lambda scheme=scheme, memory=memory: as_many_last(bench, scheme, memory)
     return found
 
 
@@ -222,10 +226,10 @@ def _adapt(bench: Bench, rate: float, images: int) -> None:
 
 def cost(chosen: TrainingPlan | None, full: TrainingPlan) -> dict[str, Any]:
     if chosen is None:
-        memory, stored, macs = full.full_memory_bytes, full.full_stored_bytes, full.full_macs
+        memory, stored, macs = full.full_memory_bytes, full.full_stored_bytes, full.full_macs // HELD
         used = {"plain PyTorch": len(full.layers)}
     else:
-        memory, stored, macs = chosen.memory_bytes, chosen.stored_bytes, chosen.macs
+        memory, stored, macs = chosen.memory_bytes, chosen.stored_bytes, chosen.macs // chosen.batch[0]
         learning = [row.method for row in chosen.layers if row.learns]
         used = {method: learning.count(method) for method in sorted(set(learning))}
     share = memory / full.full_memory_bytes
@@ -304,20 +308,22 @@ def line(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     mega = {key: np.mean([row[key] for row in rows]) for key in ("memory_bytes", "stored_bytes", "macs", "share")}
     return (
         f"| {name} | {mega['memory_bytes'] / 2**20:.2f} | {mega['share']:.3f} | {mega['stored_bytes'] / 2**20:.2f} | "
-        f"{mega['macs'] / 1e6:.0f} | {first['rate']} | {np.mean(accuracy):.2f} | "
+        f"{mega['macs'] / 1e6:.1f} | {first['rate']} | {np.mean(accuracy):.2f} | "
         f"{min(accuracy):.2f} .. {max(accuracy):.2f} | {len(rows)} |"
     )
 
 
 def report(rows: Rows, out: Path, title: str) -> None:
     names = list(dict.fromkeys(row["contestant"] for row in rows.find(kind="run")))
-    print("| method | memory, MB | of full's | stored, MB | M MACs | rate | accuracy, % | min .. max | seeds |")
+    print(
+        "| method | memory, MB | of full's | stored, MB | M MACs an image | rate | accuracy, % | min .. max | seeds |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     points: dict[str, list[tuple[float, float]]] = {}
     for name in names:
         found = rows.find(kind="run", contestant=name)
         print(line(name, found))
-        base = name.split(" 1/")[0]
+        base = re.sub(r" 1/\d+", "", name)
         accuracy = float(np.mean([row["accuracy"] for row in found]))
         points.setdefault(base, []).append((found[0]["memory_bytes"] / 2**20, accuracy))
     traces: list[dict[str, Any]] = [
@@ -348,6 +354,7 @@ def main() -> None:
     parser.add_argument("--shares", type=int, nargs="+", default=list(SHARES), help="4: a quarter of full's memory")
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="the grid of learning rates")
     parser.add_argument("--probe", type=int, default=4, help="4: rates are tried on a quarter of the training images")
+    parser.add_argument("--held", type=int, default=HELD, help="images held at a time, by all but full")
     parser.add_argument("--only", nargs="*", default=(), help="contestants whose names begin so")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -357,7 +364,7 @@ def main() -> None:
     adaptation, rows = ADAPTATIONS[args.network], Rows(args.out / "rows.jsonl")
     parts = parts_of(args.data, adaptation, args.images, args.tests, args.out)
     for seed in args.seeds:
-        bench = Bench(adaptation, parts, args.weights, seed, args.out)
+        bench = Bench(adaptation, parts, args.weights, seed, args.out, args.held)
         run(bench, rows, args)
     report(rows, args.out, f"{args.network}: accuracy against training memory")
 
