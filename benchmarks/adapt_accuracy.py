@@ -178,7 +178,7 @@ def as_many_last(bench: Bench, scheme: Scheme, memory: int) -> TrainingPlan:
 
 
 def contestants(bench: Bench, shares: Sequence[int]) -> dict[str, Callable[[], TrainingPlan | None]]:
-    """By name, how each one's plan is made, inside shares of full's memory; None: plain PyTorch, everything learning."""
+    """By name, how each one's plan is made, inside shares of full's memory; None: plain PyTorch, all learning."""
     head = {bench.adaptation.head: "full"}
     held = "" if bench.held == HELD else f", {bench.held} held"
     found: dict[str, Callable[[], TrainingPlan | None]] = {
