@@ -71,7 +71,9 @@ def test_other_classes_get_a_new_head_and_the_old_task_keeps_its_own(other, digi
     assert head.out_features == 3
     assert result.accuracy.after == pytest.approx(accuracy(model, as_learned(new_tasks["other"], folder)))
     assert result.accuracy.before > 60  # the new head's first lesson; 33 is chance
-    put_head(model, result.new_head, old.get_submodule(result.new_head))
+    own = old.get_submodule(result.new_head)
+    assert isinstance(own, torch.nn.Linear)
+    put_head(model, result.new_head, own)
     assert result.old_task.after == pytest.approx(accuracy(model, as_learned("digits", digits_run)))
     assert result.old_task.before == pytest.approx(accuracy(old, as_learned("digits", digits_run)))
 

@@ -89,7 +89,7 @@ def test_a_file_that_does_not_fit(weights: Path, tmp_path: Path, fault: str) -> 
     words = {
         "missing": "no such file",
         "not safetensors": "not a safetensors file",
-        "another network": f"not the weights of {NAME} \\(the file has no blocks\\)",
+        "another network": f"not the weights of {NAME} \\(the file has no blocks",
         "another width": f"not the weights of {NAME} \\(size mismatch for",
         "a name too many": "the network has no extra.weight",
     }
