@@ -68,7 +68,7 @@ def test_more_memory_is_never_worth_less() -> None:
 def test_a_budget_below_the_least_says_what_the_least_is() -> None:
     model, x = odd()
     with pytest.raises(
-        BudgetInfeasible, match=r"keeps 0.0 KB: the least possible takes .* for head \(bias\); give more"
+        BudgetInfeasible, match=r"keeps 3 bytes: the least possible takes .* for head \(bias\); give more"
     ):
         plan(model, x, budget=TrainingBudget(memory_bytes=3))
     with pytest.raises(BudgetInfeasible, match="head"):
@@ -120,5 +120,7 @@ def test_models_that_cannot_learn_or_run_on_shapes_are_one_sentence() -> None:
     with pytest.raises(BadInput, match="cannot be run on shapes alone"):
         plan(Stubborn(), torch.zeros(1, 3, 8, 8))
     model, x = odd()
+    with pytest.raises(BadInput, match="unknown backward method 'magic'; choose from full, bias"):
+        plan(model, x, allowed=("magic",))
     with pytest.raises(BadInput, match="no layer 'nowhere' that can learn"):
         plan_of(model, x, {"nowhere": "full"})

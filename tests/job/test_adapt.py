@@ -32,14 +32,14 @@ OPTIONS = {"memory_bytes": MEMORY, "epochs": 6}
 def inverted(digits_run: RunFolder, new_tasks: dict[str, str], tmp_path_factory) -> tuple[RunFolder, AdaptResult]:
     """The same classes, seen as negatives."""
     out = tmp_path_factory.mktemp("adapted") / "inverted"
-    return RunFolder(out), adapt(digits_run.path, task=new_tasks["inverted"], out=out, **OPTIONS)
+    return RunFolder(out), adapt(digits_run.path, task=new_tasks["inverted"], out=out, lr=0.02, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def other(digits_run: RunFolder, new_tasks: dict[str, str], tmp_path_factory) -> tuple[RunFolder, AdaptResult]:
     """Other classes."""
     out = tmp_path_factory.mktemp("adapted") / "other"
-    return RunFolder(out), adapt(digits_run.path, task=new_tasks["other"], out=out, **OPTIONS)
+    return RunFolder(out), adapt(digits_run.path, task=new_tasks["other"], out=out, lr=0.02, **OPTIONS)
 
 
 def as_learned(source: str, run: RunFolder) -> Task:
@@ -172,7 +172,7 @@ def test_cut_and_resumed_equals_uncut(at, other, digits_run, new_tasks, tmp_path
         else:
             patch.setattr("edgewright.report.adaptation.write_adaptation", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            adapt(digits_run.path, task=new_tasks["other"], out=out, **OPTIONS)
+            adapt(digits_run.path, task=new_tasks["other"], out=out, lr=0.02, **OPTIONS)
     assert RunFolder(out).resumed_by == f"edgewright adapt --resume {out}"
     with monkeypatch.context() as patch:
         patch.setattr("edgewright.job.adapt_ground.first_lesson", _interrupt)  # what is known is not learned again

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.backward.exact import Exact, FrozenNorm
-from edgewright.backward.resolve import exact_onward, methods
+from edgewright.backward.resolve import exact_onward, rules_of
 from edgewright.backward.survey import survey
 from edgewright.core.errors import BadInput
 
@@ -142,7 +142,7 @@ def _rules(model: nn.Module, x: Tensor, allowed: Sequence[str], notes: dict[str,
             continue
         layer, candidates = layers[site.name], {}
         for method in allowed:
-            for rule in methods()[method]:
+            for rule in rules_of(method):
                 if kind in rule.kinds and not any(map(rule.refuse, site.calls)) and rule.trained(layer):
                     candidates[method] = (rule.bound(layer), rule.trained(layer))
         notes[site.name] = _Note()

@@ -22,7 +22,7 @@ from edgewright.backward.account import predict_kept, total
 from edgewright.backward.base import NORMS, swapped
 from edgewright.backward.calls import Call, Needs
 from edgewright.backward.knapsack import FROZEN, Choice, Option, solve
-from edgewright.backward.resolve import exact_onward, methods, rule_for
+from edgewright.backward.resolve import exact_onward, rule_for, rules_of
 from edgewright.backward.survey import Site, survey
 from edgewright.backward.training_plan import (
     PLAIN,
@@ -266,7 +266,7 @@ class _Ground:
         layer = self._layers[site.name]
         own = dict(layer.named_parameters(recurse=False))
         for method in self._allowed:
-            rule = next((rule for rule in methods()[method] if site.calls[0].kind in rule.kinds), None)
+            rule = next((rule for rule in rules_of(method) if site.calls[0].kind in rule.kinds), None)
             if rule is None or method == FROZEN or any(map(rule.refuse, site.calls)):
                 continue
             rule = rule.bound(layer)

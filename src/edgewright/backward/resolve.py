@@ -43,11 +43,16 @@ def exact_onward() -> tuple[str, ...]:
     return tuple(name for name in methods() if f"{name}w" not in methods())
 
 
-def rule_for(name: str, kind: Kind) -> Rule:
-    """Errors: BadInput for an unknown method, or one that has no rule for this kind of layer."""
+def rules_of(name: str) -> tuple[Rule, ...]:
+    """Errors: BadInput for an unknown method."""
     if name not in methods():
         raise BadInput(f"unknown backward method '{name}'; choose from {', '.join(methods())}")
-    for rule in methods()[name]:
+    return methods()[name]
+
+
+def rule_for(name: str, kind: Kind) -> Rule:
+    """Errors: BadInput for an unknown method, or one that has no rule for this kind of layer."""
+    for rule in rules_of(name):
         if kind in rule.kinds:
             return rule
     raise BadInput(f"the backward method '{name}' is not for a {kind}")

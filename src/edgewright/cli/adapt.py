@@ -29,7 +29,7 @@ def adapt(
     resume: Annotated[Path | None, typer.Option(help="Folder to go on with.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file for a timm network.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images held at a time [default: 8].")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.02].")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.005].")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
     methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input side of a timm network, pixels.")] = None,

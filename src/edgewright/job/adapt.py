@@ -19,7 +19,7 @@ from torch.nn import functional
 from edgewright.backward.contribution import measure
 from edgewright.backward.planner import Contributions
 from edgewright.backward.planner import plan as make_training_plan
-from edgewright.backward.resolve import methods
+from edgewright.backward.resolve import rules_of
 from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen, read_json
@@ -139,9 +139,8 @@ def ceiling(value: float, unit: int, name: str) -> int:
 
 def resolved(asked: AdaptPlan) -> AdaptPlan:
     """With files named from the root, and the time limit filled in, unless epochs bound it."""
-    unknown = [name for name in asked.methods or () if name not in methods()]
-    if unknown:
-        raise BadInput(f"unknown backward method '{unknown[0]}'; choose from {', '.join(methods())}")
+    for name in asked.methods or ():
+        rules_of(name)  # refuses an unknown one before anything is loaded
     source = asked.source
     if not source.startswith("timm:"):
         source = str(Path(source).expanduser().absolute())

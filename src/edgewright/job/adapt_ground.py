@@ -44,7 +44,7 @@ class AdaptPlan(Asked):
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(default=8, ge=1)
-    lr: float = Field(default=0.02, gt=0)
+    lr: float = Field(default=0.005, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     methods: tuple[str, ...] | None = None
     resolution: int | None = Field(default=None, ge=8, le=224)

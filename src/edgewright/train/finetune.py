@@ -46,7 +46,7 @@ class FineTuneRecipe(Frozen):
     (0 saves its state).   clip: largest norm of a step's gradient.   patience: looks at val in a row, none the best so
     far, after which it ends; 0 never ends early."""
 
-    lr: float = Field(default=0.02, gt=0)
+    lr: float = Field(default=0.005, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=8, ge=1)
