@@ -60,7 +60,7 @@ FORMATS = {"c": torch.contiguous_format, "l": torch.channels_last}
 
 
 class Case(NamedTuple):
-    """A layer in one memory format, dense or filtered, with a forward pass that has been made."""
+    """A layer with one backward, dense or another, and a forward pass that has been made."""
 
     run: Callable[[], Tensor]
     wanted: tuple[Tensor, Tensor]

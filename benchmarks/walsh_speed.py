@@ -13,15 +13,13 @@ faults, about half as long as the backward in 3 bases itself.
 """
 
 import argparse
-import ctypes
 import os
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
+from backward_speed import Case, keep_freed_memory, medians
 from torch import Tensor, nn
 
 from edgewright.backward.base import swapped
@@ -56,21 +54,6 @@ SHAPES = ((16, 448, 1792), (14, 96, 576), (28, 32, 192), (56, 48, 192), (7, 160,
 CONVS = tuple(Layer(f"1x1 {order}", *shape, {}) for shape in SHAPES for order in ("first", "last"))
 
 
-class Case(NamedTuple):
-    """A layer, dense or in few bases, with a forward pass that has been made."""
-
-    run: Callable[[], Tensor]
-    wanted: tuple[Tensor, Tensor]
-    gradient: Tensor
-    result: Tensor
-
-    def backward(self) -> None:
-        torch.autograd.grad(self.result, self.wanted, self.gradient, retain_graph=True)
-
-    def step(self) -> None:
-        torch.autograd.grad(self.run(), self.wanted, self.gradient)
-
-
 def case(layer: Layer, batch: int, order: int | None) -> Case:
     if layer.kind == "tokens":
         one: nn.Module = nn.Linear(layer.into, layer.out, bias=False)
@@ -103,18 +86,6 @@ def products(layer: Layer, batch: int, order: int) -> Work:
     return lambda: (g @ weight, g.T @ x)
 
 
-def medians(works: dict[str, Work], rounds: int) -> dict[str, float]:
-    """Milliseconds, all works in turns."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 1):
-        for name, work in works.items():
-            start = time.process_time()
-            work()
-            if turn:  # the first warms up
-                times[name].append(1e3 * (time.process_time() - start))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def rows(layer: Layer, batch: int, orders: list[int], rounds: int) -> list[str]:
     works: dict[str, Work] = {"floor": floor(layer, batch)}
     works |= {f"products {order}": products(layer, batch, order) for order in orders}
@@ -138,16 +109,6 @@ HEAD = (
     "| layer | bases | dense backward ms | ours ms | ratio | official | floor ms | products ms | over both "
     "| dense step ms | our step ms | ratio |"
 )
-
-
-def keep_freed_memory() -> None:
-    """So that no work pays for page faults that another one's freed memory caused."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def main() -> None:

@@ -11,8 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_bytes
+from edgewright.task.base import Task
+from edgewright.train.clock import Clock
 
 FORMAT = "edgewright checkpoint 1"
 
@@ -57,6 +60,21 @@ def model_signature(model: nn.Module) -> str:
     """Names the shape of a model: equal for equal layer names, sizes and types, whatever the weights."""
     lines = [f"{name} {tuple(t.shape)} {t.dtype}" for name, t in model.state_dict().items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def training_identity(
+    model: nn.Module, recipe: Frozen, task: Task, *, resolution: int, seed: int, clock: Clock
+) -> dict[str, Any]:
+    """What two trainings must agree on for one to go on from the other's checkpoint."""
+    return {
+        "model": model_signature(model),
+        "recipe": recipe.model_dump(mode="json"),
+        "data": task.spec.digest,
+        "number of images": [len(task.train), len(task.val)],
+        "resolution": resolution,
+        "seed": seed,
+        "schedule": clock.identity(),
+    }
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

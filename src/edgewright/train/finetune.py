@@ -27,13 +27,14 @@ from edgewright.task.augment import Augment
 from edgewright.task.base import Task, batches
 from edgewright.train.checkpoint import (
     flatten_optimizer,
-    model_signature,
     read_checkpoint,
     restore_optimizer,
+    training_identity,
     write_checkpoint,
 )
 from edgewright.train.clock import Clock, learning_rate
 from edgewright.train.evaluate import evaluate
+from edgewright.train.optimizer import parameter_groups
 
 LOOKS = 20  # at val, evenly over the training's progress, unless that is too often:
 LOOKING = 0.25  # of the work at most, counting a learned image as three that are looked at
@@ -150,27 +151,16 @@ class _Run:
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.learning:
             raise BadInput("nothing is to learn: no parameter of the model requires a gradient")
-        decay = self.recipe.weight_decay
-        groups = [
-            {"params": [p for p in self.learning.values() if p.ndim >= 2], "weight_decay": decay},
-            {"params": [p for p in self.learning.values() if p.ndim < 2], "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(self.model, self.recipe.weight_decay)
         self.optimizer = torch.optim.SGD(
             [group for group in groups if group["params"]], lr=self.recipe.lr, momentum=self.recipe.momentum
         )
         self.per_step = self.recipe.batch_size * self.recipe.accumulate
         self.per_epoch = max(1, len(self.task.train) // self.per_step)
         self.best = {name: p.detach().clone() for name, p in self.learning.items()}
-        self.identity = {
-            "model": model_signature(self.model),
-            "what learns": sorted(self.learning),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": self.task.spec.digest,
-            "number of images": [len(self.task.train), len(self.task.val)],
-            "resolution": self.resolution,
-            "seed": self.seed,
-            "schedule": self.clock.identity(),
-        }
+        self.identity = training_identity(
+            self.model, self.recipe, self.task, resolution=self.resolution, seed=self.seed, clock=self.clock
+        ) | {"what learns": sorted(self.learning)}
 
     @property
     def finished(self) -> bool:

@@ -26,9 +26,9 @@ from edgewright.task.augment import mix
 from edgewright.task.base import Split, Task, batches
 from edgewright.train.checkpoint import (
     flatten_optimizer,
-    model_signature,
     read_checkpoint,
     restore_optimizer,
+    training_identity,
     write_checkpoint,
 )
 from edgewright.train.clock import Clock, learning_rate, steps_per_epoch
@@ -170,15 +170,9 @@ class _Run:
         self.model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.ema = Ema(self.model, self.recipe.ema_decay)
         self.optimizer = make_optimizer(self.model, self.recipe)
-        self.identity = {
-            "model": model_signature(self.model),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": self.task.spec.digest,
-            "number of images": [len(self.task.train), len(self.task.val)],
-            "resolution": self.resolution,
-            "seed": self.seed,
-            "schedule": self.clock.identity(),
-        }
+        self.identity = training_identity(
+            self.model, self.recipe, self.task, resolution=self.resolution, seed=self.seed, clock=self.clock
+        )
 
     @property
     def finished(self) -> bool:
