@@ -6,9 +6,9 @@ planner, with the same images in the same order, the same number of steps and ea
 
 Every contestant starts from the same network with a head that has learned alone (on features, a few passes), keeps its
 batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates are chosen
-from one grid on images beside (`VAL`), with the first seed and a part of the training images. Memory is counted for
-batches of 8 (of 8 for full always; `--held` for the others) whose gradients are added up to steps of 32; as no layer
-mixes images, the 32 are computed at once.
+from one grid on images beside (`VAL`), with the first seed and a part of the training images; every step is clipped as
+the product's. Memory is counted for batches of 8 (the planner may hold fewer, which it chooses; `--held` for the single
+methods) whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
 
@@ -39,9 +39,11 @@ from edgewright.core.seed import derive
 from edgewright.report.page import page
 from edgewright.report.pictures import figure
 from edgewright.train.clock import learning_rate
+from edgewright.train.finetune import FineTuneRecipe
 
-STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by the others unless --held says else
-RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by single methods unless --held says else
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+CLIP = FineTuneRecipe().clip
 SHARES = (2, 4, 8)  # one over it: of full's memory
 CALIBRATION = 16  # batches of 32 that contributions are measured on
 FULL, HEAD, PLANNER = "full", "head alone", "planner"
@@ -177,6 +179,18 @@ def as_many_last(bench: Bench, scheme: Scheme, memory: int) -> TrainingPlan:
     return from_layer(high)
 
 
+def planned(bench: Bench, memory: int, held: Sequence[int]) -> TrainingPlan:
+    example = torch.zeros(HELD, *bench.example.shape[1:]) if held else bench.example
+    return plan(
+        bench.model,
+        example,
+        budget=TrainingBudget(memory_bytes=memory),
+        contributions=bench.measured(),
+        always=(bench.adaptation.head,),
+        held=held,
+    )
+
+
 def contestants(bench: Bench, shares: Sequence[int]) -> dict[str, Callable[[], TrainingPlan | None]]:
     """By name, how each one's plan is made, inside shares of full's memory; None: plain PyTorch, all learning."""
     head = {bench.adaptation.head: "full"}
@@ -188,13 +202,10 @@ def contestants(bench: Bench, shares: Sequence[int]) -> dict[str, Callable[[], T
     for share in shares:
         memory = bench.full.full_memory_bytes // share
 
-        def planned(memory: int = memory) -> TrainingPlan:
-            budget, always = TrainingBudget(memory_bytes=memory), (bench.adaptation.head,)
-            return plan(bench.model, bench.example, budget=budget, contributions=bench.measured(), always=always)
-
-        found[f"{PLANNER} 1/{share}{held}"] = planned
+        found[f"{PLANNER} 1/{share}"] = lambda memory=memory: planned(bench, memory, (8, 4, 2, 1))
+        found[f"{PLANNER}, {bench.held} held 1/{share}"] = lambda memory=memory: planned(bench, memory, ())
         for name, scheme in schemes(bench.sites).items():
-            found[f"{name} 1/{share}{held}"] = lambda scheme=scheme, memory=memory: as_many_last(bench, scheme, memory)
+            found[f"{name}{held} 1/{share}"] = lambda scheme=scheme, memory=memory: as_many_last(bench, scheme, memory)
     return found
 
 
@@ -221,6 +232,7 @@ def _adapt(bench: Bench, rate: float, images: int) -> None:
         if not torch.isfinite(loss):
             return
         loss.backward()
+        nn.utils.clip_grad_norm_(learning, CLIP)
         optimizer.step()
 
 
@@ -233,7 +245,8 @@ def cost(chosen: TrainingPlan | None, full: TrainingPlan) -> dict[str, Any]:
         learning = [row.method for row in chosen.layers if row.learns]
         used = {method: learning.count(method) for method in sorted(set(learning))}
     share = memory / full.full_memory_bytes
-    return {"memory_bytes": memory, "share": share, "stored_bytes": stored, "macs": macs, "layers": used}
+    held = HELD if chosen is None else chosen.held
+    return {"memory_bytes": memory, "share": share, "stored_bytes": stored, "macs": macs, "held": held, "layers": used}
 
 
 class Rows:
@@ -269,9 +282,9 @@ def best_rate(
             rows.add({"kind": "rate", "contestant": name, "rate": rate, "val": found[rate]})
         return found[rate]
 
-    best, step = len(rates) // 2, -1
-    if val(best - 1) < val(best):
-        step = 1
+    best, step = len(rates) // 2, 1
+    if val(best + 1) < val(best):
+        step = -1
     while val(best + step) > val(best):
         best += step
     return rates[best]
@@ -308,7 +321,7 @@ def line(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     mega = {key: np.mean([row[key] for row in rows]) for key in ("memory_bytes", "stored_bytes", "macs", "share")}
     return (
         f"| {name} | {mega['memory_bytes'] / 2**20:.2f} | {mega['share']:.3f} | {mega['stored_bytes'] / 2**20:.2f} | "
-        f"{mega['macs'] / 1e6:.1f} | {first['rate']} | {np.mean(accuracy):.2f} | "
+        f"{mega['macs'] / 1e6:.1f} | {first['held']} | {first['rate']} | {np.mean(accuracy):.2f} | "
         f"{min(accuracy):.2f} .. {max(accuracy):.2f} | {len(rows)} |"
     )
 
@@ -316,9 +329,10 @@ def line(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def report(rows: Rows, out: Path, title: str) -> None:
     names = list(dict.fromkeys(row["contestant"] for row in rows.find(kind="run")))
     print(
-        "| method | memory, MB | of full's | stored, MB | M MACs an image | rate | accuracy, % | min .. max | seeds |"
+        "| method | memory, MB | of full's | stored, MB | M MACs an image | held | rate | accuracy, % | min .. max | "
+        "seeds |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     points: dict[str, list[tuple[float, float]]] = {}
     for name in names:
         found = rows.find(kind="run", contestant=name)

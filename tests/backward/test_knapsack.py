@@ -1,11 +1,12 @@
 """The programme's choice is the best of all choices, written out."""
 
 import itertools
+import math
 from random import Random
 
 import pytest
 
-from edgewright.backward.knapsack import FROZEN, Choice, Option, solve
+from edgewright.backward.knapsack import FROZEN, Choice, Option, price, solve
 
 
 def random_choices(seed: int) -> list[Choice]:
@@ -42,7 +43,7 @@ def costs(choices: list[Choice], picked: tuple[Option, ...], state: int) -> tupl
         if any(learned[:index]):
             memory += choice.passing_bytes
             macs += choice.passing_macs
-    return memory, macs, sum(option.value for option in picked)
+    return memory, macs, sum(option.value for option in picked) - price(choices) * macs
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -54,7 +55,7 @@ def test_it_finds_what_trying_everything_finds(seed: int, memory: int | None, ma
         used, work, value = costs(choices, picked, state)
         inside = (memory is None or used <= 1024 * memory) and (macs is None or work <= 10**6 * macs)
         if inside and any(option.method != FROZEN for option in picked):
-            best = max(value, best or 0.0)
+            best = max(value, -math.inf if best is None else best)
     found = solve(choices, memory and 1024 * memory, macs and 10**6 * macs, state=state)
     if best is None:
         assert found is None
@@ -84,3 +85,11 @@ def test_the_cheapest_is_the_least_memory_at_which_something_learns(seed: int) -
             next(option for option in choice.options if option.method == found[choice.layer]) for choice in choices
         )
         assert costs(choices, picked, 1)[0] == min(every)
+
+
+def test_of_two_that_are_worth_nearly_the_same_the_one_with_less_work_is_taken() -> None:
+    dear, light = Option("dear", 0, 0, 10**6, 1.0), Option("light", 0, 0, 0, 0.999)
+    choices = [Choice("l", (Option(FROZEN, 0, 0, 0, 0.0), dear, light), 0, 0, 10**6)]
+    assert solve(choices, None, None, state=1) == {"l": "light"}
+    better = [Choice("l", (*choices[0].options[:2], Option("light", 0, 0, 0, 0.9)), 0, 0, 10**6)]
+    assert solve(better, None, None, state=1) == {"l": "dear"}

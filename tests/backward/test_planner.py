@@ -124,3 +124,43 @@ def test_models_that_cannot_learn_or_run_on_shapes_are_one_sentence() -> None:
         plan(model, x, allowed=("magic",))
     with pytest.raises(BadInput, match="no layer 'nowhere' that can learn"):
         plan_of(model, x, {"nowhere": "full"})
+
+
+def test_a_divided_batch_is_held_in_parts_only_where_that_buys_contribution() -> None:
+    model, x = odd()
+    worth = {(row.layer, "full"): 1.0 for row in plan(model, x).layers}
+    rich = plan(model, x, held=(1, 2), contributions=worth, budget=TrainingBudget(memory_bytes=10**9))
+    assert rich.held == len(x)
+    tight = TrainingBudget(memory_bytes=rich.memory_bytes // 3)
+    whole = plan(model, x, contributions=worth, budget=tight)
+    divided = plan(model, x, contributions=worth, budget=tight, held=(1, 2))
+    assert divided.held < len(x) and divided.memory_bytes <= tight.memory_bytes
+    assert sum(row.share or 0 for row in divided.layers) > sum(row.share or 0 for row in whole.layers)
+    assert divided.batch == tuple(x.shape) and divided.full_memory_bytes == whole.full_memory_bytes
+    assert f"{divided.held} held at a time" in str(divided)
+
+
+def test_held_parts_store_less_and_compute_the_same() -> None:
+    model, x = odd()
+    chosen: dict[str, str] = dict.fromkeys(("stem", "norm", "twice", "head"), "full")
+    whole, parts = plan_of(model, x, chosen), plan_of(model, x, chosen, held=1)
+    assert (parts.macs, parts.full_macs, parts.full_stored_bytes) == (
+        whole.macs,
+        whole.full_macs,
+        whole.full_stored_bytes,
+    )
+    assert [row.forward_macs for row in parts.layers] == [row.forward_macs for row in whole.layers]
+    with applied(model, parts):
+        assert total(measure_kept(model, x[:1].clone())) == parts.stored_bytes < whole.stored_bytes
+    with pytest.raises(BadInput, match="divisor"):
+        plan_of(model, x, chosen, held=len(x) + 1)
+
+
+def test_the_least_of_a_divided_batch_is_of_one_image() -> None:
+    model, x = odd()
+    with pytest.raises(BudgetInfeasible) as whole:
+        plan(model, x, budget=TrainingBudget(memory_bytes=10))
+    with pytest.raises(BudgetInfeasible) as one:
+        plan(model, x, budget=TrainingBudget(memory_bytes=10), held=(1, 2))
+    assert "smaller batch" in str(whole.value) and "smaller batch" not in str(one.value)
+    assert "1 held at a time" in str(one.value)

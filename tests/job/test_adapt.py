@@ -86,7 +86,7 @@ def test_the_budget_is_kept_to_the_byte(which: str, request: pytest.FixtureReque
     assert plan.memory_bytes <= MEMORY < plan.full_memory_bytes
     ground = survey(job.resolved(AdaptPlan(source=str(digits_run.path), task=new_tasks[which])))
     with applied(ground.model.train(), plan):
-        kept = measure_kept(ground.model, torch.rand(ground.example.shape))
+        kept = measure_kept(ground.model, torch.rand(plan.held, *ground.example.shape[1:]))
         learned = sum(p.numel() for p in ground.model.parameters() if p.requires_grad)
     assert total(kept) == plan.stored_bytes
     assert plan.memory_bytes == plan.stored_bytes + 2 * 4 * learned
@@ -109,7 +109,7 @@ def test_the_result_is_what_the_command_promises(inverted) -> None:
     assert set(told["plan"][0]) == {"layer", "method", "stored_bytes", "forward_macs", "backward_macs"}
     assert told["stored_bytes"] == sum(row["stored_bytes"] for row in told["plan"]) + result.training.other_bytes
     assert told["macs"] == sum(row["forward_macs"] + row["backward_macs"] for row in told["plan"])
-    assert told["stored_bytes"] < told["full_stored_bytes"] and told["macs"] < told["full_macs"]
+    assert told["stored_bytes"] < told["full_stored_bytes"] and told["macs"] <= told["full_macs"]
     assert result.export.top1_agreement == 1.0
 
 

@@ -2,9 +2,11 @@
 
 With sites i in running order, methods m, values v, and p_i = 1 where a gradient passes site i:
 
-    max  sum_i,m v_im z_im          z_im in {0, 1},  sum_m z_im = 1
+    max  sum_i,m v_im z_im - price work      z_im in {0, 1},  sum_m z_im = 1
     s.t. p_(i+1) >= p_i             p_(i+1) >= 1 - z_i,frozen          something learns: sum_i z_i,frozen <= sites - 1
          sum_i,m (stored_im + (1 + state) gradient_im) z_im + sum_i passing_i p_i <= memory        and so for MACs
+
+The price of work is small (`LABOUR`): of plans that are worth nearly the same, the one that computes less.
 
 Checked against: every choice written out on small cases (tests/backward/test_knapsack.py).
 """
@@ -21,6 +23,7 @@ from scipy.sparse import coo_array, csr_array
 
 FROZEN = "frozen"
 SLIGHT = 1e-6  # of all value: what the whole memory weighs, so that of equal plans the smaller one is taken
+LABOUR = 0.02  # of all value: what the multiply-adds of a whole backward pass weigh
 SECONDS = 20.0
 
 
@@ -47,6 +50,12 @@ class Choice:
     forward_macs: int
 
 
+def price(choices: Sequence[Choice]) -> float:
+    """Value that one multiply-add weighs."""
+    whole = sum(max(option.value for option in choice.options) for choice in choices)
+    return LABOUR * whole / max(1, 2 * sum(choice.forward_macs for choice in choices))
+
+
 def solve(
     choices: Sequence[Choice], memory: int | None, macs: int | None, *, state: int, cheapest: bool = False
 ) -> dict[str, str] | None:
@@ -71,7 +80,7 @@ def solve(
         constraints.append(LinearConstraint(work[None] / 1e6, ub=(macs - spent) / 1e6))
     with _silent():
         found = milp(
-            bytes_ / 1024 if cheapest else slight - value,
+            bytes_ / 1024 if cheapest else slight + price(choices) * work - value,
             constraints=constraints,
             integrality=np.array([1] * count + [0] * sites),
             bounds=Bounds(0, 1),

@@ -13,7 +13,7 @@ biases). Checked against: exhaustive choice on small networks, the bytes of real
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from edgewright.backward.training_plan import (
     TrainingBudget,
     TrainingPlan,
     applied,
+    batch_of,
     learning,
     rule_of,
     said,
@@ -41,6 +42,7 @@ from edgewright.core.errors import BadInput, BudgetInfeasible
 Contributions = Mapping[tuple[str, str], float]  # by layer and method
 ATTEMPTS = 8
 POINTS = 12  # of the trade curve
+ENOUGH = 0.99  # of the best plan's contribution: for less than the rest, no fewer images are held at a time
 
 
 def plan(
@@ -52,12 +54,16 @@ def plan(
     allowed: Sequence[str] | None = None,
     always: Sequence[str] = (),
     state: int = 1,
+    held: Sequence[int] = (),
     curve: bool = False,
 ) -> TrainingPlan:
     """The most useful training step inside a budget.
 
     Args:
         example: a batch as it will be trained on; only shape and type are read.
+        held: how many of its images may be held at a time, to choose from; default all of them. Gradients of parts
+            accumulate to the same step: fewer held keep less and change no gradient, and are slower, so the most are
+            held that cost no contribution. Only a memory budget makes it worth while.
         contributions: what each method would bring at each layer (`contribution.measure`). Without, guessed: the square
             root of how many numbers learn, times how good the method's gradient usually is.
         allowed: methods to choose from; default all that pass on exact gradients (`exact_onward`). Frozen always is.
@@ -68,11 +74,30 @@ def plan(
         without a layer that can learn, or that cannot run on shapes.
     """
     budget = budget or TrainingBudget()
-    ground = _Ground(model, example, contributions, tuple(allowed or exact_onward()), tuple(always), state)
-    found = ground.best(budget)
+
+    def ground_of(held: int) -> _Ground:
+        return _Ground(model, example, held, contributions, tuple(allowed or exact_onward()), tuple(always), state)
+
+    ground, found = _best_held(ground_of, sorted(held or (len(example),), reverse=True), budget)
     if curve:
         found = found.model_copy(update={"curve": ground.curve(found)})
     return found
+
+
+def _best_held(
+    ground_of: Callable[[int], "_Ground"], sizes: Sequence[int], budget: TrainingBudget
+) -> tuple["_Ground", TrainingPlan]:
+    """The plan that holds the most images among those that contribute as good as the most."""
+    plans: list[tuple[_Ground, TrainingPlan]] = []
+    for held in sizes:
+        ground = ground_of(held)
+        try:
+            plans.append((ground, ground.best(budget)))
+        except BudgetInfeasible:
+            if held == sizes[-1] and not plans:
+                raise
+    worth = [ground.share(found) for ground, found in plans]
+    return next(one for one, share in zip(plans, worth, strict=True) if share >= ENOUGH * max(worth))
 
 
 def plan_of(
@@ -81,11 +106,12 @@ def plan_of(
     chosen: Mapping[str, str],
     *,
     state: int = 1,
+    held: int | None = None,
     budget: TrainingBudget | None = None,
 ) -> TrainingPlan:
     """The plan that gives each layer the named method (missing ones are frozen), with its costs: single methods,
-    last-k-layers and other schemes beside the planner's own."""
-    ground = _Ground(model, example, None, ("full",), (), state)
+    last-k-layers and other schemes beside the planner's own. held: images at a time, default all of the example's."""
+    ground = _Ground(model, example, held or len(example), None, ("full",), (), state)
     unknown = set(chosen) - {choice.layer for choice in ground.choices}
     if unknown:
         raise BadInput(f"the model has no layer '{min(unknown)}' that can learn")
@@ -99,21 +125,25 @@ class _Ground:
         self,
         model: nn.Module,
         example: Tensor,
+        held: int,
         contributions: Contributions | None,
         allowed: tuple[str, ...],
         always: tuple[str, ...],
         state: int,
     ) -> None:
-        self.model, self.example, self.state = model, example.detach(), state
+        if len(example) % held:
+            raise BadInput(f"a batch of {len(example)} cannot be held {held} at a time: give a divisor")
+        self.model, self.state = model, state
+        self.batch, self.passes, self.example = tuple(example.shape), len(example) // held, example.detach()[:held]
         self._contributions, self._allowed = contributions, allowed
         self._layers = dict(model.named_modules())
         with _flags(model, True), _evaluating(model):
             sites = survey(model, self.example)
-            self._full_stored = total(predict_kept(model, self.example))
+            self._full_stored = total(predict_kept(model, example.detach()))
         self._sites = {site.name: site for site in sites}
         if not any(_learnable(self._layers[name]) for name in self._sites):
             raise BadInput("the model has no layer that can learn: no convolution, linear layer or batch norm")
-        self._forward = {site.name: sum(call.macs() for call in site.calls) for site in sites}
+        self._forward = {site.name: self.passes * sum(call.macs() for call in site.calls) for site in sites}
         self._full_macs = sum(3 * macs for macs in self._forward.values()) - (
             self._forward[sites[0].name] if sites else 0
         )
@@ -142,10 +172,14 @@ class _Ground:
         least = self._least()
         takes = ", ".join(f"{row.layer} ({row.method})" for row in least.layers if row.learns)
         raise BudgetInfeasible(
-            f"no training step of a batch of {' x '.join(map(str, least.batch))} keeps {_ceilings(budget)}: the least "
-            f"possible takes {said(least.memory_bytes)} and {least.macs / 1e6:.4g} M MACs, for {takes}; give more, "
-            "or a smaller batch"
+            f"no training step of a batch of {batch_of(least)} keeps {_ceilings(budget)}: the least possible takes "
+            f"{said(least.memory_bytes)} and {least.macs / 1e6:.4g} M MACs, for {takes}; give more"
+            + (", or a smaller batch" if least.held > 1 else "")
         )
+
+    def share(self, found: TrainingPlan) -> float:
+        """Of all contributions that could be had."""
+        return self._value(found.methods()) / self._whole
 
     def curve(self, found: TrainingPlan) -> tuple[TradePoint, ...]:
         """What memory budgets from the least to everything would buy, evenly over the logarithm."""
@@ -183,7 +217,7 @@ class _Ground:
     def _backward_macs(self, row: LayerPlan, needs: Sequence[Needs]) -> int:
         rule = rule_of(row.method, row.kind)
         calls = self._sites[row.layer].calls
-        return sum(rule.macs(call, need) for call, need in zip(calls, needs, strict=True)) if rule else 0
+        return self.passes * sum(rule.macs(call, need) for call, need in zip(calls, needs, strict=True)) if rule else 0
 
     def _plan(self, rows: list[LayerPlan], other: int, budget: TrainingBudget) -> TrainingPlan:
         learned = {}
@@ -193,7 +227,8 @@ class _Ground:
         gradients = sum(parameter.numel() * parameter.element_size() for parameter in learned.values())
         stored = sum(row.stored_bytes for row in rows) + other
         return TrainingPlan(
-            batch=tuple(self.example.shape),
+            batch=self.batch,
+            held=len(self.example),
             layers=tuple(rows),
             stored_bytes=stored,
             other_bytes=other,
@@ -280,7 +315,7 @@ class _Ground:
                 method=method,
                 stored=stored,
                 gradient=sum(own[name].numel() * own[name].element_size() for name in names),
-                macs=sum(rule.macs(call, need) - call.macs() for call, need in pairs),
+                macs=self.passes * sum(rule.macs(call, need) - call.macs() for call, need in pairs),
                 value=self._worth(site, method, {name: own[name].numel() for name in names}, stored),
             )
 

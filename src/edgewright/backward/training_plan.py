@@ -7,6 +7,9 @@ The *memory* of a training step is what it needs on top of running the network:
     state       of the optimizer, `state` numbers for each number that learns (1 for SGD with momentum)
 
 Parameters and buffers are there anyway; what one operator needs while it runs is not counted.
+
+A step learns from a batch. Where only some of its images are *held* at a time, their gradients accumulate to the same
+step: what is stored is then of the images held, the multiply-adds stay those of the whole batch.
 """
 
 import contextlib
@@ -24,7 +27,7 @@ PLAIN = "plain"  # an activation as PyTorch does it
 
 
 class TrainingBudget(Asked):
-    """Ceilings of one training step of the example's batch; None: no ceiling.
+    """Ceilings of one training step on the example's batch; None: no ceiling.
 
     memory_bytes: on top of running the network (see the top of this file).   macs: multiply-adds, forward and backward.
     """
@@ -57,13 +60,15 @@ class TradePoint(Frozen):
 class TrainingPlan(Frozen):
     """What learns and how; `str` prints it, `applied` carries it out.
 
-    batch: shape of the example.   layers: in running order.   stored_bytes: predicted for the whole network, what
-    functions between layers keep (`other_bytes`) included.   full_*: of plain PyTorch, everything learning, norms with
-    frozen statistics.   macs: forward and backward of the layers here.   state: numbers of the optimizer's state for
-    each that learns.   curve: what other memory budgets would buy.
+    batch: shape of the example.   held: of its images, how many at a time.   layers: in running order.
+    stored_bytes: predicted for the whole network, what functions between layers keep (`other_bytes`) included.
+    full_*: of plain PyTorch on the whole batch at once, everything learning, norms with frozen statistics.   macs:
+    forward and backward of the layers here.   state: numbers of the optimizer's state for each that learns.   curve:
+    what other memory budgets would buy, holding as many images at a time.
     """
 
     batch: tuple[int, ...]
+    held: int
     layers: tuple[LayerPlan, ...]
     stored_bytes: int
     other_bytes: int
@@ -136,6 +141,16 @@ def said(count: float) -> str:
     return f"{count / 2**20:.2f} MB"
 
 
+def held_of(plan: TrainingPlan) -> str:
+    """How many images are held at a time, for people; nothing where that is all of the batch."""
+    return "" if plan.held == plan.batch[0] else f", {plan.held} held at a time,"
+
+
+def batch_of(plan: TrainingPlan) -> str:
+    """The batch for people."""
+    return " x ".join(map(str, plan.batch)) + held_of(plan).rstrip(",")
+
+
 def as_text(plan: TrainingPlan) -> str:
     """What learns, layer by layer, and the sums; layers without work of their own are counted in the last lines."""
     rows = [row for row in plan.layers if row.learns]
@@ -153,7 +168,7 @@ def as_text(plan: TrainingPlan) -> str:
     frozen = sum(row.kind != "activation" and not row.learns for row in plan.layers)
     lines += [
         f"{frozen} layers frozen; {said(passing)} kept for the gradient's way through activations and between layers",
-        f"batch {' x '.join(map(str, plan.batch))}: memory {said(plan.memory_bytes)} = {said(plan.stored_bytes)} "
+        f"batch {batch_of(plan)}: memory {said(plan.memory_bytes)} = {said(plan.stored_bytes)} "
         f"stored + {said(plan.gradient_bytes)} gradients + {said(plan.state_bytes)} optimizer "
         f"({100 * plan.memory_bytes / max(1, plan.full_memory_bytes):.1f} % of full: {said(plan.full_memory_bytes)})",
         f"{plan.macs / 1e6:.4g} M MACs a step ({100 * plan.macs / max(1, plan.full_macs):.1f} % of full)",

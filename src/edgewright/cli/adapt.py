@@ -28,7 +28,9 @@ def adapt(
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder to go on with.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file for a timm network.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images held at a time [default: 8].")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Images held at a time [default: up to 8, as the memory serves best].")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.005].")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
     methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
@@ -41,7 +43,7 @@ def adapt(
 ) -> None:
     """Adapt a trained network to new data inside a training-memory budget.
 
-    The ceilings are of one batch's training step, on top of running the network: activations kept for the backward
+    The ceilings are of one training step, on top of running the network: activations kept for the backward
     pass, gradients, and the optimizer's state. The planner chooses which layers learn, and how; without a ceiling, what
     brings most. Where the classes differ, the network gets a new last layer.
     """
@@ -114,7 +116,7 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
         print(f"{'old task':<16}{result.old_task.before:.2f} % before, {result.old_task.after:.2f} % after")
     else:
         print(f"{'old task':<16}not measured: {result.old_task_missing}")
-    print(f"{'training memory':<16}{said(plan.memory_bytes)} a batch of {plan.batch[0]} ({share:.1f} % of full)")
+    print(f"{'training memory':<16}{said(plan.memory_bytes)} {plan.held} images held at a time ({share:.1f} % of full)")
     print(f"{'learned':<16}{learns} layers, {result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs")
     if result.tuned.stopped:
         print(f"{'ended early':<16}{result.tuned.stopped}")

@@ -233,6 +233,7 @@ def _plan(ground: Ground, contributions: Contributions | None) -> TrainingPlan:
         allowed=asked.methods,
         always=() if ground.head is None else (ground.head,),
         state=1 if asked.momentum else 0,
+        held=ground.held if contributions is not None else ground.held[-1:],
         curve=contributions is not None,
     )
 
@@ -318,8 +319,8 @@ def _tune(folder: RunFolder, ground: Ground, plan: TrainingPlan, gone: float) ->
     recipe = FineTuneRecipe(
         lr=asked.lr,
         momentum=asked.momentum,
-        batch_size=asked.batch,
-        accumulate=max(1, STEP_IMAGES // asked.batch),
+        batch_size=plan.held,
+        accumulate=max(1, STEP_IMAGES // plan.held),
         augment=default_augment(task.spec),
     )
     with threads_for(sum(row.forward_macs for row in plan.layers)), applied(ground.model, plan):

@@ -22,6 +22,7 @@ from edgewright.train.evaluate import evaluate
 from edgewright.train.head import find_head, first_lesson, put_head, replace_head
 from edgewright.train.loop import training_device
 
+HELD = (8, 4, 2, 1)  # images at a time: more are hardly faster
 FEW_TO_CHOOSE_BY = 20  # val images; one is 5 % of them
 
 
@@ -30,10 +31,11 @@ class AdaptPlan(Asked):
 
     source: a run folder, or timm:NAME.   weights: safetensors file for a timm network.   task: the new data.
     memory_bytes, macs: ceilings of one batch's training step (see `backward.training_plan`); None: none.
-    minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time;
-    gradients of several make one step of 32 images.   momentum: of SGD; with 0 the optimizer keeps nothing.
-    methods: what the planner may choose from, None: all.   resolution: side of the network's input for a timm network;
-    a run's network keeps its own.   skip_bad: unreadable image files that are left out before they are an error.
+    minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time, by
+    default as many of 8 as the memory serves best; gradients of several make one step of 32 images.   momentum: of SGD;
+    with 0 the optimizer keeps nothing.   methods: what the planner may choose from, None: all.   resolution: side of
+    the network's input for a timm network; a run's network keeps its own.   skip_bad: unreadable image files that are
+    left out before they are an error.
     """
 
     source: str
@@ -43,7 +45,7 @@ class AdaptPlan(Asked):
     macs: int | None = Field(default=None, ge=0)
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int | None = Field(default=None, ge=1)
-    batch: int = Field(default=8, ge=1)
+    batch: int | None = Field(default=None, ge=1)
     lr: float = Field(default=0.005, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     methods: tuple[str, ...] | None = None
@@ -66,8 +68,16 @@ class Ground:
     old_head: nn.Linear | None = None
 
     @property
+    def held(self) -> tuple[int, ...]:
+        """How many images may be held at a time."""
+        batch = len(self.example)
+        alone = self.asked.batch is not None or self.asked.memory_bytes is None
+        return (batch,) if alone else HELD[HELD.index(batch) :]
+
+    @property
     def example(self) -> Tensor:
-        return torch.zeros(self.asked.batch, self.task.spec.channels, self.resolution, self.resolution)
+        batch = self.asked.batch or next(size for size in HELD if size <= len(self.task.train))
+        return torch.zeros(batch, self.task.spec.channels, self.resolution, self.resolution)
 
 
 def survey(asked: AdaptPlan) -> Ground:
@@ -77,7 +87,7 @@ def survey(asked: AdaptPlan) -> Ground:
     """
     ground = _timm_network(asked) if asked.source.startswith("timm:") else _network_of_a_run(asked)
     task, classes = ground.task, ground.task.spec.classes
-    if asked.batch > len(task.train):
+    if asked.batch is not None and asked.batch > len(task.train):
         raise BadInput(f"a batch of {asked.batch} is more than the {len(task.train)} training images of {asked.task}")
     if len(task.val) < FEW_TO_CHOOSE_BY:
         say(f"val, which chooses the weights that are kept, has only {len(task.val)} of the images: little to go by")

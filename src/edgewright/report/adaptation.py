@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from edgewright.backward.training_plan import LayerPlan, TrainingPlan, said
+from edgewright.backward.training_plan import LayerPlan, TrainingPlan, held_of, said
 from edgewright.core.files import write_text
 from edgewright.report.html import duration, section
 from edgewright.report.page import page
@@ -65,6 +65,7 @@ def write_adaptation(path: Path, result: Any) -> Path:
 def _headline(result: Any) -> str:
     plan: TrainingPlan = result.training
     share = 100 * plan.memory_bytes / max(1, plan.full_memory_bytes)
+    work = 100 * plan.macs / max(1, plan.full_macs)
     old = (
         f"On the old task it went from {result.old_task.before:.1f} to {result.old_task.after:.1f} %."
         if result.old_task
@@ -77,10 +78,10 @@ def _headline(result: Any) -> str:
         f"<h1>edgewright: {escape(str(result.task['name']))}, adapted from {escape(result.source)}</h1>"
         f'<p class="verdict">{result.accuracy.before:.1f} % {before}, '
         f"<em{worse}>{result.accuracy.after:.1f} %</em> after, with {said(plan.memory_bytes)}{budget}.</p>"
-        f'<p class="lead">{escape(old)} A step of {plan.batch[0]} images kept {share:.1f} % of the memory of full '
-        f"fine-tuning ({said(plan.full_memory_bytes)}) and took {100 * plan.macs / max(1, plan.full_macs):.0f} % of "
-        f"its multiply-adds; {result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs, "
-        f"{duration(result.seconds)} in all. Accuracies are on {result.task['num_test']:,} held-out test images.</p>"
+        f'<p class="lead">{escape(old)} A step on {plan.batch[0]} images{held_of(plan)} kept {share:.1f} % of the '
+        f"memory of full fine-tuning ({said(plan.full_memory_bytes)}) and took {work:.0f} % of its multiply-adds; "
+        f"{result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs, {duration(result.seconds)} in all. "
+        f"Accuracies are on {result.task['num_test']:,} held-out test images.</p>"
     )
 
 
@@ -189,8 +190,9 @@ def _plan_words(plan: TrainingPlan) -> str:
     learns = sum(bool(row.learns) for row in plan.layers)
     frozen = sum(row.kind != "activation" and not row.learns for row in plan.layers)
     return (
-        f"{learns} layers learn, {frozen} are frozen. Bytes and multiply-adds are of a batch of {plan.batch[0]}; "
-        "contribution is a layer's share of what all layers together would bring, by a few batches of the new data."
+        f"{learns} layers learn, {frozen} are frozen. Multiply-adds are of a batch of {plan.batch[0]}, bytes of "
+        f"the {plan.held} held at a time; contribution is a layer's share of what all layers together would bring, by "
+        "a few batches of the new data."
     )
 
 
