@@ -6,9 +6,9 @@ planner, with the same images in the same order, the same number of steps and ea
 
 Every contestant starts from the same network with a head that has learned alone (on features, a few passes), keeps its
 batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates are chosen
-from one grid on images beside (`VAL`), with the first seed and a part of the training images; every step is clipped as
-the product's. Memory is counted for batches of 8 (the planner may hold fewer, which it chooses; `--held` for the single
-methods) whose gradients are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
+from one grid on images beside (`VAL`), with the first seed; every step is clipped as the product's. Memory is counted
+for batches of 8 (the planner may hold fewer, which it chooses; `--held` for the single methods) whose gradients are
+added up to steps of 32; as no layer mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
 
@@ -42,7 +42,7 @@ from edgewright.train.clock import learning_rate
 from edgewright.train.finetune import FineTuneRecipe
 
 STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by single methods unless --held says else
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+RATES = (0.001, 0.003, 0.01, 0.03)
 CLIP = FineTuneRecipe().clip
 SHARES = (2, 4, 8)  # one over it: of full's memory
 CALIBRATION = 16  # batches of 32 that contributions are measured on
@@ -266,28 +266,35 @@ class Rows:
         return row
 
 
+def tried(bench: Bench, rows: Rows, name: str, chosen: TrainingPlan | None, rate: float, images: int) -> dict[str, Any]:
+    """What the first seed came to at a rate, kept."""
+    if found := rows.find(kind="rate", contestant=name, rate=rate):
+        return found[0]
+    return rows.add({"kind": "rate", "contestant": name, **learned(bench, chosen, rate, images)})
+
+
+def learned(bench: Bench, chosen: TrainingPlan | None, rate: float, images: int) -> dict[str, Any]:
+    began = time.perf_counter()
+    adapt(bench, chosen, rate, images)
+    seconds = time.perf_counter() - began
+    found = {"val": bench.accuracy("val"), "accuracy": bench.accuracy("test"), "seconds": seconds}
+    return {"seed": bench.seed, "rate": rate, **found}
+
+
 def best_rate(
     bench: Bench, rows: Rows, name: str, chosen: TrainingPlan | None, images: int, rates: Sequence[float]
-) -> float:
-    """Of the grid, the best on val after a pass over `images`, found by climbing from the middle."""
-    found = {row["rate"]: row["val"] for row in rows.find(kind="rate", contestant=name)}
+) -> dict[str, Any]:
+    """Of the grid, the best on val with the first seed, found by climbing from the middle."""
 
-    def val(place: int) -> float:
-        if not 0 <= place < len(rates):
-            return -1.0
-        rate = rates[place]
-        if rate not in found:
-            adapt(bench, chosen, rate, images)
-            found[rate] = bench.accuracy("val")
-            rows.add({"kind": "rate", "contestant": name, "rate": rate, "val": found[rate]})
-        return found[rate]
+    def at(place: int) -> dict[str, Any]:
+        return tried(bench, rows, name, chosen, rates[place], images) if 0 <= place < len(rates) else {"val": -1.0}
 
-    best, step = len(rates) // 2, 1
-    if val(best + 1) < val(best):
-        step = -1
-    while val(best + step) > val(best):
+    best, step = len(rates) // 2, -1
+    if at(best - 1)["val"] < at(best)["val"]:
+        step = 1
+    while at(best + step)["val"] > at(best)["val"]:
         best += step
-    return rates[best]
+    return at(best)
 
 
 def run(bench: Bench, rows: Rows, args: argparse.Namespace) -> None:
@@ -306,11 +313,10 @@ def run(bench: Bench, rows: Rows, args: argparse.Namespace) -> None:
         if same := rows.find(kind="run", seed=bench.seed, **price):
             found = {name: same[0][name] for name in ("rate", "val", "accuracy", "seconds")}
         else:
-            rate = best_rate(bench, rows, name, chosen, args.images // args.probe, args.rates)
-            began = time.perf_counter()
-            adapt(bench, chosen, rate, args.images)
-            seconds = time.perf_counter() - began
-            found = {"rate": rate, "val": bench.accuracy("val"), "accuracy": bench.accuracy("test"), "seconds": seconds}
+            found = best_rate(bench, rows, name, chosen, args.images, args.rates)
+            if found["seed"] != bench.seed:
+                found = learned(bench, chosen, found["rate"], args.images)
+            found = {name: found[name] for name in ("rate", "val", "accuracy", "seconds")}
         row = rows.add({"kind": "run", "contestant": name, "seed": bench.seed, **price, **found})
         print(line(name, [row]), flush=True)
 
@@ -367,7 +373,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--shares", type=int, nargs="+", default=list(SHARES), help="4: a quarter of full's memory")
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="the grid of learning rates")
-    parser.add_argument("--probe", type=int, default=4, help="4: rates are tried on a quarter of the training images")
     parser.add_argument("--held", type=int, default=HELD, help="images held at a time, by all but full")
     parser.add_argument("--only", nargs="*", default=(), help="contestants whose names begin so")
     parser.add_argument("--threads", type=int, default=1)
