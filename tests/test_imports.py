@@ -38,7 +38,7 @@ MECHANISM = {
     "space": {"base", "table"},
     "backward": {"base", "bits", "calls", "exact", "survey"},
     "supernet": {"base"},
-    "compress": {"base"},
+    "compress": {"affine", "base", "region", "wiring"},
     "dynamic": {"base"},
     "graph": {"base"},
     "robust": {"base"},
@@ -46,6 +46,7 @@ MECHANISM = {
 ASSEMBLY = {
     "search": {"resolve", "scoring", "explore", "finalists", "regret"},
     "backward": {"resolve", "account", "training_plan", "planner", "knapsack", "contribution", "scheme_search"},
+    "compress": {"planner"},
 }
 
 OPTIONAL = {

@@ -1,0 +1,194 @@
+"""Who reads whom: the operators of a network in running order, from torch.export, with the modules they stand in.
+
+Nothing is computed and no weights are needed: a model on the meta device will do. Only what depends on the input is
+listed; what is made of parameters alone is a constant of the file that ships.
+"""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgewright.core.errors import BadInput
+
+INPUT = "input"  # what reads the network's input names it so
+OUTPUT = "output"  # and so is called who reads what the network gives
+POINTWISE = frozenset(
+    {"relu", "relu_", "hardtanh", "hardtanh_", "relu6", "relu6_", "hardswish", "hardswish_", "silu", "silu_", "gelu",
+     "sigmoid", "hardsigmoid", "hardsigmoid_", "leaky_relu", "leaky_relu_", "elu", "elu_", "tanh", "clamp"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator.
+
+    operator: its name in ATen: "conv2d", "batch_norm", "add", ...   inputs: the steps (or INPUT) that it reads, once
+    for each argument.   readers: the steps (or OUTPUT) that read it.   modules: the paths of the modules it runs in,
+    the whole network ("") first.   calls: the same, told apart between the calls of one module.
+    owner: the module whose parameters and buffers it reads, None where it reads none.   uses: how often the most used
+    of these is read.   arguments: of the operator, tensors of the network as None.   keywords: of named arguments.
+    weight: shape of the first parameter it reads.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    readers: tuple[str, ...]
+    modules: tuple[str, ...]
+    calls: tuple[str, ...]
+    owner: str | None
+    uses: int
+    shape: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    keywords: tuple[str, ...] = ()
+    weight: tuple[int, ...] = ()
+
+    @property
+    def own(self) -> str:
+        """The innermost module it runs in."""
+        return self.modules[-1] if self.modules else ""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one input, whatever the batch; convolutions and linear layers only, as is customary."""
+        if self.operator in ("conv1d", "conv2d", "conv3d"):
+            return prod(self.shape[1:]) * prod(self.weight[1:])
+        return prod(self.shape[1:]) * self.weight[1] if self.operator == "linear" else 0
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The steps by name, in running order.   input_shape: with the batch.   repeated: paths of modules that stand in
+    the network under more than one name."""
+
+    steps: dict[str, Step]
+    input_shape: tuple[int, ...]
+    repeated: frozenset[str]
+
+    @cached_property
+    def by_module(self) -> dict[str, list[Step]]:
+        """The steps that run in a module, by its path."""
+        found: dict[str, list[Step]] = {}
+        for step in self.steps.values():
+            for path in dict.fromkeys(step.modules):
+                found.setdefault(path, []).append(step)
+        return found
+
+    @property
+    def macs(self) -> int:
+        return sum(step.macs for step in self.steps.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.input_shape if name == INPUT else self.steps[name].shape
+
+    def once(self, path: str) -> str | None:
+        """Why a module cannot be changed on its own: it, or a parameter of it, is used more than once. None: it can."""
+        steps = self.by_module.get(path, [])
+        calls = {call for step in steps for at, call in zip(step.modules, step.calls, strict=True) if at == path}
+        if len(calls) > 1:
+            return f"{path} is called {len(calls)} times"
+        if path in self.repeated:
+            return f"{path} stands in the network under several names"
+        shared = [step for step in steps if step.uses > 1]
+        if shared:
+            return f"parameters of {shared[0].owner} are used {shared[0].uses} times"
+        return None
+
+    def edges(self, path: str) -> tuple[set[str], set[str]]:
+        """What a module reads from outside, and its steps that are read outside."""
+        inside = {step.name for step in self.by_module.get(path, [])}
+        steps = [self.steps[name] for name in inside]
+        sources = {name for step in steps for name in step.inputs} - inside
+        return sources, {step.name for step in steps if set(step.readers) - inside}
+
+
+def trace(model: nn.Module, example: Tensor) -> Wiring:
+    """The wiring of `model` in evaluation mode for inputs like `example` (only shape and type are read).
+
+    The model is left as it was, its mode included.
+    Errors: BadInput where torch.export cannot follow it, or it does not take and give one tensor.
+    """
+    modes = {module: module.training for module in model.modules()}
+    device = next(iter([*model.parameters(), *model.buffers()]), example).device
+    try:
+        with _silent(), torch.no_grad():
+            program = torch.export.export(model.eval(), (torch.zeros_like(example, device=device),))
+    except Exception as error:  # the exporter raises its own kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"the network cannot be traced by torch.export ({reason})") from None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    signature = program.graph_signature
+    given = tuple(signature.user_inputs)
+    if len(given) != 1 or len(signature.user_outputs) != 1:
+        raise BadInput("the network must take one tensor and give one; a part of it can be compressed on its own")
+    owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    names = {node.name: node.name for node in program.graph.nodes}
+    names[str(given[0])] = INPUT
+    steps = _steps(program.graph.nodes, owners, names)
+    return Wiring(steps, tuple(example.shape), frozenset(_repeated(model)))
+
+
+def _steps(nodes: Iterable[torch.fx.Node], owners: dict[str, str], names: dict[str, str]) -> dict[str, Step]:
+    depend = {name for name, known in names.items() if known == INPUT}
+    found: list[torch.fx.Node] = []
+    for node in nodes:
+        if node.op == "call_function" and any(source.name in depend for source in node.all_input_nodes):
+            depend.add(node.name)
+            found.append(node)
+    return {node.name: _step(node, owners, names, depend) for node in found}
+
+
+def _step(node: torch.fx.Node, owners: dict[str, str], names: dict[str, str], depend: set[str]) -> Step:
+    parameters = [source for source in node.all_input_nodes if source.name in owners]
+    stack = node.meta.get("nn_module_stack") or {}
+    value = node.meta.get("val")
+    target = getattr(node.target, "__name__", str(node.target))
+    flat = [
+        part for argument in node.args for part in (argument if isinstance(argument, (list, tuple)) else [argument])
+    ]
+    return Step(
+        name=node.name,
+        operator=target.split(".")[0],
+        inputs=tuple(names[part.name] for part in flat if isinstance(part, torch.fx.Node) and part.name in depend),
+        readers=tuple(OUTPUT if user.op == "output" else user.name for user in node.users),
+        modules=tuple(path for path, _ in stack.values()),
+        calls=tuple(stack),
+        owner=owners[parameters[0].name].rpartition(".")[0] if parameters else None,
+        uses=max((len(source.users) for source in parameters), default=0),
+        shape=tuple(value.shape) if isinstance(value, Tensor) else (),
+        arguments=tuple(None if isinstance(argument, torch.fx.Node) else argument for argument in node.args),
+        keywords=tuple(node.kwargs),
+        weight=tuple(parameters[0].meta["val"].shape) if parameters else (),
+    )
+
+
+def _repeated(model: nn.Module) -> Iterator[str]:
+    paths: dict[int, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        paths.setdefault(id(module), []).append(path)
+    for several in paths.values():
+        if len(several) > 1:
+            yield from several
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter logs and warns about things a user can do nothing about."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
