@@ -9,6 +9,9 @@ from edgewright.cli import design
 from edgewright.cli import adapt
 
 # isort: split
+from edgewright.cli import ship
+
+# isort: split
 from edgewright.cli import research
 
 # isort: split
@@ -18,4 +21,4 @@ from edgewright.cli import device
 from edgewright.cli import catalogue
 from edgewright.cli.app import main
 
-__all__ = ["adapt", "catalogue", "design", "device", "main", "research"]
+__all__ = ["adapt", "catalogue", "design", "device", "main", "research", "ship"]

@@ -92,10 +92,14 @@ def measure_many(
     Each timed run is `session.run` with a NumPy array, as a user would call it; an IO binding would save about 5 us.
     """
     sessions = [open_session(model, threads) for model in models]
-    reference = open_session(to_onnx(reference_graph()), threads)
     with pinned(threads):
         calls = [_call(session) for session in sessions]
-        return time_calls(calls, _call(reference), runs=runs, seconds=seconds, clock=clock)
+        return time_calls(calls, reference_call(threads), runs=runs, seconds=seconds, clock=clock)
+
+
+def reference_call(threads: int = 1) -> Call:
+    """One run of the fixed reference network, for `time_calls`."""
+    return _call(open_session(to_onnx(reference_graph()), threads))
 
 
 def time_calls(

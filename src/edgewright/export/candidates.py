@@ -1,0 +1,156 @@
+"""What there is to choose from: each runtime and type built, opened, and held against its source on real samples."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.progress import progress
+from edgewright.device.compare import Ratio
+from edgewright.export.gates import Gate, compare
+from edgewright.export.int8.fallback import Quantised, quantise_within
+from edgewright.export.int8.quantise import Int8Types, outputs, types_here
+from edgewright.export.runtimes.base import Built, Kind, Network, Runtime
+from edgewright.export.samples import Samples
+
+Pair = tuple[Runtime, Kind]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One runtime and type; what is None was not found out.
+
+    ratio: its time over that of the first candidate.   refused: why it must not be handed out, or None.   seconds: what
+    one sample took while it was compared, roughly.
+    """
+
+    runtime: Runtime
+    kind: Kind
+    built: Built | None = None
+    gate: Gate | None = None
+    latency_ms: float | None = None
+    p90_ms: float | None = None
+    ratio: Ratio | None = None
+    refused: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.runtime.name} {self.kind}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be measured: it opens, and gives numbers."""
+        return self.gate is not None and np.isfinite(self.gate.max_abs_difference)
+
+    def row(self) -> dict[str, Any]:
+        """What `export --json` prints of it."""
+        return {
+            "runtime": self.runtime.name,
+            "type": self.kind,
+            "latency_ms": self.latency_ms,
+            "p90_ms": self.p90_ms,
+            "size_bytes": self.built.size_bytes if self.built else None,
+            "metric": self.gate.accuracy if self.gate else None,
+            "top1_agreement": self.gate.top1_agreement if self.gate else None,
+            "refused": self.refused,
+        }
+
+
+class Judge:
+    """Holds candidates against their source: its outputs on the comparison samples, made once.
+
+    source: one input (1, ...) to outputs (1, classes); default: ONNX Runtime on the float file.
+    """
+
+    def __init__(
+        self, network: Network, samples: Samples, max_drop: float, source: Callable[[np.ndarray], np.ndarray] | None
+    ) -> None:
+        self.samples, self.max_drop = samples, max_drop
+        if source is None:
+            self.expected = outputs(network.model, samples.comparison)
+        else:
+            self.expected = np.concatenate([source(array) for array in samples.comparison])
+        if not np.isfinite(self.expected).all():
+            raise BadInput("the network itself gives outputs that are not numbers on this data; mend it first")
+
+    def gate(self, call: Callable[[np.ndarray], np.ndarray]) -> Gate:
+        found = np.concatenate([call(array) for array in self.samples.comparison])
+        return compare(self.expected, found, self.samples.labels)
+
+    def drop(self, model: onnx.ModelProto) -> float:
+        """Points that an ONNX network loses."""
+        return compare(self.expected, outputs(model, self.samples.comparison), self.samples.labels).drop
+
+
+def pairs(runtimes: Sequence[Runtime], kinds: Sequence[Kind]) -> list[Pair]:
+    """Every runtime and type, a runtime that is not installed once."""
+    return [(runtime, kind) for runtime in runtimes for kind in (kinds[:1] if runtime.missing() else kinds)]
+
+
+def build_all(
+    wanted: Sequence[Pair],
+    network: Network,
+    judge: Judge,
+    folder: Path,
+    *,
+    threads: int = 1,
+    types: Int8Types | None = None,
+) -> list[Candidate]:
+    """A candidate for each pair, its files under `folder`; one that cannot be built or fails a gate says why."""
+    rows: list[Candidate] = []
+    quantised: Quantised | EdgewrightError | None = None
+    with progress("Building", total=len(wanted)) as bar:
+        for runtime, kind in wanted:
+            bar.note(f"{runtime.name} {kind}")
+            row = Candidate(runtime, kind, refused=runtime.missing() or runtime.refusal(kind, network))
+            if row.refused is None and kind == "int8" and runtime.shares_int8:
+                if quantised is None:
+                    quantised = _quantised(network, judge, types or types_here())
+                    if isinstance(quantised, Quantised):
+                        network = replace(network, int8=quantised.model)
+                if isinstance(quantised, EdgewrightError):
+                    row = replace(row, refused=str(quantised))
+            if row.refused is None:
+                note = quantised.note() if isinstance(quantised, Quantised) and runtime.shares_int8 else ""
+                row = _judged(row, network, judge, folder, threads, note if kind == "int8" else "")
+            rows.append(row)
+            bar.advance()
+    return rows
+
+
+def _quantised(network: Network, judge: Judge, types: Int8Types) -> Quantised | EdgewrightError:
+    if not len(judge.samples.calibration):
+        raise BadInput("the calibration data is empty; give more images")
+    try:
+        return quantise_within(network.model, judge.samples.calibration, types, judge.drop, judge.max_drop)
+    except BadInput:
+        raise
+    except EdgewrightError as error:  # an operator that the quantiser cannot take is this type's fault alone
+        return error
+
+
+def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, threads: int, note: str) -> Candidate:
+    """Built, opened and compared; whatever a runtime cannot do becomes its reason."""
+    try:
+        built = row.runtime.build(network, row.kind, folder / f"model-{row.runtime.name}-{row.kind}")
+        program = row.runtime.open(built.path, threads)
+        began = perf_counter()
+        gate = judge.gate(program.call)
+    except EdgewrightError as error:
+        return replace(row, refused=str(error).replace(f"{folder}/", ""))
+    except Exception as error:  # a runtime may fail in ways of its own while it runs
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return replace(row, refused=f"fails when it runs ({reason})")
+    return replace(
+        row,
+        built=replace(built, note=built.note or note),
+        gate=gate,
+        refused=gate.refusal(row.kind, judge.max_drop),
+        seconds=(perf_counter() - began) / max(1, gate.samples),
+    )

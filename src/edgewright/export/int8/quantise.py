@@ -1,0 +1,205 @@
+r"""Static int8 for ONNX: the graph rewritten by ONNX Runtime's own quantiser, its types and ranges chosen by us.
+
+    q = clip(round(x / s) + z, 0, 255) for activations (U8, one s and z a tensor),
+    q = clip(round(w / s_c), -127, 127) for weights (S8, one s_c an output channel),
+
+in QDQ form: the file stays standard ONNX, whose QuantizeLinear and DequantizeLinear pairs a runtime fuses into integer
+kernels. ONNX Runtime's default, S8 activations and per-tensor weights, is slower and less accurate on x86 with VNNI,
+whose instruction multiplies u8 by s8.
+
+Source: Jacob et al., CVPR 2018, arXiv:1712.05877; Wu et al., 2020, arXiv:2004.09602 (per-channel weights). Checked
+against: a convolution computed in integers by hand, and float outputs (tests/export/test_quantise.py).
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.device.instructions import has_vnni, is_x86
+from edgewright.device.runtime import open_session
+from edgewright.device.runtime import run as run_session
+from edgewright.export.int8.calibrators import CALIBRATORS, Calibrator
+from edgewright.export.int8.histogram import Histogram
+
+LAYERS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+SCORED_ON = 64  # calibration samples by which the calibrators are compared
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Int8Types:
+    """signed: S8 activations in place of U8.   narrow: weights in 7 bits, where 16-bit sums could saturate."""
+
+    signed: bool = False
+    narrow: bool = False
+
+    def text(self) -> str:
+        return ("S8S8" if self.signed else "U8S8") + (", 7-bit weights" if self.narrow else "")
+
+
+def types_here() -> Int8Types:
+    """The types that this processor multiplies fastest: U8S8 on x86 (7-bit weights without VNNI), S8S8 elsewhere."""
+    return Int8Types(signed=not is_x86(), narrow=is_x86() and not has_vnni())
+
+
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with shapes inferred, constants and batch norms folded, and every node named.
+
+    Done by ONNX Runtime's own optimiser at its basic level, which keeps to standard operators.
+    """
+    from onnxruntime.quantization import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, _silent():
+        given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+        onnx.save(model, given)  # handed a model in memory, it moves the weights out of that model
+        try:
+            quant_pre_process(given, path, skip_symbolic_shape=True)
+        except Exception as error:  # the optimiser's errors are of many kinds
+            raise EdgewrightError(f"the network cannot be prepared for int8 ({_first_line(error)})") from None
+        ready = onnx.load(path)
+    times = Counter(node.name for node in ready.graph.node)
+    for index, node in enumerate(ready.graph.node):
+        if not node.name or times[node.name] > 1:
+            node.name = f"{node.op_type}.{index}"
+    return ready
+
+
+def layers(prepared: onnx.ModelProto) -> list[str]:
+    """The nodes that hold nearly all of the work, in running order: convolutions and matrix products with weights."""
+    constants = {tensor.name for tensor in prepared.graph.initializer}
+    return [node.name for node in prepared.graph.node if node.op_type in LAYERS and constants & set(node.input[1:2])]
+
+
+def collect(prepared: onnx.ModelProto, inputs: Iterable[np.ndarray]) -> dict[str, Histogram]:
+    """The spread of every float tensor between the nodes, over `inputs` (each as the network takes it, batch 1)."""
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    names = _float_tensors(model)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = open_session(model.SerializeToString())
+    (source,) = (value.name for value in session.get_inputs())
+    found = {name: Histogram() for name in (source, *names)}
+    empty = True
+    for array in inputs:
+        empty = False
+        found[source].add(array)
+        for name, values in zip(names, session.run(names, {source: array}), strict=True):
+            found[name].add(np.asarray(values))
+    if empty:
+        raise BadInput("the calibration data is empty; give at least one image")
+    strange = next((name for name, histogram in found.items() if histogram.strange), None)
+    if strange is not None:
+        raise BadInput(f"tensor '{strange}' is not finite on the calibration data: the network itself is broken there")
+    return found
+
+
+def ranges(histograms: Mapping[str, Histogram], calibrator: Calibrator) -> dict[str, tuple[float, float]]:
+    return {name: calibrator(histogram) for name, histogram in histograms.items()}
+
+
+def quantise(
+    prepared: onnx.ModelProto,
+    covered: Ranges,
+    types: Int8Types,
+    *,
+    in_float: Collection[str] = (),
+    only: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """The int8 network in QDQ form; `prepared` stays as it is.
+
+    Args:
+        covered: (low, high) of every activation.
+        in_float: names of nodes that stay in float.
+        only: when given, only these nodes are quantised.
+    """
+    from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, TensorsData
+    from onnxruntime.quantization.calibrate import CalibrationMethod
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    data: dict[str, TensorData | tuple] = {
+        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+        for name, (low, high) in covered.items()
+    }
+    with _silent():
+        quantiser = QDQQuantizer(
+            model,
+            True,  # per channel
+            types.narrow,
+            QuantType.QInt8,
+            QuantType.QInt8 if types.signed else QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, data),
+            list(only),
+            list(in_float),
+            list({*QLinearOpsRegistry, *QDQRegistry}),
+            {"ActivationSymmetric": False, "WeightSymmetric": True},
+        )
+        try:
+            quantiser.quantize_model()
+        except Exception as error:  # the quantiser raises plain ValueErrors and AttributeErrors
+            raise EdgewrightError(f"ONNX Runtime's quantiser cannot take this network ({_first_line(error)})") from None
+    return quantiser.model.model
+
+
+def best_ranges(
+    prepared: onnx.ModelProto, inputs: Sequence[np.ndarray], types: Int8Types
+) -> tuple[str, dict[str, tuple[float, float]]]:
+    """The calibrator whose network stays nearest to the float one, and its ranges.
+
+    error = sum |y_int8 - y_float|^2 / sum |y_float|^2      over the first SCORED_ON calibration inputs
+    """
+    histograms = collect(prepared, inputs)
+    scored = inputs[:SCORED_ON]
+    expected = outputs(prepared, scored)
+    every = {name: ranges(histograms, calibrator) for name, calibrator in CALIBRATORS.items()}
+    errors = {
+        name: relative_error(outputs(quantise(prepared, covered, types), scored), expected)
+        for name, covered in every.items()
+    }
+    best = min(errors, key=lambda name: errors[name])
+    return best, every[best]
+
+
+def outputs(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, ...): the first output for each input, through ONNX Runtime."""
+    session = open_session(model.SerializeToString())
+    return np.concatenate([run_session(session, array) for array in inputs])
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """sum |found - expected|^2 / sum |expected|^2; infinite where something is not a number."""
+    error = float(((found - expected).astype(np.float64) ** 2).sum() / max(float((expected**2).sum()), 1e-30))
+    return error if np.isfinite(error) else float("inf")
+
+
+def _float_tensors(model: onnx.ModelProto) -> list[str]:
+    """Names of all float32 tensors that nodes make."""
+    body = model.graph
+    constant = {name for node in body.node if node.op_type == "Constant" for name in node.output}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*body.value_info, *body.output)}
+    made = [name for node in body.node for name in node.output if name]
+    return [name for name in made if name not in constant and kinds.get(name) == onnx.TensorProto.FLOAT]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -1,0 +1,42 @@
+"""ONNX Runtime on the processor: the float file as it is, and our own int8 in QDQ form."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from edgewright.core.files import write_bytes
+from edgewright.device.runtime import open_session
+from edgewright.device.runtime import run as run_session
+from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, fixed_shape
+
+
+class OnnxRuntime(Runtime):
+    name: ClassVar[str] = "onnxruntime"
+    library: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str | None] = None
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    shares_int8: ClassVar[bool] = True
+    summary: ClassVar[str] = "ONNX Runtime, processor kernels; int8 as U8S8 in QDQ form."
+    source: ClassVar[str] = "https://onnxruntime.ai"
+
+    def refusal(self, kind: Kind, network: Network) -> str | None:
+        if kind == "bf16":
+            return "ONNX Runtime has no bf16 convolutions on this processor"
+        return None
+
+    def build(self, network: Network, kind: Kind, stem: Path) -> Built:
+        model = network.model if kind == "fp32" else network.int8
+        assert model is not None
+        path = stem.with_name(stem.name + ".onnx")
+        write_bytes(path, model.SerializeToString(deterministic=True))
+        return Built.of(path)
+
+    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+        session = open_session(path, threads)
+        found = fixed_shape(session.get_inputs()[0].shape, shape, str(path))
+
+        def call(array: np.ndarray) -> np.ndarray:
+            return run_session(session, array)
+
+        return Program(call, found)

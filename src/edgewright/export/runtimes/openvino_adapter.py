@@ -1,0 +1,93 @@
+"""OpenVINO on the processor: intermediate representation (.xml with .bin) from our ONNX, float, bf16 or int8."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgewright.core.errors import BadInput
+from edgewright.device.instructions import has_bf16, is_x86
+from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+
+TYPE_KEY = ["edgewright", "type"]  # where the file itself says in which type it is to be computed
+
+
+class OpenVino(Runtime):
+    """The int8 file comes from the same QDQ network that ONNX Runtime gets; OpenVINO fuses its pairs by itself.
+
+    bf16 is a way to compute a float file, which the file remembers for whoever opens it here; another program that
+    opens it must ask for it (`INFERENCE_PRECISION_HINT: bf16`).
+    """
+
+    name: ClassVar[str] = "openvino"
+    library: ClassVar[str] = "openvino"
+    extra: ClassVar[str | None] = "openvino"
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    shares_int8: ClassVar[bool] = True
+    summary: ClassVar[str] = "OpenVINO, processor plug-in; fp32, bf16 where there are instructions for it, int8."
+    source: ClassVar[str] = "https://docs.openvino.ai"
+
+    def refusal(self, kind: Kind, network: Network) -> str | None:
+        if kind == "bf16" and is_x86() and not has_bf16():
+            return "this processor has no bf16 instructions"
+        return None
+
+    def build(self, network: Network, kind: Kind, stem: Path) -> Built:
+        import openvino  # pyright: ignore[reportMissingImports]
+
+        graph = network.int8 if kind == "int8" else network.model
+        assert graph is not None
+        try:
+            model = openvino.Core().read_model(graph.SerializeToString())
+        except Exception as error:  # OpenVINO's errors are RuntimeErrors of many lines
+            raise Unfit(f"OpenVINO cannot take this network ({_reason(error)})") from None
+        model.set_rt_info(kind, TYPE_KEY)
+        path = stem.with_name(stem.name + ".xml")
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+        return Built.of(path, path.with_suffix(".bin"))
+
+    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+        import openvino  # pyright: ignore[reportMissingImports]
+
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+        except Exception as error:
+            raise BadInput(f"{path}: OpenVINO cannot open it ({_reason(error)})") from None
+        dims = [dim.get_length() if dim.is_static else None for dim in model.input(0).get_partial_shape()]
+        found = fixed_shape(dims, shape, str(path))
+        if None in dims:
+            model.reshape(list(found))
+        # Left to itself the plug-in may compute float files in bf16, which would not be the fp32 that the table says.
+        precision = "bf16" if _kind(model) == "bf16" else "f32"
+        try:
+            compiled = core.compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_NUM_THREADS": threads,
+                    "NUM_STREAMS": 1,
+                    "INFERENCE_PRECISION_HINT": precision,
+                    "ENABLE_CPU_PINNING": False,  # the caller says which core
+                },
+            )
+        except Exception as error:
+            raise BadInput(f"{path}: OpenVINO cannot compile it ({_reason(error)})") from None
+        request = compiled.create_infer_request()
+
+        def call(array: np.ndarray) -> np.ndarray:
+            request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
+            request.infer()
+            return request.get_output_tensor(0).data.copy()
+
+        return Program(call, found)
+
+
+def _kind(model: Any) -> str | None:
+    return str(model.get_rt_info(TYPE_KEY).value) if model.has_rt_info(TYPE_KEY) else None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[-240:]

@@ -1,0 +1,138 @@
+"""`edgewright export`: from a run or an ONNX file to the file that is really fastest, written with its evidence."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgewright.core.data import to_json
+from edgewright.core.environment import versions
+from edgewright.core.errors import BadInput
+from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.device.cpu import cpu_model
+from edgewright.device.resolve import make_device
+from edgewright.export.candidates import Candidate
+from edgewright.export.choose import Choice, choose
+from edgewright.export.parity import torch_logits
+from edgewright.export.runtimes.base import KINDS, Kind, Network
+from edgewright.export.runtimes.resolve import make_runtimes
+from edgewright.export.samples import Samples, read_samples
+from edgewright.export.source import Source, read_source
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What was chosen and where it was written. record: choice.json, the whole evidence."""
+
+    choice: Choice
+    file: Path
+    record: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What `export --choose --json` prints."""
+        winner = self.choice.winner
+        assert winner is not None
+        return {
+            "winner": {
+                "runtime": winner.runtime.name,
+                "type": winner.kind,
+                "latency_ms": winner.latency_ms,
+                "file": str(self.file),
+            },
+            "candidates": [candidate.row() for candidate in self.choice.candidates],
+        }
+
+
+def ship(
+    place: str | Path,
+    *,
+    data: str | None = None,
+    device: str = "cpu",
+    max_drop: float = 1.0,
+    runtimes: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    threads: int = 1,
+    shape: tuple[int, ...] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+) -> Shipped:
+    """Choose among all runtimes and types on this machine, and write the winner's file and choice.json.
+
+    Args:
+        place: a finished run's folder, or an ONNX file.
+        data: see `read_samples`; a run brings its own.
+        device: where it must run; only this machine can measure.
+        max_drop: points of accuracy that may be lost.
+        runtimes, kinds: what may win, by name; default: everything that is installed.
+        shape: the input's, where an ONNX file leaves it open.
+        out: folder for the files; default: export/ inside the run, or beside the ONNX file.
+    Errors: BadInput for a source or data that cannot be used and a named runtime that is not installed; NothingFits
+        where nothing keeps the drop. Nothing is written then.
+    """
+    make_device(device, threads)  # an unknown name lists the choices
+    if device != "cpu":
+        raise BadInput(f"--for {device}: what is fastest can be measured on this machine only (--for cpu)")
+    wanted, types = make_runtimes(runtimes), _kinds(kinds)
+    source = read_source(place, shape)
+    samples = read_samples(source, data, mean=mean, std=std, seed=seed)
+    network = Network(source.model, source.shape, source.module, None, samples.calibration)
+    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+        choice = choose(
+            network, samples, Path(folder), runtimes=wanted, kinds=types, source=_torch(source), max_drop=max_drop,
+            threads=threads,
+        )  # fmt: skip
+        folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
+        return _written(choice, source, samples, folder_out, {"threads": threads, "max_drop": max_drop, "data": data})
+
+
+def _kinds(names: Sequence[str] | None) -> list[Kind]:
+    for name in names or ():
+        if name not in KINDS:
+            raise BadInput(f"unknown type '{name}'; choose from {', '.join(KINDS)}")
+    return [kind for kind in KINDS if names is None or kind in names]
+
+
+def _torch(source: Source) -> Any:
+    """The run's network in PyTorch, as a function of one input."""
+    module = source.module
+    return None if module is None else lambda array: torch_logits(module, torch.from_numpy(np.asarray(array)))
+
+
+def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked: dict[str, Any]) -> Shipped:
+    """The winner's files, the one to open last, so that what is there can be opened; then the evidence."""
+    winner = choice.winner
+    assert winner is not None and winner.built is not None
+    facts = {
+        "source": source.path.name,
+        "source_sha256": source.digest,
+        "winner": winner.row(),
+        **asked,
+        "samples": {"calibration": len(samples.calibration), "comparison": len(samples.comparison)},
+        "cpu": cpu_model(),
+        "versions": versions(),
+    }
+    for path in reversed(winner.built.files):
+        write_bytes(out / path.name, _signed(path, winner, facts))
+    file = out / winner.built.path.name
+    record = out / "choice.json"
+    files = {path.name: sha256(out / path.name) for path in winner.built.files}
+    write_text(record, to_json({**facts, "file": file.name, "files": files, **choice.record()}) + "\n")
+    return Shipped(choice, file, record)
+
+
+def _signed(path: Path, winner: Candidate, facts: dict[str, Any]) -> bytes:
+    """The file's bytes; an ONNX file keeps in its metadata what it was made from and what was measured."""
+    if path.suffix != ".onnx":
+        return path.read_bytes()
+    model = onnx.load(path)
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    texts |= {"edgewright": versions().get("edgewright", "unknown"), "edgewright.export": to_json(facts)}
+    onnx.helper.set_model_props(model, dict(sorted(texts.items())))
+    return model.SerializeToString(deterministic=True)
