@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from torch import nn
 
 from edgewright.core.cost import Budget, cost
 from edgewright.core.environment import versions
@@ -59,3 +61,30 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_text(run.result, result.to_json())
     return run.path
+
+
+@pytest.fixture(scope="session")
+def module() -> nn.Module:
+    """A small network of what edge networks are made of; input (1, 3, 12, 20), five classes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.ReLU(),
+            nn.Conv2d(8, 16, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+        )  # fmt: skip
+        with torch.no_grad():
+            model[-1].weight *= 20  # type: ignore[union-attr] # classes that are told apart
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def network_path(module: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "network.onnx"
+    export_onnx(module, (3, 12, 20), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def network(network_path: Path) -> onnx.ModelProto:
+    """The same as ONNX."""
+    return onnx.load(network_path)
