@@ -38,7 +38,7 @@ MECHANISM = {
     "space": {"base", "table"},
     "backward": {"base", "bits", "calls", "exact", "survey"},
     "supernet": {"base"},
-    "compress": {"affine", "base", "region", "wiring"},
+    "compress": {"affine", "base", "integer", "integer_onnx", "region", "wiring"},
     "dynamic": {"base"},
     "graph": {"base"},
     "robust": {"base"},
