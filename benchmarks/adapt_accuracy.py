@@ -38,12 +38,12 @@ from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.report.page import page
 from edgewright.report.pictures import figure
+from edgewright.train.clip import RunningClip
 from edgewright.train.clock import learning_rate
 from edgewright.train.finetune import FineTuneRecipe
 
 STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by single methods unless --held says else
 RATES = (0.001, 0.003, 0.01, 0.03)
-CLIP = FineTuneRecipe().clip
 SHARES = (2, 4, 8)  # one over it: of full's memory
 CALIBRATION = 16  # batches of 32 that contributions are measured on
 FULL, HEAD, PLANNER = "full", "head alone", "planner"
@@ -221,7 +221,7 @@ def adapt(bench: Bench, chosen: TrainingPlan | None, rate: float, images: int) -
 
 def _adapt(bench: Bench, rate: float, images: int) -> None:
     learning = [p for p in bench.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=rate, momentum=0.9)
+    optimizer, clip = torch.optim.SGD(learning, lr=rate, momentum=0.9), RunningClip(FineTuneRecipe().clip)
     steps = images // STEP
     rows = bench.order("epoch")[: steps * STEP]
     for step, (x, y) in enumerate(bench.batches("train", rows, STEP)):
@@ -232,7 +232,7 @@ def _adapt(bench: Bench, rate: float, images: int) -> None:
         if not torch.isfinite(loss):
             return
         loss.backward()
-        nn.utils.clip_grad_norm_(learning, CLIP)
+        clip(learning)
         optimizer.step()
 
 

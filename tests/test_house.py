@@ -59,8 +59,11 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
             assert words[0] == "--help", f"{page.name}: edgewright {words[0]}"
             continue
         assert words[0] in cli, f"{page.name}: there is no command `edgewright {words[0]}`"
+        command = cli[words[0]]
+        for inner in words[1:2]:
+            command = getattr(command, "commands", {}).get(inner, command)  # of a group
         known = {"--help"} | {
-            name for parameter in cli[words[0]].params for name in (*parameter.opts, *parameter.secondary_opts)
+            name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
         }
         unknown = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known
         assert not unknown, f"{page.name}: `edgewright {' '.join(words)}`: no option {sorted(unknown)}"

@@ -31,7 +31,7 @@ def adapt(
     batch: Annotated[
         int | None, typer.Option(help="Images held at a time [default: up to 8, as the memory serves best].")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.005].")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.003].")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
     methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input side of a timm network, pixels.")] = None,

@@ -29,7 +29,10 @@ def _words(model: Any) -> str:
 @guarded
 def add(
     name: Annotated[str, typer.Argument(help="What to call the device.")],
-    from_samples: Annotated[Path, typer.Option(help="CSV with the columns index,latency_ms: 10 to 20 networks.")],
+    from_samples: Annotated[
+        Path | None, typer.Option(help="CSV with the columns index,latency_ms: 10 to 20 networks.")
+    ] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="YAML file that describes a board; or this.")] = None,
     space: Annotated[str, typer.Option(help="The space whose networks were measured.")] = "nb201",
     prior: Priors = None,
     predict: Annotated[str, typer.Option(help="Which networks: all of the space.")] = "all",
@@ -37,24 +40,43 @@ def add(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict every network's latency on a device from a few measured ones, and keep the device."""
+    """Keep a device of your own: a board by its description, or a latency of every network from a few measured ones."""
     from edgewright.job.new_device import add_device
+
+    if (from_samples is None) == (from_ is None):
+        raise BadInput("say what is known of the device: --from BOARD.yaml, or --from-samples FILE.csv")
+    if from_ is not None:
+        return _add_board(name, from_, as_json)
+    assert from_samples is not None
 
     if predict != "all":
         raise BadInput(f"--predict takes all, not '{predict}'")
     device = add_device(name, space, from_samples, prior or (), out=out)
     if as_json:
         print(device.to_json(), end="")
-        return
+        return None
     print(f"{name}: all {len(device.model.latency_ms)} networks of {space} predicted; {_words(device.model)}")
     if out is not None:
         print(f"predictions: {out}")
+    return None
+
+
+def _add_board(name: str, path: Path, as_json: bool) -> None:
+    from edgewright.device.target import read_target, save_target
+
+    target = read_target(path)
+    if target.name != name:
+        raise BadInput(f"{path}: describes '{target.name}', not '{name}'; call it by the name in the file")
+    kept = save_target(target)
+    print(
+        target.to_json() if as_json else f"{name}: kept in {kept}; use it as --device {name}", end="\n" * (not as_json)
+    )
 
 
 @group.command("list")
 @guarded
 def list_added(as_json: AsJson = False) -> None:
-    """The devices that were added, and how well each predicts its own samples."""
+    """The devices that were added from samples, and how well each predicts these; `edgewright devices` lists boards."""
     from edgewright.device.added import added_devices, load_device
 
     rows = [load_device(name) for name in added_devices()]

@@ -74,6 +74,12 @@ class Budget(Asked):
         }
         return {name: ceiling for name, ceiling in every.items() if ceiling is not None}
 
+    def within(self, ceilings: Mapping[CostName, float]) -> "Budget":
+        """With those ceilings too (in the units of `UNITS`): of two on the same cost, the lower."""
+        own = self.ceilings()
+        least: dict[CostName, float] = {name: min(value, own.get(name, value)) for name, value in ceilings.items()}
+        return Budget(**(self.model_dump(exclude_none=True) | as_fields(least)))
+
     def share_used(self, costs: Mapping[str, Cost]) -> dict[CostName, float]:
         """Cost over ceiling for each ceiling given; more than 1 breaks it."""
         return {name: costs[name].value / ceiling for name, ceiling in self.ceilings().items()}
@@ -87,6 +93,13 @@ class Budget(Asked):
             for name, share in self.share_used(costs).items()
             if share > 1
         ]
+
+
+def as_fields(ceilings: Mapping[CostName, float]) -> dict[str, float]:
+    """Ceilings in the units of `UNITS` as fields of a Budget."""
+    units = {"latency": ("latency_ms", 1), "size": ("size_mb", 2**20), "peak_memory": ("peak_memory_kb", 2**10)}
+    named = [(*units.get(name, (name, 1)), value) for name, value in ceilings.items()]
+    return {field: value / unit for field, unit, value in named}
 
 
 def show(name: str, value: float) -> str:

@@ -1,12 +1,12 @@
 """Devices that a user added from samples: one JSON file each, by name."""
 
-import os
 import re
 from pathlib import Path
 
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
+from edgewright.device.folder import devices_folder
 from edgewright.device.transfer import TransferModel
 
 
@@ -16,12 +16,6 @@ class AddedDevice(Frozen):
     name: str
     space: str
     model: TransferModel
-
-
-def devices_folder() -> Path:
-    """Where added devices are kept: EDGEWRIGHT_DEVICES, else ~/.config/edgewright/devices. Not the cache: what was
-    measured by hand is not lost with it."""
-    return Path(os.environ.get("EDGEWRIGHT_DEVICES") or Path.home() / ".config" / "edgewright" / "devices")
 
 
 def save_device(device: AddedDevice) -> Path:

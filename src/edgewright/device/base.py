@@ -1,14 +1,14 @@
 """What a device is: it names itself, costs a graph by arithmetic, and measures and predicts latency."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgewright.core.cost import Cost, cost
+from edgewright.core.cost import Cost, CostName, cost
 from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.device.measure import Latency
-from edgewright.device.memory import graph_peak_bytes
+from edgewright.device.memory import graph_peak_bytes, onnx_peak_bytes
 from edgewright.device.table import Blocks, LatencyModel
 
 # An exported file holds, beside 4 bytes per parameter, about this much per operator (its node, names and shapes)
@@ -35,6 +35,24 @@ class Device(ABC):
     @abstractmethod
     def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
         """A calibrated predictor, from networks sampled from the space in question; see `calibrate`."""
+
+    def ceilings(self) -> dict[CostName, float]:
+        """What the device itself allows, beside what the user asks: bytes of memory and of files."""
+        return {}
+
+    def refused(self, graph: Graph) -> list[str]:
+        """The operators of a graph that it cannot run, by kind, each as often as it occurs."""
+        return []
+
+    def check(self, ceilings: Container[str]) -> None:  # noqa: B027 (most devices know all their costs)
+        """Errors: BadInput for a ceiling that nobody could hold a network against on this device."""
+
+    def shipped(self, path: Path) -> dict[str, Cost]:
+        """Size and peak memory of the exported file, where that is what runs on the device."""
+        return {
+            "size": cost("size", path.stat().st_size, "measured"),
+            "peak_memory": cost("peak_memory", onnx_peak_bytes(path), "analytic"),
+        }
 
     def costs(self, graph: Graph) -> dict[str, Cost]:
         """What follows from a graph by arithmetic: macs, params, peak_memory and an estimate of the file's size."""

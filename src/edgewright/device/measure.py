@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgewright.core.cost import Cost, cost
+from edgewright.core.cost import Cost, How, cost
 from edgewright.core.data import Frozen
 from edgewright.core.graph import Graph, GraphBuilder
 from edgewright.device.onnx_graph import to_onnx
@@ -30,7 +30,8 @@ class Latency(Frozen):
     """What a network took, in ms: one `session.run` from a NumPy array to a NumPy array, batch 1.
 
     reference_ms: median of the fixed reference network in the same minutes. reference_drift: slowest over fastest
-    quarter of its runs (medians), minus 1; more than 0.05 makes the measurement `noisy`.
+    quarter of its runs (medians), minus 1; more than 0.05 makes the measurement `noisy`. how: "analytic" where nothing
+    was run and a law said it (runs: 0).
     """
 
     median_ms: float
@@ -41,13 +42,22 @@ class Latency(Frozen):
     reference_ms: float
     reference_drift: float
     samples: tuple[float, ...]
+    how: How = "measured"
+
+    @classmethod
+    def by_law(cls, milliseconds: float) -> "Latency":
+        """What a law says of a device that is not here."""
+        figures = dict.fromkeys(("median_ms", "p90_ms", "p99_ms", "minimum_ms"), milliseconds)
+        return cls(**figures, runs=0, reference_ms=0.0, reference_drift=0.0, samples=(milliseconds,), how="analytic")
 
     @property
     def noisy(self) -> bool:
         return self.reference_drift > NOISY_DRIFT
 
     def cost(self) -> Cost:
-        """The median as a cost, with its spread."""
+        """The median as a cost, with its spread where it was measured."""
+        if self.how != "measured":
+            return cost("latency", self.median_ms, self.how)
         return cost(
             "latency",
             self.median_ms,

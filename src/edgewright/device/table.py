@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import PrivateAttr
 
+from edgewright.core.cost import How
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.graph import Graph
@@ -23,6 +24,7 @@ from edgewright.core.progress import say
 from edgewright.device.interpolate import LEAST_US, Family
 from edgewright.device.pieces import cut, read_piece
 from edgewright.device.profile import PieceTime
+from edgewright.device.target import Law
 
 Blocks = Sequence[tuple[str, Graph]]
 KEPT = 5  # observations of one piece that are kept; their median counts
@@ -158,7 +160,7 @@ class LatencyModel(Frozen):
     """Predicts latency (ms, batch 1) from blocks; keeps its own table entries: a stored model predicts the same.
 
     A piece in the table counts as measured there; any other is interpolated from its family. `check` tells how good
-    that is on this device.
+    that is on this device. law: of a device that is not here, in place of all that.
     """
 
     device: dict[str, Any]
@@ -167,6 +169,7 @@ class LatencyModel(Frozen):
     families: dict[str, Family]
     check: Check
     seconds: float
+    law: Law | None = None
 
     _known: dict[Graph, float] = PrivateAttr(default_factory=dict)
     _piece_us: dict[Any, float] = PrivateAttr(default_factory=dict)
@@ -196,8 +199,18 @@ class LatencyModel(Frozen):
     def _of_piece(self, piece) -> float:
         known = self._piece_us.get(piece)
         if known is None:
-            known = self._piece_us[piece] = piece_us(piece.key, self.pieces, self.families, self.calibration)
+            known = self._piece_us[piece] = self._ask(piece)
         return known
+
+    def _ask(self, piece) -> float:
+        if self.law is not None:
+            return self.law.piece_us(piece)
+        return piece_us(piece.key, self.pieces, self.families, self.calibration)
+
+    @property
+    def how(self) -> How:
+        """How its predictions are obtained."""
+        return "table" if self.law is None else "analytic"
 
 
 def piece_us(

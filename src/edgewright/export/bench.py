@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from edgewright.core.cost import Budget, Cost, cost, show
+from edgewright.core.cost import Budget, Cost, show
 from edgewright.core.data import Frozen
 from edgewright.core.result import Noise
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import NOISY_DRIFT
-from edgewright.device.memory import onnx_peak_bytes
 from edgewright.device.resolve import make_device
 
 
@@ -40,7 +39,8 @@ class BenchReport(Frozen):
             )
         latency = self.costs["latency"]
         spread = ", ".join(f"{name} {value:.3g} ms" for name, value in _spread(latency).items())
-        lines.append(f"latency over {self.noise.runs} runs: {spread}")
+        runs = f"over {self.noise.runs} runs: {spread}" if self.noise.runs else "by the device's law; nothing was run"
+        lines.append(f"latency {runs}")
         if not self.same_machine:
             lines.append("this is not the machine, runtime or number of threads that the run measured with")
         if self.noise.noisy:
@@ -65,12 +65,7 @@ def bench(run_path: str | Path, threads: int | None = None, runs: int = 500) -> 
     run.check_file(run.onnx)
     device = make_device(plan.device, threads or plan.threads)
     latency = device.measure(run.onnx, runs=runs)
-    costs = {
-        **result.costs,
-        "latency": latency.cost(),
-        "size": cost("size", run.onnx.stat().st_size, "measured"),
-        "peak_memory": cost("peak_memory", onnx_peak_bytes(run.onnx), "analytic"),
-    }
+    costs = {**result.costs, "latency": latency.cost(), **device.shipped(run.onnx)}
     return BenchReport(
         model=str(run.onnx),
         device=device.fingerprint(),

@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgewright.core.cost import Budget, Cost, cost
+from edgewright.core.cost import Budget, Cost
 from edgewright.core.errors import EdgewrightError
-from edgewright.core.graph import Graph, count_macs, count_params
+from edgewright.core.graph import Graph
 from edgewright.device.base import Device
 from edgewright.device.measure import Latency
-from edgewright.device.memory import onnx_peak_bytes
 from edgewright.device.profile import runtime_peak_bytes
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
@@ -49,13 +48,7 @@ def deploy(
     export_onnx(model, graph.input_shape, path, metadata)
     parity = verify(model, path, held_out_samples(task, resolution))
     latency = settled(device, path)
-    costs = {
-        "latency": latency.cost(),
-        "size": cost("size", path.stat().st_size, "measured"),
-        "peak_memory": cost("peak_memory", onnx_peak_bytes(path), "analytic"),
-        "macs": cost("macs", count_macs(graph), "analytic"),
-        "params": cost("params", count_params(graph), "analytic"),
-    }
+    costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}
     return Deployed(path, costs, parity, latency, budget.broken(costs), _runtime_peak(path))
 
 

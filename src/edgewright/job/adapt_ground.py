@@ -46,7 +46,7 @@ class AdaptPlan(Asked):
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
-    lr: float = Field(default=0.005, gt=0)
+    lr: float = Field(default=0.003, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     methods: tuple[str, ...] | None = None
     resolution: int | None = Field(default=None, ge=8, le=224)

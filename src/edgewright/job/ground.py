@@ -41,13 +41,18 @@ class Ground:
 
     def costs(self, architecture: Architecture) -> dict[str, Cost]:
         predicted = self.latency.predict(self.space.blocks(architecture))
-        return {"latency": cost("latency", predicted, "table"), **self.device.costs(self.space.graph(architecture))}
+        return {
+            "latency": cost("latency", predicted, self.latency.how),
+            **self.device.costs(self.space.graph(architecture)),
+        }
 
     def resolution(self, architecture: Architecture) -> int:
         return self.space.graph(architecture).input_shape[-1]
 
     def excess(self, architecture: Architecture) -> float:
         """0 inside the budget; else by how much the worst ceiling is exceeded."""
+        if refused := self.device.refused(self.space.graph(architecture)):
+            return 1.0 + len(refused)  # fewer are nearer
         share = self.plan.budget.share_used(self.costs(architecture))
         return max(0.0, *(used / (AIM if name in PREDICTED else 1.0) - 1 for name, used in share.items()))
 
@@ -66,6 +71,7 @@ def check(plan: Plan, dataset: Any = None) -> Named:
     resolve_proxies((plan.proxy,))
     resolve_strategy(plan.strategy)
     device = make_device(plan.device, plan.threads)
+    device.check(plan.budget.ceilings())
     task = load_task(
         plan.task if dataset is None else dataset,
         seed=plan.seed,
@@ -139,6 +145,11 @@ def _check_feasible(ground: Ground) -> None:
     for name in ground.plan.budget.ceilings():
         found, _ = least(ground.space, lambda a, name=name: ground.costs(a)[name].value, random)
         _refuse_if_broken(ground.plan.budget, {name: ground.costs(found)[name]})
+    if refused := sorted(set(ground.device.refused(ground.space.graph(best)))):
+        raise BudgetInfeasible(
+            f"every network of the space '{ground.plan.space}' that was looked at has operators that "
+            f"{ground.plan.device} cannot run: {', '.join(refused)}"
+        )
     broken = (
         "; ".join(ground.plan.budget.broken(ground.costs(best)))
         or f"a predicted cost is within {1 - AIM:.0%} of its ceiling"

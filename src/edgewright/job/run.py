@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from edgewright.core.cost import Budget
+from edgewright.core.cost import Budget, as_fields
 from edgewright.core.data import read_yaml
 from edgewright.core.environment import environment
 from edgewright.core.errors import BadInput
@@ -25,6 +25,7 @@ from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Study
+from edgewright.device.resolve import make_device
 from edgewright.device.table import LatencyModel
 from edgewright.job import stages, summary
 from edgewright.job.ground import Ground, survey
@@ -72,17 +73,26 @@ def make_plan(config: Path | None, given: Mapping[str, Any], budget: Mapping[str
         raise BadInput("no task given: --task digits, images:DIR or arrays:FILE.npz")
     ceilings = data.get("budget") or {}
     if isinstance(ceilings, dict):
-        data["budget"] = {**ceilings, **budget}
-        if config is None and not budget:
+        data["budget"] = {**ceilings, **budget} or _limits(data.get("device", "cpu"))
+        if config is None and not data["budget"]:
             raise BadInput(
                 "no budget given: --latency-ms, --size-mb, --peak-memory-kb, --macs or --params, one at least"
             )
     return _resolved(Plan.parse(data, where))
 
 
+def _limits(device: Any) -> dict[str, float]:
+    """The device's own ceilings as fields of a budget."""
+    return as_fields(make_device(str(device)).ceilings())
+
+
 def _resolved(plan: Plan) -> Plan:
-    """The plan with its data named from the root, and with its time limit filled in, unless counts bound the run."""
-    plan = plan.model_copy(update={"task": absolute(plan.task)})
+    """The plan with its files named from the root, the device's own ceilings, and its time limit, unless counts
+    bound the run."""
+    device = make_device(plan.device, plan.threads)
+    named = str(Path(plan.device).expanduser().absolute()) if plan.device.endswith((".yaml", ".yml")) else plan.device
+    update = {"task": absolute(plan.task), "device": named, "budget": plan.budget.within(device.ceilings())}
+    plan = plan.model_copy(update=update)
     if plan.minutes is None and not (plan.candidates and plan.epochs):
         return plan.model_copy(update={"minutes": DEFAULT_MINUTES})
     return plan

@@ -32,6 +32,7 @@ from edgewright.train.checkpoint import (
     training_identity,
     write_checkpoint,
 )
+from edgewright.train.clip import RunningClip
 from edgewright.train.clock import Clock, learning_rate
 from edgewright.train.evaluate import evaluate
 from edgewright.train.optimizer import parameter_groups
@@ -44,10 +45,10 @@ SMALLEST = 1e-12  # probability that a loss is taken of
 
 class FineTuneRecipe(Frozen):
     """batch_size: images held at a time.   accumulate: such batches whose gradients make one step.   momentum: of SGD
-    (0 saves its state).   clip: largest norm of a step's gradient.   patience: looks at val in a row, none the best so
-    far, after which it ends; 0 never ends early."""
+    (0 saves its state).   clip: largest norm of a step's gradient, in usual ones (`RunningClip`).   patience: looks at
+    val in a row, none the best so far, after which it ends; 0 never ends early."""
 
-    lr: float = Field(default=0.005, gt=0)
+    lr: float = Field(default=0.003, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=8, ge=1)
@@ -155,6 +156,7 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             [group for group in groups if group["params"]], lr=self.recipe.lr, momentum=self.recipe.momentum
         )
+        self.clip = RunningClip(self.recipe.clip)
         self.per_step = self.recipe.batch_size * self.recipe.accumulate
         self.per_epoch = max(1, len(self.task.train) // self.per_step)
         self.best = {name: p.detach().clone() for name, p in self.learning.items()}
@@ -219,6 +221,7 @@ class _Run:
             "spent": self.clock.spent(),
             "losses": self.losses,
             "stopped": self.stopped,
+            "usual_norm": self.clip.usual,
             "history": [look.model_dump() for look in self.history],
         }
         write_checkpoint(checkpoint, tensors, meta)
@@ -285,7 +288,7 @@ class _Run:
             total += loss.item()
             loss.backward()
         if math.isfinite(total):
-            nn.utils.clip_grad_norm_(self.learning.values(), self.recipe.clip)
+            self.clip(self.learning.values())
             self.optimizer.step()
         return total
 
@@ -344,5 +347,6 @@ class _Run:
         restore_optimizer(self.optimizer, parts["optimizer"])
         self.step, self.progress = int(meta["step"]), float(meta["progress"])
         self.losses, self.stopped = meta["losses"], meta["stopped"]
+        self.clip.usual = float(meta["usual_norm"])
         self.history = [Look.parse(look, str(checkpoint)) for look in meta["history"]]
         self.clock.start(float(meta["spent"]))

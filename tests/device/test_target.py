@@ -1,0 +1,158 @@
+"""Targets as data: files are read strictly, laws count as they say, boards keep their limits."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from torch import nn
+
+from edgewright.core.cost import Budget
+from edgewright.core.errors import BadInput
+from edgewright.core.graph import Graph, Op, count_macs, count_params
+from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP
+from edgewright.device.board import Board
+from edgewright.device.memory import graph_peak_bytes
+from edgewright.device.onnx_graph import to_onnx
+from edgewright.device.onnx_work import read_work
+from edgewright.device.pieces import cut
+from edgewright.device.resolve import devices, make_device
+from edgewright.device.target import LAYERS, Target, read_target, save_target, shipped_targets, targets
+from edgewright.export.onnx import export_onnx
+
+LAW = {
+    "clock_mhz": 100.0,
+    "cycles_per_mac": {"dense": 2.0, "pointwise": 3.0, "depthwise": 5.0, "linear": 7.0},
+    "operator_cycles": 11.0,
+    "source": "made up",
+}
+BOARD = {
+    "name": "my-board",
+    "summary": "A board.",
+    "source": "its datasheet",
+    "runtime": "mine",
+    "types": ["int8"],
+    "forbidden": ["sigmoid"],
+    "ram_kb": 20,
+    "flash_kb": 64,
+    "law": LAW,
+}
+
+
+@pytest.fixture
+def network() -> Graph:
+    """5 channels of 9 x 7: dense, depthwise (stride 2) and pointwise convolutions, a ReLU, pooled, classified."""
+    shapes = ((5, 9, 7), (6, 9, 7), (6, 5, 4), (8, 5, 4), (8, 5, 4), (8, 1, 1), (8,), (3,))
+    ops = (
+        Op("conv", (0,), 1, kernel=3),
+        Op("conv", (1,), 2, kernel=3, stride=2, groups=6),
+        Op("conv", (2,), 3),
+        Op("relu", (3,), 4),
+        Op("global_pool", (4,), 5),
+        Op("flatten", (5,), 6),
+        Op("linear", (6,), 7),
+    )
+    return Graph(shapes, ops)
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(Target.parse(BOARD, "board.yaml"))
+
+
+def test_the_law_counts_cycles_by_kind_of_layer(network: Graph, board: Board) -> None:
+    macs = {"dense": 6 * 5 * 9 * 63, "depthwise": 6 * 9 * 20, "pointwise": 8 * 6 * 20, "linear": 24}
+    assert sum(macs.values()) == count_macs(network)
+    cycles = sum(LAW["cycles_per_mac"][kind] * count for kind, count in macs.items())
+    operators = len(cut(network)[0])
+    model = board.latency_model([])
+    assert model.predict([("net", network)]) == pytest.approx((cycles + 11 * operators) / 100 / 1e3)
+    assert model.how == "analytic" and board.measure(to_onnx(network)).cost().how == "analytic"
+    found = [work for work in read_work(to_onnx(network)) if work[0] in LAYERS]
+    assert sorted(found) == sorted(macs.items())
+
+
+def test_a_file_from_pytorch_is_read_as_it_computes(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, (3, 5), padding=(1, 2), groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 42, 5)
+    )
+    export_onnx(model, (3, 6, 7), tmp_path / "m.onnx")
+    found = [work for work in read_work(tmp_path / "m.onnx") if work[1]]
+    assert found == [("dense", 4 * 3 * 15 * 42), ("linear", 4 * 42 * 5)]
+
+
+def test_sizes_and_memory_are_of_the_boards_type(network: Graph, board: Board) -> None:
+    costs = board.costs(network)
+    assert costs["peak_memory"].value == graph_peak_bytes(network) // 4
+    assert costs["size"].value == count_params(network) + 7 * FILE_BYTES_PER_OP + FILE_BYTES
+    assert board.ceilings() == {"peak_memory": 20 * 1024, "size": 64 * 1024}
+    assert Budget(latency_ms=3, size_mb=1.0).within(board.ceilings()) == Budget(
+        latency_ms=3, size_mb=0.0625, peak_memory_kb=20
+    )
+    assert Budget(size_mb=0.03).within(board.ceilings()).size_mb == 0.03
+
+
+def test_operators_that_it_cannot_run_are_named(network: Graph, board: Board) -> None:
+    assert board.refused(network) == []
+    last = len(network.shapes)
+    gated = Graph((*network.shapes, (3,)), (*network.ops, Op("sigmoid", (last - 1,), last)))
+    assert board.refused(gated) == ["sigmoid"]
+
+
+def test_without_a_law_a_latency_ceiling_is_refused_and_latency_is_this_machines() -> None:
+    board = make_device("raspberry-pi-4", threads=4)
+    board.check(["size"])
+    with pytest.raises(BadInput, match="nobody has said how fast raspberry-pi-4 is"):
+        board.check(["latency"])
+    assert board.fingerprint()["latency_of"] == "this machine"
+    with pytest.raises(BadInput, match="has 4 cores; 5 threads"):
+        make_device("raspberry-pi-4", threads=5)
+
+
+def test_what_is_shipped_is_whole() -> None:
+    found = shipped_targets()
+    assert {"raspberry-pi-4", "raspberry-pi-5", "stm32f746", "arm-phone"} <= set(found)
+    assert (found["stm32f746"].ram_kb, found["stm32f746"].flash_kb) == (320, 1024)
+    for name, target in found.items():
+        assert target.name == name and target.summary.endswith(".") and make_device(name).ceilings()
+
+
+def test_a_users_own_board_is_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_DEVICES", str(tmp_path / "devices"))
+    path = tmp_path / "board.yaml"
+    path.write_text(yaml.safe_dump(BOARD))
+    target = read_target(path)
+    assert save_target(target).parent == tmp_path / "devices"
+    assert targets()["my-board"] == target == devices()["my-board"]
+    by_name, by_file = make_device("my-board"), make_device(str(path))
+    assert by_name.fingerprint() == by_file.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ram_bk": 3}, "did you mean 'ram_kb'"),
+        ({"types": []}, "'types'"),
+        ({"types": ["int4"]}, "'types.0'"),
+        ({"forbidden": ["fly"]}, "'forbidden.0'"),
+        ({"name": "../x"}, "'name'"),
+        ({"ram_kb": -1}, "'ram_kb'"),
+        ({"law": LAW | {"cycles_per_mac": {"dense": 1.0}}}, "cycles_per_mac needs dense, pointwise"),
+        ({"law": LAW | {"clock_mhz": 0}}, "'law.clock_mhz'"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, change: dict, words: str) -> None:
+    path = tmp_path / "board.yaml"
+    path.write_text(yaml.safe_dump(BOARD | change))
+    with pytest.raises(BadInput, match=r"board\.yaml: ") as error:
+        read_target(path)
+    assert words in str(error.value)
+
+
+def test_what_is_no_mapping_and_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "board.yaml").write_text("- 1\n")
+    with pytest.raises(BadInput, match="a mapping"):
+        read_target(tmp_path / "board.yaml")
+    with pytest.raises(BadInput, match="not an ONNX file"):
+        read_work(b"nonsense")
+    with pytest.raises(BadInput, match="no such file"):
+        read_work(tmp_path / "none.onnx")
