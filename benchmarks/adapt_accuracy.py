@@ -6,9 +6,9 @@ planner, with the same images in the same order, the same number of steps and ea
 
 Every contestant starts from the same network with a head that has learned alone (on features, a few passes), keeps its
 batch norms' statistics, and is judged on test images after one pass over the training images. Learning rates are chosen
-from one grid on images beside (`VAL`), with the first seed; every step is clipped as the product's. Memory is counted
-for batches of 8 (the planner may hold fewer, which it chooses; `--held` for the single methods) whose gradients are
-added up to steps of 32; as no layer mixes images, the 32 are computed at once.
+from one grid on images beside (`--vals`), with the first seed; every step is clipped as the product's. Memory is
+counted for batches of 8 (the planner may hold fewer, which it chooses; `--held` for the single methods) whose gradients
+are added up to steps of 32; as no layer mixes images, the 32 are computed at once.
 Rows are kept as they come, so a cut run goes on.
 """
 
@@ -369,6 +369,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path, help=".npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--images", type=int, default=10_000, help="training images")
+    parser.add_argument("--vals", type=int, default=4_000, help="images after those, to choose learning rates by")
     parser.add_argument("--tests", type=int, default=10_000, help="test images, the first ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--shares", type=int, nargs="+", default=list(SHARES), help="4: a quarter of full's memory")
@@ -381,7 +382,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     adaptation, rows = ADAPTATIONS[args.network], Rows(args.out / "rows.jsonl")
-    parts = parts_of(args.data, adaptation, args.images, args.tests, args.out)
+    parts = parts_of(args.data, adaptation, args.images, args.vals, args.tests, args.out)
     for seed in args.seeds:
         bench = Bench(adaptation, parts, args.weights, seed, args.out, args.held)
         run(bench, rows, args)

@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from edgewright.core.npz import read_npz
 
-VAL = 1_000  # training images after those that are learned from: learning rates are chosen on them
-
 CIFAR_MEAN, CIFAR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as the shared ResNet-20 was trained
 
 
@@ -130,12 +128,12 @@ ADAPTATIONS = {
 Part = tuple[np.ndarray, Tensor]
 
 
-def parts_of(data: Path, adaptation: Adaptation, images: int, tests: int, cache: Path) -> dict[str, Part]:
-    """train, val and test: prepared images and labels. Prepared images are kept in `cache`."""
+def parts_of(data: Path, adaptation: Adaptation, images: int, vals: int, tests: int, cache: Path) -> dict[str, Part]:
+    """train, val (the training images after those) and test: prepared images, which are kept in `cache`, and labels."""
     whole = read_npz(data)
     rows = {
         "train": ("train", slice(0, images)),
-        "val": ("train", slice(images, images + VAL)),
+        "val": ("train", slice(images, images + vals)),
         "test": ("test", slice(0, tests)),
     }
     found = {}
