@@ -85,6 +85,31 @@ class ReadTwice(nn.Module):
         return self.then(torch.relu(self.norm(y))) + y
 
 
+class NormAct(nn.BatchNorm2d):
+    """A norm with its activation inside, as timm writes them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.drop, self.act = nn.Identity(), nn.ReLU6()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(input)))
+
+
+class TimmInverted(nn.Module):
+    """An inverted residual block out of such norms."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.conv_pw, self.bn1 = nn.Conv2d(width, inner, 1, bias=False), NormAct(inner)
+        self.conv_dw, self.bn2 = nn.Conv2d(inner, inner, 3, 1, 1, groups=inner, bias=False), NormAct(inner)
+        self.conv_pwl, self.bn3 = nn.Conv2d(inner, width, 1, bias=False), NormAct(width)
+        self.bn3.act = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(x)))))) + x
+
+
 class Shared(nn.Module):
     """One convolution and its norm, called twice."""
 

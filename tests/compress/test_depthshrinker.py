@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.networks import images, lived_in, mobile, mobilenet_v2
+from compress.networks import TimmInverted, images, lived_in, mobile, mobilenet_v2
 from edgewright.compress import depthshrinker as ds
 from edgewright.compress import merge_linear
 from edgewright.compress.affine import BorderedConv
@@ -190,3 +190,14 @@ def test_distillation_against_its_formula() -> None:
     got.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert student.stem[0].weight.grad is not None
+
+
+@torch.no_grad()
+def test_activations_inside_norms_are_found_and_merge() -> None:
+    network, x = lived_in(nn.Sequential(nn.Conv2d(3, 4, 1), TimmInverted(4, 40))), images(2, 3, 8, 11)
+    (found,) = ds.decisions(network, trace(network, x))
+    assert (found.block, found.activations, found.mergeable) == ("1", ("1.bn1.act", "1.bn2.act"), True)
+    linear = apply(network, plan(network, x, [partial(ds.find, drop=["1"])]), x)
+    merged = apply(linear, plan(linear, x), x)
+    assert [type(module) for module in merged[1]] == [BorderedConv, nn.ReLU6]
+    assert (merged(x) - linear(x)).abs().max() < 1e-4

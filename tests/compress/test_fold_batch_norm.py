@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from compress.networks import ReadTwice, Shared, images, lived_in, mobile
+from compress.networks import ReadTwice, Shared, TimmInverted, images, lived_in, mobile
 from edgewright.compress import fold_batch_norm
 from edgewright.compress.base import apply
 from edgewright.compress.planner import plan
@@ -55,3 +55,15 @@ def test_what_is_shared_or_read_twice_is_named() -> None:
         found = fold_batch_norm.find(model, trace(model, torch.zeros(1, channels, 4, 5)))
         assert not found.rewrites
         assert [(one.layers, why in one.why) for one in found.declined] == [(("conv", "norm"), True)]
+
+
+@torch.no_grad()
+def test_an_activation_inside_a_norm_stays_in_its_place() -> None:
+    network, x = lived_in(TimmInverted(4, 12)), images(2, 4, 5, 7)
+    found = plan(network, x, FOLD)
+    assert [(rewrite.layers[1], rewrite.remains) for rewrite in found.rewrites] == [
+        ("bn1", ("act",)), ("bn2", ("act",)), ("bn3", ()),
+    ]  # fmt: skip
+    folded = apply(network, found, x)
+    assert str(folded.bn1) == str(nn.Sequential(nn.ReLU6()))
+    assert (folded(x) - network(x)).abs().max() < 1e-4

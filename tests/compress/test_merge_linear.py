@@ -1,7 +1,10 @@
 """Merged networks against what they came from, borders included; the customary merge fails the same test."""
 
 from functools import partial
+from pathlib import Path
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from edgewright.compress.affine import BorderedConv
 from edgewright.compress.base import Plan, apply
 from edgewright.compress.planner import plan
 from edgewright.core.errors import BadInput
+from edgewright.export.onnx import export_onnx
 
 ONLY = ("merge_linear",)
 
@@ -124,3 +128,15 @@ def test_what_is_read_twice_is_left_alone_by_name() -> None:
     found = plan(network, torch.zeros(1, 3, 7, 9), ONLY)
     assert [rewrite.layers for rewrite in found.rewrites] == [("1", "2")]
     assert [(one.layers, "read by 2 others" in one.why) for one in found.declined] == [(("0.conv", "0.norm"), True)]
+
+
+@torch.no_grad()
+def test_a_merged_block_ships_with_its_border_as_a_constant(tmp_path: Path) -> None:
+    block, x = lived_in(nn.Sequential(Inverted(4, 24, 4, 3, 1), nn.ReLU6())), images(1, 4, 9, 12)
+    merged = apply(block, plan(block, x), x)
+    export_onnx(merged, (4, 9, 12), tmp_path / "x.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": x.numpy()})
+    assert (torch.from_numpy(got) - block(x)).abs().max() < 1e-4
+    graph = onnx.load(tmp_path / "x.onnx").graph
+    assert [node.op_type for node in graph.node] == ["Conv", "Add", "Clip"]

@@ -16,25 +16,28 @@ from typing import Literal
 import torch
 from torch import nn
 
-from edgewright.compress.base import Declined, Found, Rewrite, replace, saved_by
+from edgewright.compress.base import Declined, Found, Rewrite, Saving, replace, saved_by
 from edgewright.compress.region import norm_as_scale
-from edgewright.compress.wiring import Wiring
+from edgewright.compress.wiring import Step, Wiring
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 class Fold(Rewrite):
-    """layers: the convolution or linear layer, and the batch norm after it, which becomes an identity."""
+    """layers: the convolution or linear layer, and the batch norm after it, which becomes an identity.
+    remains: names of the norm's own children that stay in its place, for a norm with an activation inside."""
 
     kind: Literal["fold_batch_norm"] = "fold_batch_norm"
+    remains: tuple[str, ...] = ()
 
     def carry_out(self, model: nn.Module) -> None:
         layer, norm = (model.get_submodule(name) for name in self.layers)
         if not isinstance(layer, LAYERS) or not isinstance(norm, NORMS):
             raise TypeError(f"{self.layers[0]} and {self.layers[1]} are no layer and its batch norm")
         _fold(layer, norm)
-        replace(model, self.layers[1], nn.Identity())
+        children = [norm.get_submodule(name) for name in self.remains]
+        replace(model, self.layers[1], nn.Sequential(*children) if children else nn.Identity())
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> None:
@@ -58,27 +61,46 @@ def find(model: nn.Module, wiring: Wiring) -> Found:
         if source is None or source.owner is None or step.owner is None:
             continue
         layer, norm = model.get_submodule(source.owner), model.get_submodule(step.owner)
-        if type(layer) not in LAYERS or type(norm) not in NORMS:
+        if not isinstance(layer, LAYERS) or not isinstance(norm, NORMS):
             continue
-        pair = (source.owner, step.owner)
-        why = wiring.once(pair[0]) or wiring.once(pair[1])
-        if len(source.readers) > 1:
-            why = f"what {pair[0]} gives is read by {len(source.readers)} others: {', '.join(source.readers)}"
-        if source.own != source.owner or step.own != step.owner:
-            why = f"{pair[0]} or {pair[1]} is used by hand, not called"
-        if not norm.track_running_stats:
-            why = f"{pair[1]} keeps no running statistics"
-        if type(layer) is nn.Linear and len(source.shape) != 2:
-            why = f"{pair[1]} does not norm what {pair[0]} gives along the channels"
+        pair, remains = (source.owner, step.owner), _remains(wiring, step)
+        by_hand = source.own != source.owner or step.own != step.owner or source.weight != tuple(layer.weight.shape)
+        reasons = (
+            wiring.once(pair[0]) or wiring.once(pair[1]),
+            len(source.readers) > 1
+            and f"what {pair[0]} gives is read by {len(source.readers)} others: {', '.join(source.readers)}",
+            by_hand and f"{pair[0]} or {pair[1]} is used by hand, not called",
+            not norm.track_running_stats and f"{pair[1]} keeps no running statistics",
+            remains is None and f"{pair[1]} does more than norm",
+            isinstance(layer, nn.Linear)
+            and len(source.shape) != 2
+            and f"{pair[1]} does not norm what {pair[0]} gives along the channels",
+        )
+        why = next(filter(None, reasons), None)
         if why:
             if pair not in {one.layers for one in declined}:
                 declined.append(Declined(kind="fold_batch_norm", layers=pair, why=why))
             continue
-        rewrites.append(Fold(layers=pair, saves=_saving(layer, norm)))
+        rewrites.append(Fold(layers=pair, remains=remains or (), saves=_saving(layer, norm)))
     return Found(rewrites=tuple(rewrites), declined=tuple(declined))
 
 
-def _saving(layer: nn.Module, norm: nn.Module):
+def _remains(wiring: Wiring, step: Step) -> tuple[str, ...] | None:
+    """The children of a norm that work on what it gives, one after the other; None where there is more in it."""
+    names: list[str] = []
+    before = step.name
+    for later in wiring.by_module[step.own]:
+        if later.name == step.name:
+            continue
+        name = later.own[len(step.own) + 1 :]
+        if not name or "." in name or name in names or later.inputs != (before,):
+            return None
+        names.append(name)
+        before = later.name
+    return tuple(names)
+
+
+def _saving(layer: nn.Module, norm: nn.Module) -> Saving:
     bias = torch.empty(layer.weight.shape[0], dtype=layer.weight.dtype, device="meta")  # pyright: ignore
     added = nn.ParameterList([nn.Parameter(bias)]) if layer.bias is None else nn.ParameterList()
     return saved_by([norm], [added], 0, 1)

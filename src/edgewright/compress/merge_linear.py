@@ -257,8 +257,9 @@ class _Search:
 
     def _is_layer(self, step: Step) -> bool:
         module = self.model.get_submodule(step.own)
-        plain = type(module) in (nn.Conv2d, nn.BatchNorm2d) and step.own == step.owner
-        return plain and step.operator in ("conv2d", "batch_norm") and self.wanted(step.own)
+        plain = type(module) is nn.Conv2d or isinstance(module, nn.BatchNorm2d)
+        alone = step.own == step.owner and len(self.wiring.by_module[step.own]) == 1
+        return plain and alone and step.operator in ("conv2d", "batch_norm") and self.wanted(step.own)
 
 
 def _convs(steps: list[Step]) -> int:

@@ -70,8 +70,8 @@ def _is_layer(model: nn.Module, step: Step) -> bool:
     module = model.get_submodule(step.owner)
     if step.operator == "conv2d" and type(module) is nn.Conv2d:
         return padding_of(module) is not None
-    frozen = isinstance(module, nn.BatchNorm2d) and module.track_running_stats
-    return step.operator == "batch_norm" and frozen and type(module) is nn.BatchNorm2d
+    # Whatever class it is of: the operator says all, and an activation inside it is a step of its own.
+    return step.operator == "batch_norm" and isinstance(module, nn.BatchNorm2d) and module.track_running_stats
 
 
 def padding_of(conv: nn.Module) -> Pair | None:
