@@ -20,7 +20,7 @@ from edgewright.task.base import Split, TaskSpec, normalise
 from edgewright.task.images import expand_images, read_images
 from edgewright.task.load import load_task
 
-CALIBRATION = 256
+CALIBRATION = 128
 COMPARISON = 1000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Inputs = Callable[[int], np.ndarray]

@@ -3,7 +3,7 @@
 import numpy as np
 
 BINS = 4096  # on each side of zero
-MOST_VALUES = 2**16  # of one tensor that are counted at a time
+MOST_VALUES = 2**14  # of one tensor that are counted at a time
 
 
 class Histogram:
@@ -24,13 +24,13 @@ class Histogram:
     def add(self, values: np.ndarray) -> None:
         """Count `values`, of any shape."""
         flat = np.asarray(values, dtype=np.float32).ravel()
-        finite = np.isfinite(flat)
-        if not finite.all():
-            self.strange += int(flat.size - finite.sum())
-            flat = flat[finite]
         if not flat.size:
             return
         low, high = float(flat.min()), float(flat.max())
+        if not np.isfinite(low + high):
+            finite = flat[np.isfinite(flat)]
+            self.strange += flat.size - finite.size
+            return self.add(finite)
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
         self._widen(max(-low, high))
         if flat.size > MOST_VALUES:
