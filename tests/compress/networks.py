@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgewright.model.mobile import MobileNet, Stage
 
@@ -108,6 +109,31 @@ class TimmInverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(x)))))) + x
+
+
+class SameConv(nn.Conv2d):
+    """A convolution that pads as TensorFlow does: as much as needed, the odd zero below and to the right."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        need = [
+            max(0, (-(-size // step) - 1) * step + kernel - size)
+            for size, step, kernel in zip(input.shape[2:], self.stride, self.kernel_size, strict=True)
+        ]
+        pads = (need[1] // 2, need[1] - need[1] // 2, need[0] // 2, need[0] - need[0] // 2)
+        return functional.conv2d(
+            functional.pad(input, pads), self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups
+        )
+
+
+class UnevenBlock(nn.Sequential):
+    """An inverted block of stride 2 with such padding."""
+
+    def __init__(self, source: int, inner: int, width: int, kernel: int) -> None:
+        super().__init__(
+            nn.Conv2d(source, inner, 1, bias=False), nn.BatchNorm2d(inner),
+            SameConv(inner, inner, kernel, 2, groups=inner, bias=False), nn.BatchNorm2d(inner),
+            nn.Conv2d(inner, width, 1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
 
 
 class Shared(nn.Module):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.compress.affine import Affine, Layer, as_module, before, identity, inexact, together
@@ -17,7 +17,8 @@ def layers(*specs: Spec, size: tuple[int, int] = SIZE, bias: bool = True) -> lis
         weight = torch.randn(width, source // groups, *kernel, generator=generator, dtype=torch.float64)
         shift = torch.randn(width, generator=generator, dtype=torch.float64) + 1 if bias else None
         result = tuple((size[a] + 2 * padding[a] - kernel[a]) // stride[a] + 1 for a in (0, 1))
-        made.append(Layer(weight, shift, stride, padding, groups, size, (result[0], result[1])))
+        pads = padding[0] > 0, padding[1] > 0
+        made.append(Layer(weight, shift, stride, padding, groups, size, (result[0], result[1]), pads))
         size = (result[0], result[1])
     return made
 
@@ -49,20 +50,24 @@ EXACT: dict[str, tuple[Spec, ...]] = {
 }
 
 
+def module(chain: list[Layer], map_: Affine) -> nn.Module:
+    return as_module(map_, 1, torch.float64, chain[0].source, chain[-1].result)
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_one_map_is_the_layers_everywhere(name: str) -> None:
     size = (10, 7) if "s3" in name else SIZE
     chain = layers(*EXACT[name], size=size)
     x = torch.randn(2, EXACT[name][0][0], *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1
-    torch.testing.assert_close(as_module(merged(chain), 1, torch.float64)(x), run(chain, x), rtol=0, atol=1e-10)
+    torch.testing.assert_close(module(chain, merged(chain))(x), run(chain, x), rtol=0, atol=1e-10)
 
 
 def test_a_bordered_map_fits_other_sizes_too() -> None:
     chain = layers(*EXACT["pw dw3 pw"])
-    module = as_module(merged(chain), 1, torch.float64)
+    one = module(chain, merged(chain))
     for size in ((4, 9), (1, 2)):
         x = torch.randn(1, 3, *size, dtype=torch.float64)
-        torch.testing.assert_close(module(x), run(chain, x), rtol=0, atol=1e-10)
+        torch.testing.assert_close(one(x), run(chain, x), rtol=0, atol=1e-10)
 
 
 def test_sums_of_maps_lay_the_smaller_kernel_into_the_larger() -> None:
@@ -70,7 +75,7 @@ def test_sums_of_maps_lay_the_smaller_kernel_into_the_larger() -> None:
     x = torch.randn(2, 3, *SIZE, dtype=torch.float64)
     both = together(merged(wide), merged(point))
     assert both is not None
-    torch.testing.assert_close(as_module(both, 1, torch.float64)(x), run(wide, x) + run(point, x), rtol=0, atol=1e-10)
+    torch.testing.assert_close(module(wide, both)(x), run(wide, x) + run(point, x), rtol=0, atol=1e-10)
     assert together(merged(wide), identity(4, x)) is None
 
 
@@ -89,7 +94,7 @@ def test_what_no_single_convolution_is_at_the_borders_is_refused_and_is_off(firs
     assert "pad_first" in str(inexact(chain[0], last))
     if first[4][0] < first[2][0]:  # carried out all the same, it is wrong by far, at the border only
         x = torch.randn(1, 2, *size, dtype=torch.float64) + 1
-        wrong = as_module(before(chain[0], last), 1, torch.float64)(x) - run(chain, x)
+        wrong = module(chain, before(chain[0], last))(x) - run(chain, x)
         assert wrong.abs().max() > 0.1
         edge = 1 if chain[0].stride == (2, 2) else 2
         assert wrong[..., edge:-edge, edge:-edge].abs().max() < 1e-10
@@ -97,5 +102,6 @@ def test_what_no_single_convolution_is_at_the_borders_is_refused_and_is_off(firs
 
 def test_first_weights_are_not_drawn_from_the_global_state() -> None:
     before_ = torch.random.get_rng_state()
-    as_module(merged(layers(*EXACT["pw dw3 pw"])), 1, torch.float32)
+    chain = layers(*EXACT["pw dw3 pw"])
+    module(chain, merged(chain))
     assert torch.equal(before_, torch.random.get_rng_state())

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.networks import Branches, Collapsible, Inverted, ReadTwice, Shared, TimmInverted, images, lived_in, mobile
+from compress.networks import (
+    Branches,
+    Collapsible,
+    Inverted,
+    ReadTwice,
+    Shared,
+    TimmInverted,
+    UnevenBlock,
+    images,
+    lived_in,
+    mobile,
+)
 from edgewright.compress import merge_linear, planner
 from edgewright.compress.base import EXACT, Plan, Rewrite, apply, rebuilt
 from edgewright.compress.planner import METHODS, REWRITES, plan, read_plan
@@ -47,6 +58,13 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     ),
     "mobile": (mobile(), (2, 3, 21, 26)),
     "norms with activations": (nn.Sequential(TimmInverted(4, 12), nn.ReLU()), (1, 4, 6, 9)),
+    "uneven padding": (nn.Sequential(UnevenBlock(3, 30, 4, 3), UnevenBlock(4, 50, 5, 5)), (2, 3, 14, 11)),
+    "uneven squares": (
+        nn.Sequential(
+            nn.Conv2d(4, 6, 2, padding="same"), nn.Conv2d(6, 2, 1), nn.ZeroPad2d((1, 2, 0, 1)), nn.Conv2d(2, 1, 3)
+        ),
+        (1, 4, 8, 6),
+    ),
     "fork": (_Unet(), (2, 3, 8, 5)),
     "shared": (nn.Sequential(Shared(), nn.Conv2d(2, 8, 1), nn.Conv2d(8, 2, 1)), (1, 4, 7, 3)),
     "read twice": (nn.Sequential(ReadTwice(), nn.Conv2d(5, 9, 1), nn.Conv2d(9, 2, 1)), (1, 3, 7, 9)),

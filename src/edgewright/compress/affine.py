@@ -38,13 +38,16 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Affine:
-    """One such map, weights in float64. border: None where there is none, whatever the weights are."""
+    """One such map, weights in float64. border: None where there is none, whatever the weights are.
+    padding: zeros above and to the left; how many there are below and to the right follows from the output's size.
+    pads: whether there are zeros at all, along each axis."""
 
     kernel: Tensor
     bias: Tensor
     border: Tensor | None
     stride: Pair
     padding: Pair
+    pads: tuple[bool, bool]
 
     @property
     def size(self) -> Pair:
@@ -54,7 +57,7 @@ class Affine:
 @dataclass(frozen=True)
 class Layer:
     """One convolution as it stands in a network. weight: (M, C_in / groups, k_h, k_w), dilation worked in.
-    source, result: sides (H, W) of what it reads and gives."""
+    source, result: sides (H, W) of what it reads and gives.   padding: above, left.   pads: zeros anywhere."""
 
     weight: Tensor
     bias: Tensor | None
@@ -63,24 +66,25 @@ class Layer:
     groups: int
     source: Pair
     result: Pair
+    pads: tuple[bool, bool]
 
 
 def identity(channels: int, like: Tensor) -> Affine:
     """f(x) = x."""
     kernel = torch.eye(channels, dtype=torch.float64, device=like.device)[:, :, None, None]
     zeros = torch.zeros(channels, dtype=torch.float64, device=like.device)
-    return Affine(kernel, zeros, None, (1, 1), (0, 0))
+    return Affine(kernel, zeros, None, (1, 1), (0, 0), (False, False))
 
 
 def inexact(first: Layer, then: Affine) -> str | None:
     """Why `first` and `then` are no single convolution at the borders; None where they are."""
-    constant = any(then.padding) and (first.bias is not None or then.border is not None)
+    constant = any(then.pads) and (first.bias is not None or then.border is not None)
     for axis, name in enumerate(("rows", "columns")):
         kernel, stride, padding = first.weight.shape[2 + axis], first.stride[axis], first.padding[axis]
         source, result = first.source[axis], first.result[axis]
-        computes = then.padding[axis] and (kernel > stride + padding or result * stride - padding < source)
+        computes = then.pads[axis] and (kernel > stride + padding or result * stride - padding < source)
         # A channel of ones for what `first` gives must be one of its own reads: that at u = padding.
-        edge = (result - 1) * stride >= source or (then.padding[axis] and result * stride < source)
+        edge = (result - 1) * stride >= source or (then.pads[axis] and result * stride < source)
         if computes or (constant and (padding >= kernel or edge)):
             return (
                 f"what follows pads its {name} with zeros where a merged kernel would go on computing; move the "
@@ -98,14 +102,15 @@ def before(first: Layer, then: Affine) -> Affine:
     bias, inner = then.bias, then.border
     if first.bias is not None:
         constant = torch.einsum("omuv,m->ouv", then.kernel, first.bias.double())
-        if any(then.padding):
+        if any(then.pads):
             inner = constant if inner is None else inner + constant
         else:
             bias = bias + constant.sum((1, 2))
     border = None
     if inner is not None:
         border = _moved(inner, first, (kernel.shape[2], kernel.shape[3]))
-    return Affine(kernel, bias, border, stride, (padding[0], padding[1]))
+    pads = first.pads[0] or then.pads[0], first.pads[1] or then.pads[1]
+    return Affine(kernel, bias, border, stride, (padding[0], padding[1]), pads)
 
 
 def _moved(inner: Tensor, first: Layer, size: Pair) -> Tensor:
@@ -126,7 +131,8 @@ def together(one: Affine, other: Affine) -> Affine | None:
     kernels = [_laid(part.kernel, part, padding, size) for part in (one, other)]
     borders = [_laid(part.border, part, padding, size) for part in (one, other) if part.border is not None]
     border = sum(borders[1:], borders[0]) if borders else None
-    return Affine(kernels[0] + kernels[1], one.bias + other.bias, border, one.stride, padding)
+    pads = one.pads[0] or other.pads[0], one.pads[1] or other.pads[1]
+    return Affine(kernels[0] + kernels[1], one.bias + other.bias, border, one.stride, padding, pads)
 
 
 def _laid(kernel: Tensor, part: Affine, padding: Pair, size: tuple[int, ...]) -> Tensor:
@@ -145,26 +151,49 @@ class BorderedConv(nn.Module):
     conv(1, c) is made of parameters alone; runtimes fold it into a constant of the output's shape.
     """
 
-    def __init__(self, conv: nn.Conv2d, border: Tensor) -> None:
+    def __init__(self, conv: nn.Conv2d, border: Tensor, pads: tuple[int, int, int, int] | None) -> None:
         super().__init__()
         self.conv = conv
         self.border = nn.Parameter(border)
+        self.pads = pads  # left, right, above, below, where the convolution does not pad itself
 
     def forward(self, x: Tensor) -> Tensor:
         ones = torch.ones((1, 1, x.shape[2], x.shape[3]), dtype=self.border.dtype, device=self.border.device)
+        if self.pads:
+            x, ones = functional.pad(x, self.pads), functional.pad(ones, self.pads)
         constant = functional.conv2d(ones, self.border.unsqueeze(1), None, self.conv.stride, self.conv.padding)  # pyright: ignore[reportArgumentType]
         return self.conv(x) + constant
 
 
-def as_module(map_: Affine, groups: int, dtype: torch.dtype, *, learns: bool = True) -> nn.Module:
-    """The map as a layer, in `groups` groups, of which it must be made up."""
-    width, source = map_.kernel.shape[:2]
-    each, reads = width // groups, source // groups
+def as_module(
+    map_: Affine, groups: int, dtype: torch.dtype, source: Pair, result: Pair, *, learns: bool = True
+) -> nn.Module:
+    """The map as a layer, in `groups` groups, of which it must be made up.
+
+    source, result: sides of input and output. Where they ask for other zeros below and right than above and left, the
+    layer pads for this size only; any other layer serves all sizes.
+    Errors: ValueError where no padding gives that output.
+    """
+    even = all((source[a] + 2 * map_.padding[a] - map_.size[a]) // map_.stride[a] + 1 == result[a] for a in (0, 1))
+    ends = [(result[a] - 1) * map_.stride[a] + map_.size[a] - map_.padding[a] - source[a] for a in (0, 1)]
+    if not even and any(-end >= map_.stride[a] for a, end in enumerate(ends)):
+        raise ValueError("its branches pad so that one convolution would give another size")
+    pads = None if even else (map_.padding[1], max(0, ends[1]), map_.padding[0], max(0, ends[0]))
+    width, channels = map_.kernel.shape[:2]
+    each, reads = width // groups, channels // groups
     blocks = [map_.kernel[g * each : (g + 1) * each, g * reads : (g + 1) * reads] for g in range(groups)]
     conv = nn.Conv2d(
-        source, width, map_.size, map_.stride, map_.padding, groups=groups, device="meta", dtype=dtype
+        channels, width, map_.size, map_.stride, map_.padding if even else 0, groups=groups, device="meta", dtype=dtype
     )  # on no device: first weights would be drawn from the global random state
     conv.weight = nn.Parameter(torch.cat(blocks).to(dtype), requires_grad=learns)
     conv.bias = nn.Parameter(map_.bias.to(dtype), requires_grad=learns)
-    module = conv if map_.border is None else BorderedConv(conv, map_.border.to(dtype))
-    return module.requires_grad_(learns)
+    if map_.border is not None:
+        return BorderedConv(conv, map_.border.to(dtype), pads).requires_grad_(learns)
+    return conv if pads is None else nn.Sequential(nn.ZeroPad2d(pads), conv)
+
+
+def num_operators(merged: nn.Module) -> int:
+    """The steps that such a layer has in a wiring: the convolution, its border's addition, a padding of its own."""
+    if isinstance(merged, BorderedConv):
+        return 3 if merged.pads else 2
+    return len(merged) if isinstance(merged, nn.Sequential) else 1

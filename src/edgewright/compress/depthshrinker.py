@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgewright.compress.affine import num_operators
 from edgewright.compress.base import Found, Rewrite, Saving, replace, saved_by
 from edgewright.compress.region import merged_module, parts_of
 from edgewright.compress.wiring import POINTWISE, Step, Wiring, trace
@@ -145,7 +146,7 @@ def _decision(linear: nn.Module, wiring: Wiring, bare: Wiring, block: str, steps
         return Decision(block=block, activations=names, saves=Saving(), mergeable=False, why=str(merged))
     conv = next(module for module in merged.modules() if isinstance(module, nn.Conv2d))
     macs = sum(step.macs for step in inner) - prod(parts[-1].result) * conv.weight.numel()
-    saves = saved_by([linear.get_submodule(block)], [merged], macs, len(inner) - 1 + len(names))
+    saves = saved_by([linear.get_submodule(block)], [merged], macs, len(inner) - num_operators(merged))
     return Decision(block=block, activations=names, saves=saves, mergeable=True, closed=bool(closing))
 
 

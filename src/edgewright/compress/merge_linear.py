@@ -32,6 +32,7 @@ from typing import Literal
 
 from torch import nn
 
+from edgewright.compress.affine import num_operators
 from edgewright.compress.base import Declined, Found, Rewrite, replace, saved_by
 from edgewright.compress.region import PASSING, Part, merged_module, padding_of, parts_of
 from edgewright.compress.wiring import POINTWISE, Step, Wiring
@@ -166,13 +167,12 @@ class _Search:
         now, then = sum(step.macs for step in steps), prod(parts[-1].result) * conv.weight.numel()
         if then > self.most_macs * now:
             return f"as one convolution it would have {then:,} MACs instead of {now:,}"
-        added = 1 if isinstance(merged, nn.Conv2d) else 2  # the border's constant is added
         return Merge(
             layers=layers,
             parts=parts,
             at=layers[0],
             activation=activation,
-            saves=saved_by(old, [merged], now - then, len(steps) - added),
+            saves=saved_by(old, [merged], now - then, len(steps) - num_operators(merged)),
             note=f"{sum(1 for part in parts if part.layer)} layers into one {'x'.join(map(str, conv.kernel_size))}",
         )
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from math import gcd
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgewright.compress.affine import (
@@ -24,13 +24,20 @@ PASSING = frozenset({"dropout", "feature_dropout", "clone", "contiguous", "alias
 
 
 class Part(Frozen):
-    """One operator of a stretch. layer: its name, or "" for an addition.   inputs: earlier parts by number, -1 for what
-    the whole reads.   source, result: sides (H, W) of what it reads and gives."""
+    """One operator of a stretch. layer: its name, or "" for an addition or a padding.   inputs: earlier parts by
+    number, -1 for what the whole reads.   source, result: sides (H, W) of what it reads and gives.   channels: that it
+    gives.   stride, dilation, groups: of a convolution, as it is called (0 groups: it is none).   padding: zeros above,
+    left, below, right."""
 
     layer: str
     inputs: tuple[int, ...]
     source: Pair
     result: Pair
+    channels: int
+    stride: Pair = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 0
 
 
 def parts_of(model: nn.Module, wiring: Wiring, steps: Sequence[Step], source: str) -> tuple[Part, ...] | None:
@@ -45,33 +52,60 @@ def parts_of(model: nn.Module, wiring: Wiring, steps: Sequence[Step], source: st
         shapes = [wiring.shape(name) for name in inputs]
         if any(name not in number for name in inputs) or any(len(shape) != 4 for shape in (*shapes, step.shape)):
             return None
-        if not (_adds(step, shapes) or _is_layer(model, step)):
+        called = _called(model, step, shapes)
+        if called is None:
             return None
         number[step.name] = len(parts)
         parts.append(
             Part(
-                layer=step.own if _is_layer(model, step) else "",
                 inputs=tuple(number[name] for name in inputs),
                 source=(shapes[0][2], shapes[0][3]),
                 result=(step.shape[2], step.shape[3]),
+                channels=step.shape[1],
+                **called,
             )
         )
     return tuple(parts) if parts and number[steps[-1].name] == len(parts) - 1 else None
 
 
-def _adds(step: Step, shapes: Sequence[tuple[int, ...]]) -> bool:
-    plain = step.operator in ("add", "add_") and not step.keywords
-    return plain and len(shapes) == 2 and shapes[0] == shapes[1] == step.shape
-
-
-def _is_layer(model: nn.Module, step: Step) -> bool:
-    if step.owner is None or step.own != step.owner or len(step.inputs) != 1:
-        return False
+def _called(model: nn.Module, step: Step, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any] | None:
+    """The layer of a step and the options it is called with; None for an operator that is no affine map here."""
+    if step.keywords or not step.inputs:
+        return None
+    if step.operator in ("add", "add_"):
+        return {"layer": ""} if len(shapes) == 2 and shapes[0] == shapes[1] == step.shape else None
+    if len(step.inputs) != 1:
+        return None
+    if step.operator in ("pad", "constant_pad_nd"):
+        return _padding(step)
+    if step.owner is None or step.own != step.owner:
+        return None
     module = model.get_submodule(step.owner)
-    if step.operator == "conv2d" and type(module) is nn.Conv2d:
-        return padding_of(module) is not None
-    # Whatever class it is of: the operator says all, and an activation inside it is a step of its own.
-    return step.operator == "batch_norm" and isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+    # Whatever class these are of: the operator says all; what else is in them are steps of their own.
+    if step.operator == "batch_norm" and isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+        return {"layer": step.owner}
+    if step.operator != "conv2d" or not isinstance(module, nn.Conv2d) or step.weight != tuple(module.weight.shape):
+        return None
+    stride, padding, dilation, groups = [*step.arguments[3:], *([1], [0], [1], 1)[len(step.arguments[3:]) :]]
+    dilation = _pair(dilation)
+    if isinstance(padding, str):
+        spans = [dilation[axis] * (step.weight[2 + axis] - 1) if padding == "same" else 0 for axis in (0, 1)]
+        sides = (spans[0] // 2, spans[1] // 2, -(-spans[0] // 2), -(-spans[1] // 2))
+    else:
+        sides = (*_pair(padding), *_pair(padding))
+    return {"layer": step.owner, "stride": _pair(stride), "padding": sides, "dilation": dilation, "groups": groups}
+
+
+def _padding(step: Step) -> dict[str, Any] | None:
+    sides, rest = step.arguments[1], [argument for argument in step.arguments[2:] if argument is not None]
+    if len(sides) != 4 or min(sides) < 0 or any(argument not in ("constant", 0) for argument in rest):
+        return None
+    left, right, above, below = sides
+    return {"layer": "", "padding": (above, left, below, right)}
+
+
+def _pair(sides: Sequence[int]) -> Pair:
+    return (sides[0], sides[-1])
 
 
 def padding_of(conv: nn.Module) -> Pair | None:
@@ -93,12 +127,12 @@ def merged_module(model: nn.Module, parts: Sequence[Part]) -> nn.Module | str:
     From the back: what follows a part is known as one map, with which the part becomes a longer one. A sum hands its
     map to both its inputs, the constant to the first only.
     """
-    layers = [_layer(model, part) if part.layer else None for part in parts]
-    first = next((layer for layer in layers if layer is not None), None)
-    last = next((layer for layer in reversed(layers) if layer is not None), None)
-    if first is None or last is None:
+    layers = [_layer(model, part) if part.layer or len(part.inputs) == 1 else None for part in parts]
+    owner = next((model.get_submodule(part.layer) for part in parts if part.groups), None)
+    if owner is None:
         return "there is no convolution in it"
-    after: dict[int, Affine] = {len(parts) - 1: identity(last.weight.shape[0], last.weight)}
+    like = next(owner.parameters())
+    after: dict[int, Affine] = {len(parts) - 1: identity(parts[-1].channels, like)}
     for number in reversed(range(len(parts))):
         then, layer = after.pop(number, None), layers[number]
         if then is None:
@@ -116,37 +150,34 @@ def merged_module(model: nn.Module, parts: Sequence[Part]) -> nn.Module | str:
             if joined is None:
                 return "branches of different strides meet in it"
             after[source] = joined
-    whole = after.pop(-1)
-    why = _misfit(whole, parts)
-    return why or as_module(whole, _groups(model, parts), _dtype(model, parts), learns=_learns(model, parts))
-
-
-def _misfit(map_: Affine, parts: Sequence[Part]) -> str | None:
-    """Uneven kernels of branches can give a map whose output has another size."""
     source = next(part.source for part in parts if -1 in part.inputs)
-    for axis in (0, 1):
-        sides = source[axis] + 2 * map_.padding[axis] - map_.size[axis]
-        if sides // map_.stride[axis] + 1 != parts[-1].result[axis]:
-            return "its branches pad unevenly, so that one convolution would give another size"
-    return None
+    learns = any(conv.weight.requires_grad for conv in _convs(model, parts))
+    try:
+        return as_module(after.pop(-1), _groups(parts), like.dtype, source, parts[-1].result, learns=learns)
+    except ValueError as error:
+        return str(error)
 
 
 def _layer(model: nn.Module, part: Part) -> Layer:
-    module = model.get_submodule(part.layer)
+    module = model.get_submodule(part.layer) if part.layer else None
     if isinstance(module, nn.BatchNorm2d):
-        factor, shift = norm_as_scale(module)
-        return Layer(factor[:, None, None, None], shift, (1, 1), (0, 0), len(factor), part.source, part.result)
-    assert isinstance(module, nn.Conv2d)
-    padding = padding_of(module)
-    assert padding is not None
+        weight, bias = norm_as_scale(module)
+        weight, groups = weight[:, None, None, None], part.channels
+    elif isinstance(module, nn.Conv2d):
+        weight, bias, groups = _dilated(module.weight.detach(), part.dilation), module.bias, part.groups
+    else:  # a padding: each channel as it is, with zeros around
+        like = next(model.parameters())
+        weight, bias, groups = like.new_ones(part.channels, 1, 1, 1), None, part.channels
+    above, left, below, right = part.padding
     return Layer(
-        weight=_dilated(module.weight.detach(), (module.dilation[0], module.dilation[1])),
-        bias=None if module.bias is None else module.bias.detach(),
-        stride=(module.stride[0], module.stride[1]),
-        padding=padding,
-        groups=module.groups,
+        weight=weight,
+        bias=None if bias is None else bias.detach(),
+        stride=part.stride,
+        padding=(above, left),
+        groups=groups,
         source=part.source,
         result=part.result,
+        pads=(above + below > 0, left + right > 0),
     )
 
 
@@ -175,14 +206,6 @@ def _convs(model: nn.Module, parts: Sequence[Part]) -> list[nn.Conv2d]:
     return [module for module in modules if isinstance(module, nn.Conv2d)]
 
 
-def _groups(model: nn.Module, parts: Sequence[Part]) -> int:
+def _groups(parts: Sequence[Part]) -> int:
     """Where every convolution is made of blocks, so is the merged one, in the blocks they have in common."""
-    return gcd(*(conv.groups for conv in _convs(model, parts))) or 1
-
-
-def _dtype(model: nn.Module, parts: Sequence[Part]) -> torch.dtype:
-    return next((conv.weight.dtype for conv in _convs(model, parts)), torch.float32)
-
-
-def _learns(model: nn.Module, parts: Sequence[Part]) -> bool:
-    return any(conv.weight.requires_grad for conv in _convs(model, parts))
+    return gcd(*(part.groups for part in parts)) or 1
