@@ -16,7 +16,6 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_bytes, write_text
 from edgewright.device.cpu import cpu_model
 from edgewright.device.resolve import make_device
-from edgewright.export.candidates import Candidate
 from edgewright.export.choose import Choice, choose
 from edgewright.export.parity import torch_logits
 from edgewright.export.runtimes.base import KINDS, Kind, Network
@@ -119,7 +118,7 @@ def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked:
         "versions": versions(),
     }
     for path in reversed(winner.built.files):
-        write_bytes(out / path.name, _signed(path, winner, facts))
+        write_bytes(out / path.name, _signed(path, source, facts))
     file = out / winner.built.path.name
     record = out / "choice.json"
     files = {path.name: sha256(out / path.name) for path in winner.built.files}
@@ -127,12 +126,12 @@ def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked:
     return Shipped(choice, file, record)
 
 
-def _signed(path: Path, winner: Candidate, facts: dict[str, Any]) -> bytes:
-    """The file's bytes; an ONNX file keeps in its metadata what it was made from and what was measured."""
+def _signed(path: Path, source: Source, facts: dict[str, Any]) -> bytes:
+    """The file's bytes; an ONNX file keeps its source's metadata and gains what was found out here."""
     if path.suffix != ".onnx":
         return path.read_bytes()
     model = onnx.load(path)
-    texts = {entry.key: entry.value for entry in model.metadata_props}
+    texts = {entry.key: entry.value for entry in source.model.metadata_props}  # what quantises a model drops it
     texts |= {"edgewright": versions().get("edgewright", "unknown"), "edgewright.export": to_json(facts)}
     onnx.helper.set_model_props(model, dict(sorted(texts.items())))
     return model.SerializeToString(deterministic=True)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from edgewright.core.progress import progress
+from edgewright.export.int8.equalise import equalise
 from edgewright.export.int8.quantise import (
     Int8Types,
     Ranges,
@@ -24,7 +25,8 @@ Drop = Callable[[onnx.ModelProto], float]
 
 @dataclass(frozen=True)
 class Quantised:
-    """An int8 network. calibrator: which was best.   in_float: layers that were left.   drop: points lost, as told."""
+    """An int8 network. calibrator: which was best.   in_float: layers that were left.   drop: points lost, as told.
+    evened: whether channels were equalised first."""
 
     model: onnx.ModelProto
     calibrator: str
@@ -32,17 +34,20 @@ class Quantised:
     in_float: tuple[str, ...]
     layers: int
     drop: float
+    evened: bool = False
 
     def note(self) -> str:
         """In words: types, calibrator, and how many layers stayed in float."""
         kept = f", {len(self.in_float)} of {self.layers} layers in float" if self.in_float else ""
-        return f"{self.types.text()}, {self.calibrator} ranges{kept}"
+        evened = ", channels evened" if self.evened else ""
+        return f"{self.types.text()}, {self.calibrator} ranges{evened}{kept}"
 
 
 def quantise_within(
     model: onnx.ModelProto, calibration: Sequence[np.ndarray], types: Int8Types, drop: Drop, max_drop: float
 ) -> Quantised:
-    """Everything in int8 with the best calibrator; where that loses too much, the worst layers go back to float.
+    """Everything in int8 with the best calibrator; where that loses too much, channels are evened between layers (see
+    `equalise`), and where that is not enough, the worst layers go back to float.
 
     Layers are ordered by `sensitivity`; the 1, 2, 4, ... worst go back until drop <= max_drop, then the gap is halved
     down to the fewest that keep it. Where nothing keeps it, all layers being float again, that network is handed back
@@ -54,37 +59,83 @@ def quantise_within(
     Differs from NNCF's accuracy-controlled quantisation, which orders by the accuracy each layer gives back one by one:
         here by each layer's own damage, so that the accuracy is told about 2 log2 n times.
     """
-    prepared = prepare(model)
-    calibrator, covered = best_ranges(prepared, calibration, types)
-    every = layers(prepared)
+    plain = _Attempt(prepare(model), calibration, types, drop)
+    if plain.whole.drop <= max_drop or not plain.layers:
+        return plain.whole
+    even = equalise(plain.prepared, calibration)
+    best = plain
+    if even is not None:
+        other = _Attempt(even, calibration, types, drop, evened=True)
+        if other.whole.drop <= max_drop:
+            return other.whole
+        best = min(plain, other, key=lambda attempt: attempt.whole.drop)
+    damage = sensitivity(best.prepared, best.covered, types, calibration[:JUDGED_ON])
+    worst = sorted(best.layers, key=lambda name: -damage[name])
+    return _least(lambda count: best.with_float(worst[:count]), len(worst), max_drop)
 
-    def with_float(names: Sequence[str]) -> Quantised:
-        made = quantise(prepared, covered, types, in_float=names)
-        return Quantised(made, calibrator, types, tuple(names), len(every), drop(made))
 
-    whole = with_float(())
-    if whole.drop <= max_drop or not every:
-        return whole
-    damage = sensitivity(prepared, covered, types, calibration[:JUDGED_ON])
-    worst = sorted(every, key=lambda name: -damage[name])
-    return _least(lambda count: with_float(worst[:count]), len(every), max_drop)
+class _Attempt:
+    """One float network with its ranges; `whole`: all of it in int8."""
+
+    def __init__(
+        self,
+        prepared: onnx.ModelProto,
+        calibration: Sequence[np.ndarray],
+        types: Int8Types,
+        drop: Drop,
+        *,
+        evened: bool = False,
+    ) -> None:
+        self.prepared, self.types, self.drop, self.evened = prepared, types, drop, evened
+        self.calibrator, self.covered = best_ranges(prepared, calibration, types)
+        self.layers, self.groups = layers(prepared), groups(prepared)
+        self.whole = self.with_float(())
+
+    def with_float(self, names: Sequence[str]) -> Quantised:
+        left = [node for name in names for node in self.groups[name]]
+        made = quantise(self.prepared, self.covered, self.types, in_float=left)
+        return Quantised(
+            made, self.calibrator, self.types, tuple(names), len(self.layers), self.drop(made), self.evened
+        )  # fmt: skip
 
 
 def sensitivity(
     prepared: onnx.ModelProto, covered: Ranges, types: Int8Types, inputs: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """For each layer the relative squared error of the outputs when it alone is in int8.
+    """For each layer, in running order, the relative squared error of the outputs when it alone (see `groups`) is in
+    int8.
 
     Checked against: a network one layer of which has weights of very unequal size (tests/export/test_fallback.py).
     """
     expected = outputs(prepared, inputs)
     found = {}
-    names = layers(prepared)
-    with progress("Judging layers", total=len(names)) as bar:
-        for name in names:
-            alone = quantise(prepared, covered, types, only=[name])
+    own = groups(prepared)
+    with progress("Judging layers", total=len(own)) as bar:
+        for name, nodes in own.items():
+            alone = quantise(prepared, covered, types, only=nodes)
             found[name] = relative_error(outputs(alone, inputs), expected)
             bar.advance()
+    return found
+
+
+def groups(prepared: onnx.ModelProto) -> dict[str, list[str]]:
+    """Each layer with the small operators (activations, sums, pools) between it and the layers before it.
+
+    They go together: a layer in float whose input was rounded on the way has lost what it was to keep.
+    """
+    every = set(layers(prepared))
+    makers = {name: node for node in prepared.graph.node for name in node.output}
+    found = {}
+    for node in prepared.graph.node:
+        if node.name not in every:
+            continue
+        mine, left = [node.name], list(node.input)
+        while left:
+            maker = makers.get(left.pop())
+            if maker is not None and maker.name not in every and maker.name not in mine:
+                mine.append(maker.name)
+                left += maker.input
+        found[node.name] = mine
     return found
 
 

@@ -30,7 +30,8 @@ class Histogram:
         if not np.isfinite(low + high):
             finite = flat[np.isfinite(flat)]
             self.strange += flat.size - finite.size
-            return self.add(finite)
+            self.add(finite)
+            return
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
         self._widen(max(-low, high))
         if flat.size > MOST_VALUES:
