@@ -45,7 +45,16 @@ MECHANISM = {
 }
 ASSEMBLY = {
     "search": {"resolve", "scoring", "explore", "finalists", "regret"},
-    "backward": {"resolve", "account", "training_plan", "planner", "knapsack", "contribution", "scheme_search"},
+    "backward": {
+        "resolve",
+        "account",
+        "training_plan",
+        "planner",
+        "knapsack",
+        "worth",
+        "contribution",
+        "scheme_search",
+    },
     "compress": {"planner"},
 }
 

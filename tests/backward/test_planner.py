@@ -77,8 +77,27 @@ def test_a_budget_below_the_least_says_what_the_least_is() -> None:
 
 def test_contributions_decide() -> None:
     model, x = odd()
-    only = plan(model, x, contributions={("groups", "full"): 1.0, ("stem", "full"): -2.0})
-    assert {row.layer: row.method for row in only.layers if row.learns} == {"groups": "full"}
+    alone = plan_of(model, x, {"groups": "full"}).memory_bytes
+    for memory in (alone, int(1.2 * alone)):
+        found = plan(model, x, contributions={("groups", "full"): 1.0}, budget=TrainingBudget(memory_bytes=memory))
+        assert found.methods()["groups"] == "full"
+    early = plan(model, x, contributions={("stem", "bias"): 1.0}, budget=TrainingBudget(memory_bytes=alone))
+    assert early.methods()["stem"] != "frozen"
+
+
+def test_with_memory_to_spare_everything_learns_in_full_whatever_a_few_batches_say() -> None:
+    model, x = odd()
+    measured = {("groups", "full"): 1.0, ("stem", "full"): -2.0, ("stem", "filter-2w"): 0.5, ("head", "bias"): 0.1}
+    found = plan(model, x, contributions=measured)
+    learning = {row.layer: row.method for row in found.layers if row.kind != "activation"}
+    assert set(learning.values()) == {"full"}
+    assert sum(row.share or 0 for row in found.layers) == pytest.approx(1.0)
+
+
+def test_contributions_that_are_all_nothing_are_refused() -> None:
+    model, x = odd()
+    with pytest.raises(BadInput, match="no method has a positive contribution"):
+        plan(model, x, contributions={("stem", "full"): -1.0})
 
 
 def test_frozen_weights_stay_bit_identical_through_steps() -> None:

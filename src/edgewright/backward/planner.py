@@ -37,9 +37,9 @@ from edgewright.backward.training_plan import (
     said,
     trained,
 )
+from edgewright.backward.worth import Contributions, guess, useful, valued
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
-Contributions = Mapping[tuple[str, str], float]  # by layer and method
 ATTEMPTS = 8
 POINTS = 12  # of the trade curve
 ENOUGH = 0.99  # of the best plan's contribution: for less than the rest, no fewer images are held at a time
@@ -150,9 +150,14 @@ class _Ground:
         own = {p for site in sites for p in self._layers[site.name].parameters(recurse=False)}
         self._full_gradient = sum(p.numel() * p.element_size() for p in own)
         passing = self._passing()
-        self.choices = [self._choice(site, site.name in always, passing.get(site.name, 0)) for site in sites]
+        guessed = [self._choice(site, passing.get(site.name, 0)) for site in sites]
+        options = guessed if contributions is None else valued(guessed, contributions)
+        self.choices = [useful(choice, choice.layer in always) for choice in options]
         if all(option.method == FROZEN for choice in self.choices for option in choice.options):
             raise BadInput("no method has a positive contribution anywhere; measure on more batches, or allow others")
+        self._values = {
+            (choice.layer, option.method): option.value for choice in self.choices for option in choice.options
+        }
         self._whole = sum(max(option.value for option in choice.options) for choice in self.choices) or 1.0
 
     def best(self, budget: TrainingBudget) -> TrainingPlan:
@@ -263,15 +268,10 @@ class _Ground:
     def _share(self, layer: str, method: str) -> float | None:
         if self._contributions is None:
             return None
-        return max(0.0, self._contributions.get((layer, method), 0.0)) / self._whole
+        return self._values.get((layer, method), 0.0) / self._whole
 
     def _value(self, chosen: Mapping[str, str]) -> float:
-        return sum(
-            option.value
-            for choice in self.choices
-            for option in choice.options
-            if option.method == chosen.get(choice.layer)
-        )
+        return sum(self._values.get(one, 0.0) for one in chosen.items())
 
     def _passing(self) -> dict[str, int]:
         """Bytes kept at or after each site only because a gradient passes it."""
@@ -288,14 +288,9 @@ class _Ground:
             found[place] = found.get(place, 0) + one.bytes
         return found
 
-    def _choice(self, site: Site, always: bool, passing: int) -> Choice:
-        useful = (option for option in self._options(site) if always or option.value > 0)
-        options = [Option(FROZEN, 0, 0, 0, 0.0), *useful]
-        if always:
-            options = [option for option in options if option.method == "full"]
-            if not options:
-                raise BadInput(f"layer '{site.name}' was to learn in full, and it cannot learn")
-        return Choice(site.name, tuple(options), passing, self._forward[site.name], self._forward[site.name])
+    def _choice(self, site: Site, passing: int) -> Choice:
+        options = (Option(FROZEN, 0, 0, 0, 0.0), *self._options(site))
+        return Choice(site.name, options, passing, self._forward[site.name], self._forward[site.name])
 
     def _options(self, site: Site) -> Iterator[Option]:
         layer = self._layers[site.name]
@@ -316,17 +311,8 @@ class _Ground:
                 stored=stored,
                 gradient=sum(own[name].numel() * own[name].element_size() for name in names),
                 macs=self.passes * sum(rule.macs(call, need) - call.macs() for call, need in pairs),
-                value=self._worth(site, method, {name: own[name].numel() for name in names}, stored),
+                value=guess(site, {name: own[name].numel() for name in names}, stored),
             )
-
-    def _worth(self, site: Site, method: str, numbers: Mapping[str, int], stored: int) -> float:
-        """The measured contribution; without any a guess, in which a gradient made from a share of the input is worth
-        the root of that share (its cosine with the exact one, if the rest is noise)."""
-        if self._contributions is not None:
-            return max(0.0, self._contributions.get((site.name, method), 0.0))
-        whole = sum(math.prod(call.input) * call.element for call in site.calls)
-        share = min(1.0, stored / whole)
-        return sum(math.sqrt(count * (share if name == "weight" else 1.0)) for name, count in numbers.items())
 
     def _least(self) -> TrainingPlan:
         cheapest = solve(self.choices, None, None, state=self.state, cheapest=True)

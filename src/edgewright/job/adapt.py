@@ -17,10 +17,10 @@ from pydantic import Field
 from torch.nn import functional
 
 from edgewright.backward.contribution import measure
-from edgewright.backward.planner import Contributions
 from edgewright.backward.planner import plan as make_training_plan
 from edgewright.backward.resolve import rules_of
 from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
+from edgewright.backward.worth import Contributions
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
