@@ -155,7 +155,7 @@ def test_mask_gradient_is_that_of_the_formula_and_zero_outside() -> None:
 def test_searching_drops_what_saves_most_and_then_shrinks() -> None:
     network, x = mobile(), images(6, 3, 20, 14)
     found = ds.decisions(network, trace(network, x))
-    savings = {"stage2.0": 1.0, "stage2.1": 60.0, "stage3": 0.5}
+    savings = {"stage2.0": 1.0, "stage2.1": 60.0, "stage3": 0.5, "head": 0.5}
     net = ds.searched(network, found, keep=len(found) - 1, savings=savings)
     labels = torch.tensor([0, 3, 1, 9, 4, 4])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.02)

@@ -53,3 +53,12 @@ def test_a_zero_gradient_to_begin_with_does_no_harm() -> None:
     some = parameters(4.0)
     clip(some)
     assert norm_of(some) == pytest.approx(4.0, rel=1e-5) and clip.usual == pytest.approx(4.0, rel=1e-5)
+
+
+def test_there_is_a_most_from_the_first_step_on() -> None:
+    clip = RunningClip(2.0, most=3.0)
+    for norm, taken in ((50.0, 3.0), (50.0, 3.0), (1.0, 1.0)):
+        some = parameters(norm)
+        clip(some)
+        assert norm_of(some) == pytest.approx(taken, rel=1e-4)
+    assert clip.usual == pytest.approx(0.9 * 3.0 + 0.1)

@@ -45,8 +45,8 @@ SMALLEST = 1e-12  # probability that a loss is taken of
 
 class FineTuneRecipe(Frozen):
     """batch_size: images held at a time.   accumulate: such batches whose gradients make one step.   momentum: of SGD
-    (0 saves its state).   clip: largest norm of a step's gradient, in usual ones (`RunningClip`).   patience: looks at
-    val in a row, none the best so far, after which it ends; 0 never ends early."""
+    (0 saves its state).   clip, longest: largest norm of a step's gradient, in usual ones and in all
+    (`RunningClip`).   patience: looks at val in a row, none the best so far, after which it ends; 0: never."""
 
     lr: float = Field(default=0.003, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -54,6 +54,7 @@ class FineTuneRecipe(Frozen):
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=4, ge=1)
     clip: float = Field(default=2.0, gt=0)
+    longest: float = Field(default=5.0, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: int = Field(default=10, ge=0)
@@ -156,7 +157,7 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             [group for group in groups if group["params"]], lr=self.recipe.lr, momentum=self.recipe.momentum
         )
-        self.clip = RunningClip(self.recipe.clip)
+        self.clip = RunningClip(self.recipe.clip, self.recipe.longest)
         self.per_step = self.recipe.batch_size * self.recipe.accumulate
         self.per_epoch = max(1, len(self.task.train) // self.per_step)
         self.best = {name: p.detach().clone() for name, p in self.learning.items()}
