@@ -114,7 +114,8 @@ def _scored(out) -> int:
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = tmp_path / "stopped"
-    command = [sys.executable, "-m", "edgewright", "design", *PLAN, "--out", str(out)]
+    many = ("--candidates", "5000")  # so that it is not done before it is stopped
+    command = [sys.executable, "-m", "edgewright", "design", *PLAN, *many, "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while _scored(out) < 3 and process.poll() is None and time.monotonic() < deadline:
