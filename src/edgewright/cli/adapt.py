@@ -116,7 +116,8 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
         print(f"{'old task':<16}{result.old_task.before:.2f} % before, {result.old_task.after:.2f} % after")
     else:
         print(f"{'old task':<16}not measured: {result.old_task_missing}")
-    print(f"{'training memory':<16}{said(plan.memory_bytes)} {plan.held} images held at a time ({share:.1f} % of full)")
+    held = f"{plan.held} of {plan.batch[0]} images held at a time"
+    print(f"{'training memory':<16}{said(plan.memory_bytes)} ({share:.1f} % of full), {held}")
     print(f"{'learned':<16}{learns} layers, {result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs")
     if result.tuned.stopped:
         print(f"{'ended early':<16}{result.tuned.stopped}")

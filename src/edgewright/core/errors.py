@@ -4,6 +4,11 @@ An error's text is one sentence a stranger understands: what is wrong, where, an
 """
 
 
+def one_line(error: Exception, most: int = 240) -> str:
+    """Another library's error, for a sentence of ours: its words in one line, or what it is called if it has none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class EdgewrightError(Exception):
     """Something failed for a reason that can be named. Exit code 1."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, one_line
 
 NOT_RUN = ("Constant", "Identity", "Dropout")  # what no runtime spends time on
 
@@ -23,7 +23,7 @@ def read_work(model: bytes | Path) -> list[tuple[str, int]]:
     except FileNotFoundError:
         raise BadInput(f"{where}: no such file") from None
     except Exception as error:  # protobuf and ONNX raise kinds of their own
-        raise BadInput(f"{where}: not an ONNX file whose shapes are known ({' '.join(str(error).split())})") from None
+        raise BadInput(f"{where}: not an ONNX file whose shapes are known ({one_line(error)})") from None
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shapes[value.name] = tuple(max(1, dim.dim_value) for dim in value.type.tensor_type.shape.dim)

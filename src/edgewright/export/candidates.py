@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.errors import BadInput, EdgewrightError, one_line
 from edgewright.core.progress import progress
 from edgewright.device.compare import Ratio
 from edgewright.export.gates import Gate, compare
@@ -145,8 +145,7 @@ def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, thread
     except EdgewrightError as error:
         return replace(row, refused=str(error).replace(f"{folder}/", ""))
     except Exception as error:  # a runtime may fail in ways of its own while it runs
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return replace(row, refused=f"fails when it runs ({reason})")
+        return replace(row, refused=f"fails when it runs ({one_line(error)})")
     return replace(
         row,
         built=replace(built, note=built.note or note),

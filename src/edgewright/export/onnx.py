@@ -46,7 +46,7 @@ def export_onnx(
     ready = prepared(model)
     example = torch.zeros(1, *input_shape)
     try:
-        with _silent(), torch.no_grad():
+        with silent(), torch.no_grad():
             fold_batch_norms(ready, example)
             program = torch.onnx.export(
                 ready,
@@ -168,10 +168,10 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """The exporter prints, logs and warns about things a user can do nothing about."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)  # what fails is raised as well, and told by whoever catches it
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.errors import BadInput, EdgewrightError, one_line
 from edgewright.core.pool import cores
 from edgewright.core.progress import progress, say
 from edgewright.task.base import (
@@ -276,7 +276,7 @@ def _through(
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image of a known kind"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _header(path: Path) -> Header:

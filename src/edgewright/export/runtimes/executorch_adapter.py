@@ -5,11 +5,6 @@ processor; a network whose convolutions or matrix products XNNPACK did not take 
 took is said beside the candidate.
 """
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import write_bytes
-from edgewright.export.onnx import fold_batch_norms, prepared
+from edgewright.export.onnx import fold_batch_norms, prepared, silent
 from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 HEAVY = ("conv", "mm", "linear", "matmul")  # parts of the names of operators that must not fall back
@@ -43,7 +38,7 @@ class ExecuTorch(Runtime):
     def build(self, network: Network, kind: Kind, stem: Path) -> Built:
         example = (torch.zeros(network.shape),)
         assert network.module is not None
-        with _quiet():
+        with silent():
             try:
                 model = prepared(network.module)
                 fold_batch_norms(model, example[0])
@@ -53,7 +48,7 @@ class ExecuTorch(Runtime):
             except Unfit:
                 raise
             except Exception as error:  # the exporter's errors are of many kinds
-                raise Unfit(f"ExecuTorch cannot take this network ({_reason(error)})") from None
+                raise Unfit(f"ExecuTorch cannot take this network ({one_line(error)})") from None
         path = stem.with_name(stem.name + ".pte")
         write_bytes(path, program)
         return Built.of(path, note=note)
@@ -61,7 +56,7 @@ class ExecuTorch(Runtime):
     def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
-        with _quiet():
+        with silent():
             from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool  # pyright: ignore[reportMissingImports]
             from executorch.runtime import Runtime as Engine  # pyright: ignore[reportMissingImports]
             from executorch.runtime import Verification  # pyright: ignore[reportMissingImports]
@@ -71,7 +66,7 @@ class ExecuTorch(Runtime):
                 program = Engine.get().load_program(path, verification=Verification.InternalConsistency)
                 method = program.load_method("forward")
             except Exception as error:
-                raise BadInput(f"{path}: ExecuTorch cannot open it ({_reason(error)})") from None
+                raise BadInput(f"{path}: ExecuTorch cannot open it ({one_line(error)})") from None
         if method is None:
             raise BadInput(f"{path}: holds no method 'forward'")
         found = fixed_shape(list(method.metadata.input_tensor_meta(0).sizes()), shape, str(path))
@@ -117,20 +112,3 @@ def _lowered(model: nn.Module, example: tuple[torch.Tensor]) -> tuple[bytes, str
         raise Unfit(f"XNNPACK does not take {what}; the portable kernels are hundreds of times slower")
     note = f"XNNPACK took {taken} of {total} operators" + (f", not {', '.join(left)}" if left else "")
     return edge.to_executorch().buffer, note
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints, logs and warns about things a user can do nothing about."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:240] or type(error).__name__

@@ -1,18 +1,13 @@
 """LiteRT (TensorFlow Lite's successor): a .tflite made from the PyTorch network, run through its XNNPACK delegate."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from edgewright.core.errors import BadInput
-from edgewright.export.onnx import fold_batch_norms, prepared
+from edgewright.core.errors import BadInput, one_line
+from edgewright.export.onnx import fold_batch_norms, prepared, silent
 from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 
@@ -41,7 +36,7 @@ class LiteRt(Runtime):
         path = stem.with_name(stem.name + ".tflite")
         path.parent.mkdir(parents=True, exist_ok=True)
         example = torch.zeros(network.shape)
-        with _quiet():
+        with silent():
             try:
                 import litert_torch  # pyright: ignore[reportMissingImports]
 
@@ -55,20 +50,20 @@ class LiteRt(Runtime):
             except ImportError as error:
                 raise Unfit(f"not installed: pip install 'edgewright[{self.extra}]' ({error.name})") from None
             except Exception as error:  # the converter's errors are of many kinds
-                raise Unfit(f"LiteRT cannot take this network ({_reason(error)})") from None
+                raise Unfit(f"LiteRT cannot take this network ({one_line(error)})") from None
         return Built.of(path)
 
     def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
-        with _quiet():
+        with silent():
             from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 
             try:
                 interpreter = Interpreter(model_path=str(path), num_threads=threads)
                 interpreter.allocate_tensors()
             except Exception as error:
-                raise BadInput(f"{path}: LiteRT cannot open it ({_reason(error)})") from None
+                raise BadInput(f"{path}: LiteRT cannot open it ({one_line(error)})") from None
         source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
         found = fixed_shape([int(size) for size in source["shape"]], shape, str(path))
 
@@ -106,19 +101,3 @@ def _quantise(plain: Path, path: Path, network: Network) -> None:
     made.load_quantization_recipe(recipe.static_wi8_ai8())
     ranges = made.calibrate({signature: [{name: array} for array in network.calibration]})
     made.quantize(ranges).export_model(str(path), overwrite=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:240] or type(error).__name__

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, one_line
 from edgewright.device.instructions import has_bf16, is_x86
 from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
@@ -40,7 +40,7 @@ class OpenVino(Runtime):
         try:
             model = openvino.Core().read_model(graph.SerializeToString())
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of many lines
-            raise Unfit(f"OpenVINO cannot take this network ({_reason(error)})") from None
+            raise Unfit(f"OpenVINO cannot take this network ({one_line(error)})") from None
         model.set_rt_info(kind, TYPE_KEY)
         path = stem.with_name(stem.name + ".xml")
         openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -55,7 +55,7 @@ class OpenVino(Runtime):
         try:
             model = core.read_model(str(path))
         except Exception as error:
-            raise BadInput(f"{path}: OpenVINO cannot open it ({_reason(error)})") from None
+            raise BadInput(f"{path}: OpenVINO cannot open it ({one_line(error)})") from None
         dims = [dim.get_length() if dim.is_static else None for dim in model.input(0).get_partial_shape()]
         found = fixed_shape(dims, shape, str(path))
         if None in dims:
@@ -74,7 +74,7 @@ class OpenVino(Runtime):
                 },
             )
         except Exception as error:
-            raise BadInput(f"{path}: OpenVINO cannot compile it ({_reason(error)})") from None
+            raise BadInput(f"{path}: OpenVINO cannot compile it ({one_line(error)})") from None
         request = compiled.create_infer_request()
 
         def call(array: np.ndarray) -> np.ndarray:
@@ -87,7 +87,3 @@ class OpenVino(Runtime):
 
 def _kind(model: Any) -> str | None:
     return str(model.get_rt_info(TYPE_KEY).value) if model.has_rt_info(TYPE_KEY) else None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[-240:]
