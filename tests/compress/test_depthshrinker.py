@@ -158,8 +158,8 @@ def test_searching_drops_what_saves_most_and_then_shrinks() -> None:
     savings = {"stage2.0": 1.0, "stage2.1": 60.0, "stage3": 0.5, "head": 0.5}
     net = ds.searched(network, found, keep=len(found) - 1, savings=savings)
     labels = torch.tensor([0, 3, 1, 9, 4, 4])
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.02)
-    loss = ds.search_loss(weight=0.1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    loss = ds.search_loss(weight=20.0)  # far above what the untrained task asks for
     for _ in range(5):
         net.train()
         optimizer.zero_grad()
