@@ -35,7 +35,8 @@ def ntk_condition(*, samples: int = 16, compat: bool = False) -> Proxy:
     """
 
     def update(values: list[float], evidence: Evidence) -> list[float]:
-        return [*values, _condition(_sample_gradients(evidence, samples, compat))]
+        every, weights = _kernels(evidence, samples)
+        return [*values, _condition(weights if compat else every)]
 
     return Proxy(
         name="ntk_condition_compat" if compat else "ntk_condition",
@@ -89,41 +90,52 @@ def _without_relu(model: nn.Module) -> str:
     return "linear regions are counted by ReLU modules, and this network has none"
 
 
-def _sample_gradients(evidence: Evidence, samples: int, compat: bool) -> list[Tensor]:
-    """Per sample, d (sum of its logits) / d parameters in one row."""
-    model = evidence.model
-    parameters = {n: p.detach().requires_grad_() for n, p in model.named_parameters() if not compat or "weight" in n}
+def _kernels(evidence: Evidence, samples: int) -> tuple[Tensor, Tensor]:
+    """The kernel of all parameters, and that of those called `weight`; one pass a batch serves whoever asks."""
+    key = f"ntk {samples}"
+    if key not in evidence.memo:
+        evidence.memo[key] = _both_kernels(evidence, samples)
+    return evidence.memo[key]
+
+
+def _both_kernels(evidence: Evidence, samples: int) -> tuple[Tensor, Tensor]:
+    every = {name: parameter.detach().requires_grad_() for name, parameter in evidence.model.named_parameters()}
+    weights = [parameter for name, parameter in every.items() if "weight" in name]
+    others = [parameter for name, parameter in every.items() if "weight" not in name]
+    rows = []
     with torch.enable_grad():
-        sums = probe.run(evidence, evidence.inputs[:samples], parameters=parameters).flatten(1).sum(1)
-        rows = []
+        sums = probe.run(evidence, evidence.inputs[:samples], parameters=every).flatten(1).sum(1)
         for index in range(len(sums)):
             found = torch.autograd.grad(
                 sums[index],
-                list(parameters.values()),
+                weights + others,
                 retain_graph=index + 1 < len(sums),
                 allow_unused=True,
                 materialize_grads=True,
             )
             rows.append(torch.cat([part.flatten() for part in found]))
-    return rows
+    split = sum(weight.numel() for weight in weights)
+    of_weights = _gram([row[:split] for row in rows])
+    return of_weights + _gram([row[split:] for row in rows]), of_weights
 
 
-def _condition(rows: list[Tensor]) -> float:
-    """lambda_max / lambda_min of the rows' Gram matrix; infinite where it is singular to rounding."""
-    gram = torch.empty(len(rows), len(rows), dtype=torch.float64)
-    for i, row in enumerate(rows):
-        for j, other in enumerate(rows[: i + 1]):
-            gram[i, j] = gram[j, i] = _dot(row, other)
+def _gram(rows: list[Tensor]) -> Tensor:
+    """All products of the rows, in float64; a piece of them at a time is copied to it."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for pieces in zip(*(row.split(1 << 16) for row in rows), strict=True):
+        piece = torch.stack(pieces).double()
+        gram += (piece @ piece.T).cpu()
+    return gram
+
+
+def _condition(gram: Tensor) -> float:
+    """lambda_max / lambda_min; infinite where the kernel is singular to rounding."""
     if not bool(gram.isfinite().all()):
         return math.inf
     values = torch.linalg.eigvalsh(gram)
     largest, smallest = float(values[-1]), float(values[0])
     # float32 gradients carry no eigenvalue below their own rounding.
     return largest / smallest if smallest > 1e-12 * largest else math.inf
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return sum(float(x.double() @ y.double()) for x, y in zip(a.split(1 << 16), b.split(1 << 16), strict=True))
 
 
 @torch.no_grad()
