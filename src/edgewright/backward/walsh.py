@@ -174,7 +174,8 @@ def _grid(call: Call, activation: Tensor, place: "_Place") -> Tensor:
     """The activation as [batch, height, width, channels]: a view."""
     if activation.dim() == 4:
         return activation.permute(0, 2, 3, 1) if call.kind == "conv" else activation
-    return activation[:, place.extra :].unflatten(1, (place.height, place.width))
+    batch, _, channels = activation.shape
+    return activation[:, place.extra :].view(batch, place.height, place.width, channels)
 
 
 def _summed(call: Call, gradient: Tensor, g: Tensor | None = None, place: "_Place | None" = None) -> Tensor:
@@ -351,13 +352,12 @@ def _expand(rows: Tensor, place: _Place, into: Tensor) -> None:
     for target, part in _pieces(into, rows, fold):
         items = part.reshape(-1, len(place.pairs), channels)
         many = bases.expand(len(items), -1, -1)
-        wide = _patches(target, place)
         if _planes(into):
-            wide = wide.permute(0, 1, 2, 5, 3, 4)
+            wide = _patches(target, place).permute(0, 1, 2, 5, 3, 4)
             wide.copy_(torch.bmm(items.transpose(1, 2), many).view(wide.shape))
         else:
             small = torch.bmm(many.transpose(1, 2), items)
-            wide = wide.unflatten(4, (-1, fold)).unflatten(3, (-1, fold)).transpose(4, 5)
+            wide = _repeated(target, place, fold)
             wide.copy_(small.view(*wide.shape[:5], 1, 1, channels))
 
 
@@ -368,14 +368,28 @@ def _planes(grid: Tensor) -> bool:
 
 def _pieces(grid: Tensor, rows: Tensor, fold: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The grids of some samples and their coefficients, few enough to stay in cache."""
-    samples = max(1, _CACHE_BYTES * fold**2 // (grid[:1].numel() * grid.element_size()))
+    samples = max(1, _CACHE_BYTES * fold**2 * len(grid) // (grid.numel() * grid.element_size()))
+    if samples >= len(grid):
+        return iter([(grid, rows)])
     return zip(grid.split(samples), rows.split(samples), strict=True)
 
 
 def _patches(grid: Tensor, place: _Place) -> Tensor:
     """[batch, patches down, patches across, height, width, channels]: a view."""
-    return grid.unflatten(2, (place.across.patches, -1)).unflatten(1, (place.down.patches, -1)).transpose(2, 3)
+    batch, height, width, channels = grid.shape
+    down, across = place.down.patches, place.across.patches
+    return grid.view(batch, down, height // down, across, width // across, channels).transpose(2, 3)
+
+
+def _repeated(grid: Tensor, place: _Place, fold: int) -> Tensor:
+    """The same with fold x fold neighbours apart: [batch, patches down, patches across, height / fold, width / fold,
+    fold, fold, channels], a view."""
+    batch, height, width, channels = grid.shape
+    down, across = place.down.patches, place.across.patches
+    shape = (batch, down, height // down // fold, fold, across, width // across // fold, fold, channels)
+    return grid.view(shape).permute(0, 1, 4, 2, 5, 3, 6, 7)
 
 
 def _like(matrix: np.ndarray | None, tensor: Tensor) -> Tensor:
-    return torch.tensor(matrix, dtype=tensor.dtype, device=tensor.device)
+    assert matrix is not None
+    return torch.from_numpy(matrix).to(tensor.device, tensor.dtype)
