@@ -49,6 +49,11 @@ def plan(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EX
             By default all that are exact.
     Errors: BadInput for an unknown name, a network that torch.export cannot follow, and where nothing is saved.
     """
+    return must_save(look(model, example, methods))
+
+
+def look(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EXACT_METHODS) -> Plan:
+    """The same, for who can do with a plan that saves nothing."""
     bare = copy.deepcopy(model).to("meta").eval()
     wiring = trace(bare, example)
     before = totals(bare, wiring.macs, len(wiring.steps))
@@ -64,10 +69,9 @@ def plan(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EX
                     rewrite.carry_out(bare)
             wiring = trace(bare, example)
     after = totals(bare, wiring.macs, len(wiring.steps))
-    made = Plan(
+    return Plan(
         input_shape=tuple(example.shape), rewrites=tuple(rewrites), before=before, after=after, declined=tuple(declined)
     )
-    return must_save(made)
 
 
 def _method(method: str | Method) -> Method:

@@ -44,6 +44,16 @@ class RunFolder:
         return self.path / "model.onnx"
 
     @property
+    def float_onnx(self) -> Path:
+        """The float32 network of a run that ships another type; missing where `onnx` is float itself."""
+        return self.path / "model-fp32.onnx"
+
+    @property
+    def rewrites(self) -> Path:
+        """What was done to the network of architecture.json, where it was compressed."""
+        return self.path / "compress.json"
+
+    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -57,10 +67,17 @@ class RunFolder:
         return self.path / "adapt_plan.json"
 
     @property
+    def compression(self) -> Path:
+        """What was asked of a compression; the folder is one then, and a run too, once it is finished."""
+        return self.path / "compress_plan.json"
+
+    @property
     def resumed_by(self) -> str | None:
         """The command that goes on with what was begun here, or None."""
         if self.adaptation.exists():
             return f"edgewright adapt --resume {self.path}"
+        if self.compression.exists():
+            return f"edgewright compress --resume {self.path}"
         return f"edgewright design --resume {self.path}" if self.plan.exists() else None
 
     @property
@@ -70,14 +87,15 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        files = (self.plan, self.study, self.result, self.onnx, self.model, self.adaptation)
+        files = (self.plan, self.study, self.result, self.onnx, self.model, self.adaptation, self.compression)
         return any(path.exists() for path in files)
 
     def check_new(self) -> None:
         """Refuse, before any work is done, a folder that holds a run or cannot be made here. Makes nothing."""
         if self.holds_run:
             go_on = f", or {self.resumed_by}" if self.resumed_by else ""
-            what = "an adaptation" if self.adaptation.exists() else "another run"
+            named = {"an adaptation": self.adaptation, "a compression": self.compression}
+            what = next((name for name, path in named.items() if path.exists()), "another run")
             raise BadInput(f"{self.path}: holds {what}; choose another folder{go_on}")
         nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
         if not nearest.is_dir():
@@ -99,6 +117,8 @@ class RunFolder:
                 raise BadInput(f"{self.path}: holds an adapted network of timm, not a run; use its {self.onnx.name}")
             if self.adaptation.exists():
                 raise BadInput(f"{self.path}: this adaptation has not finished; {self.resumed_by}")
+            if self.compression.exists():
+                raise BadInput(f"{self.path}: this compression has not finished; {self.resumed_by}")
             raise BadInput(f"{self.path}: not a run folder (it holds no plan.yaml)")
         return Plan.parse(read_yaml(self.plan), str(self.plan))
 
@@ -111,7 +131,9 @@ class RunFolder:
     def check_file(self, path: Path) -> None:
         """Refuse a deployed file that is not the one the run wrote."""
         expected = self.read_result().files.get(path.name)
-        again = f"put a copy back, or run the plan again: edgewright design --config {self.plan} --out FOLDER"
+        again = "put a copy back, or make it again into another folder"
+        if not (self.adaptation.exists() or self.compression.exists()):
+            again = f"put a copy back, or run the plan again: edgewright design --config {self.plan} --out FOLDER"
         if not path.exists():
             raise BadInput(f"{path}: missing; {again}")
         if expected is not None and sha256(path) != expected:

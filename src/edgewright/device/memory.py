@@ -11,6 +11,7 @@ much in networks with squeeze-excite, whose gated tensor the runtime keeps in tw
 planner holds for later tensors. The plan is what a runtime without such copies needs.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -85,6 +86,7 @@ def graph_peak_bytes(graph: Graph) -> int:
     return peak_bytes(sizes, fused(steps, (last,)), (0,), (last,))
 
 
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _ONNX_ROLES: dict[str, Role] = {
     "Conv": "conv",
     "Add": "add",
@@ -110,19 +112,43 @@ def onnx_peak_bytes(model: bytes | Path | str | onnx.ModelProto) -> int:
     sizes: dict[Hashable, int] = {
         value.name: _value_bytes(value) for value in (*body.input, *body.value_info, *body.output)
     }
+    alias = _quantised(body, constants)
     steps = []
     for node in body.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" or (node.op_type in _ROUNDING and node.output[0] in alias):
             continue
-        inputs = tuple(name for name in node.input if name and name not in constants)
+        inputs = tuple(alias.get(name, name) for name in node.input if name and name not in constants)
         missing = [name for name in (*inputs, *node.output) if name and name not in sizes]
         if missing:
             raise BadInput(f"the model's tensor '{missing[0]}' has no shape that can be inferred")
-        made = tuple(name for name in node.output if name)
+        made = tuple(alias.get(name, name) for name in node.output if name)
         steps.append(_step(_ONNX_ROLES.get(node.op_type, "other"), inputs, made))
     sources = tuple(value.name for value in body.input if value.name not in constants)
-    sinks = tuple(value.name for value in body.output)
+    sinks = tuple(alias.get(value.name, value.name) for value in body.output)
     return peak_bytes(sizes, fused(steps, sinks), sources, sinks)
+
+
+def _quantised(body: onnx.GraphProto, constants: set[str]) -> dict[str, str]:
+    """In a network in QDQ form, tensors by the name of the integers that runtimes keep in their place: what is only
+    read to be rounded is made as integers at once, and rounding back is part of the operator that reads.
+
+    Constants that are rounded back are added to `constants`.
+    """
+    alias: dict[str, str] = {}
+    readers = Counter(name for node in body.node for name in node.input)
+    sources = {value.name for value in body.input}
+    for node in body.node:
+        if node.op_type not in _ROUNDING:
+            continue
+        source, result = node.input[0], node.output[0]
+        if source in constants:
+            constants.add(result)
+            alias[result] = source
+        elif node.op_type == "DequantizeLinear":
+            alias[result] = alias.get(source, source)
+        elif readers[source] == 1 and source not in sources:
+            alias[source] = alias[result] = result
+    return alias
 
 
 def _value_bytes(value: onnx.ValueInfoProto) -> int:

@@ -1,4 +1,4 @@
-"""A run's trained network, back as a PyTorch module: from JSON and safetensors only, so nothing is executed."""
+"""A run's trained network, back as a PyTorch module: from JSON and safetensors only, so nothing is executed; its data."""
 
 from pathlib import Path
 
@@ -7,15 +7,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from edgewright.compress.planner import read_folder
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
 from edgewright.space.resolve import make_space
-from edgewright.task.base import TaskSpec
+from edgewright.task.base import Task, TaskSpec
+from edgewright.task.load import load_task
 
 
 def load_model(run_path: str | Path) -> nn.Module:
-    """The network of a finished run in evaluation mode, from architecture.json and model.safetensors.
+    """The network of a finished run in evaluation mode, from architecture.json and model.safetensors; where it was
+    compressed, with what compress.json says was done to it.
 
     Input (N, C, r, r) float32, normalised by `task.base.normalise`; output logits (N, classes).
     Errors: BadInput for a folder that is no finished run, an altered file, and weights of another architecture.
@@ -28,6 +31,9 @@ def load_model(run_path: str | Path) -> nn.Module:
     architecture = space.read(read_json(run.architecture))
     with torch.random.fork_rng(devices=[]):
         model = space.build(architecture)
+    if run.rewrites.exists():
+        run.check_file(run.rewrites)
+        return read_folder(run.path, model)[0]
     try:
         model.load_state_dict(load_file(run.model))
     except SafetensorError as error:
@@ -36,3 +42,17 @@ def load_model(run_path: str | Path) -> nn.Module:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{run.model}: not the weights of the network in {run.architecture.name} ({reason})") from None
     return model.eval()
+
+
+def load_run_task(run: RunFolder) -> Task:
+    """The data that a run's network learned, with the normalisation that it learned them in.
+
+    Errors: BadInput where they were handed over from Python, are gone, or have changed since.
+    """
+    plan, spec = run.read_plan(), TaskSpec.parse(run.read_result().task, str(run.result))
+    if plan.task == "dataset":
+        raise BadInput("the network's run was given its data from Python")
+    found = load_task(plan.task, seed=plan.seed, skip_bad=plan.skip_bad, flip=plan.flip, resolution=plan.resolution)
+    if found.spec.digest != spec.digest:
+        raise BadInput(f"{plan.task}: has changed since the network learned it")
+    return Task(spec, found.train, found.val, found.test)

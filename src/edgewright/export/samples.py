@@ -14,11 +14,11 @@ from edgewright.core.errors import BadInput
 from edgewright.core.npz import opened_npz
 from edgewright.core.progress import say
 from edgewright.core.seed import rng
+from edgewright.export.load import load_run_task
 from edgewright.export.source import Source
 from edgewright.task.arrays import read_labels
-from edgewright.task.base import Split, TaskSpec, normalise
+from edgewright.task.base import Split, Task, TaskSpec, normalise
 from edgewright.task.images import expand_images, read_images
-from edgewright.task.load import load_task
 
 CALIBRATION = 128
 COMPARISON = 1000
@@ -83,17 +83,22 @@ def read_samples(
 
 def _of_task(source: Source, seed: int) -> Samples:
     assert source.run is not None
-    plan = source.run.read_plan()
-    if plan.task == "dataset":
-        raise BadInput(f"{source.run.path}: its data was handed over from Python; give some with --data")
-    task = load_task(plan.task, seed=plan.seed, skip_bad=plan.skip_bad, flip=plan.flip, resolution=plan.resolution)
-    assert source.spec is not None
-    if task.spec.digest != source.spec.digest:
-        raise BadInput(f"{plan.task}: not the data that {source.run.path} learned from; give it with --data")
+    try:
+        task = load_run_task(source.run)
+    except BadInput as error:
+        raise BadInput(f"{source.run.path}: {error}; give data with --data") from None
+    return samples_of(task, source.shape, seed)
+
+
+def samples_of(task: Task, shape: tuple[int, ...], seed: int) -> Samples:
+    """Of a task's train part to calibrate, of its val part to compare; the test part is not looked at.
+
+    shape: of the network's input, with its batch.
+    """
 
     def part(split: Split, most: int, name: str) -> tuple[Lazy, list[int]]:
         rows = rng(seed, "export", name).sample(range(len(split)), min(most, len(split)))
-        return Lazy(rows, lambda row: _input(split.images[row : row + 1], task.spec, source.shape)), rows
+        return Lazy(rows, lambda row: _input(split.images[row : row + 1], task.spec, shape)), rows
 
     calibration, _ = part(task.train, CALIBRATION, "calibration")
     comparison, rows = part(task.val, COMPARISON, "comparison")

@@ -48,10 +48,11 @@ def read_source(place: str | Path, shape: tuple[int, ...] | None = None) -> Sour
     if path.is_dir():
         run = RunFolder(path)
         result = run.read_result()
-        run.check_file(run.onnx)
-        model, found = read_onnx(run.onnx, shape)
+        file = run.float_onnx if run.float_onnx.exists() else run.onnx  # a type that was chosen is not chosen from
+        run.check_file(file)
+        model, found = read_onnx(file, shape)
         spec = TaskSpec.parse(result.task, str(run.result))
-        return Source(run.onnx, model, found, sha256(run.onnx), load_model(path), spec, run)
+        return Source(file, model, found, sha256(file), load_model(path), spec, run)
     model, found = read_onnx(path, shape)
     return Source(path, model, found, sha256(path), spec=_spec(model, path))
 

@@ -14,7 +14,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
-from edgewright.export.load import load_model
+from edgewright.export.load import load_model, load_run_task
 from edgewright.model.timm_model import timm_network
 from edgewright.task.base import LARGEST, Split, Task, TaskSpec
 from edgewright.task.load import load_task
@@ -166,17 +166,10 @@ def old_task(ground: Ground) -> Task | str:
     """The data that the network came from, as its run took it, or why it is not at hand."""
     if ground.result is None:
         return "the data that this network came from is not known"
-    run_plan = RunFolder(Path(ground.asked.source)).read_plan()
-    if run_plan.task == "dataset":
-        return "the network's run was given its data from Python"
     try:
-        old = load_task(run_plan.task, seed=run_plan.seed, skip_bad=run_plan.skip_bad, resolution=run_plan.resolution)
+        return load_run_task(RunFolder(Path(ground.asked.source)))
     except BadInput as error:
         return str(error)
-    spec = TaskSpec.parse(ground.result.task, "result.json")
-    if old.spec.digest != spec.digest:
-        return f"{run_plan.task}: has changed since the network learned it"
-    return Task(spec, old.train, old.val, old.test)
 
 
 def old_accuracy(ground: Ground, old: Task) -> float:
