@@ -17,6 +17,7 @@ def open_session(
     profile_prefix: str | None = None,
     optimised_path: Path | None = None,
     arena: bool = True,
+    quiet: bool = False,
 ) -> ort.InferenceSession:
     """Open `model` (a serialised ONNX file or its path) on the CPU, as a careful user would.
 
@@ -25,6 +26,7 @@ def open_session(
         profile_prefix: start the runtime's own profiler and let its file begin with this path.
         optimised_path: also write the graph as the runtime optimised it there.
         arena: the runtime's memory arena, on by default as in the runtime.
+        quiet: for a model that may fail when it runs: the error is raised, and the runtime prints nothing of its own.
 
     Errors: BadInput for a missing file and for one that the runtime cannot read.
     """
@@ -36,7 +38,7 @@ def open_session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.enable_cpu_mem_arena = arena
-    options.log_severity_level = 4 if optimised_path else 3
+    options.log_severity_level = 4 if optimised_path or quiet else 3
     if profile_prefix:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix

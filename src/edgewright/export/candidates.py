@@ -12,6 +12,7 @@ import onnx
 from edgewright.core.errors import BadInput, EdgewrightError, one_line
 from edgewright.core.progress import progress
 from edgewright.device.compare import Ratio
+from edgewright.export.batch import BATCH, BatchGate, compare_again, compare_batches, rebatched, takes_batches
 from edgewright.export.gates import Gate, compare
 from edgewright.export.int8.fallback import Quantised, quantise_within
 from edgewright.export.int8.quantise import Int8Types, outputs, types_here
@@ -25,14 +26,15 @@ Pair = tuple[Runtime, Kind]
 class Candidate:
     """One runtime and type; what is None was not found out.
 
-    ratio: its time over that of the first candidate.   refused: why it must not be handed out, or None.   seconds: what
-    one sample took while it was compared, roughly.
+    batch: how its answers hold in batches.   ratio: its time over that of the first candidate.   refused: why it must
+    not be handed out, or None.   seconds: what one sample took while it was compared, roughly.
     """
 
     runtime: Runtime
     kind: Kind
     built: Built | None = None
     gate: Gate | None = None
+    batch: BatchGate | None = None
     latency_ms: float | None = None
     p90_ms: float | None = None
     ratio: Ratio | None = None
@@ -78,10 +80,39 @@ class Judge:
             self.expected = np.concatenate([source(array) for array in samples.comparison])
         if not np.isfinite(self.expected).all():
             raise BadInput("the network itself gives outputs that are not numbers on this data; mend it first")
+        self.takes_batches = takes_batches(network.model, samples.comparison, self.expected)
 
-    def gate(self, call: Callable[[np.ndarray], np.ndarray]) -> Gate:
-        found = np.concatenate([call(array) for array in self.samples.comparison])
+    def outputs(self, call: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What a candidate says of each comparison sample, one at a time."""
+        return np.concatenate([call(array) for array in self.samples.comparison])
+
+    def gate(self, found: np.ndarray) -> Gate:
         return compare(self.expected, found, self.samples.labels)
+
+    def batch(self, row: Candidate, network: Network, stem: Path, threads: int, found: np.ndarray) -> BatchGate | None:
+        """The same runtime and type built for BATCH samples, against what the candidate said of each alone.
+
+        A runtime whose files are of fixed batch is asked again in another order. None for a network that takes one
+        sample only, in itself or in this runtime.
+        """
+        if not row.runtime.from_onnx:
+            assert row.built is not None
+            call = row.runtime.open(row.built.path, threads).call
+            return compare_again(call, self.samples.comparison, found, self.expected)
+        if not self.takes_batches:
+            return None
+        many = replace(
+            network,
+            model=rebatched(network.model, BATCH),
+            int8=network.int8 and rebatched(network.int8, BATCH),
+            shape=(BATCH, *network.shape[1:]),
+        )
+        try:
+            built = row.runtime.build(many, row.kind, stem)
+            call = row.runtime.open(built.path, threads, many.shape).call
+        except EdgewrightError:
+            return None
+        return compare_batches(call, self.samples.comparison, found, self.expected)
 
     def drop(self, model: onnx.ModelProto) -> float:
         """Points that an ONNX network loses."""
@@ -109,7 +140,7 @@ def build_all(
         for runtime, kind in wanted:
             bar.note(f"{runtime.name} {kind}")
             row = Candidate(runtime, kind, refused=runtime.missing() or runtime.refusal(kind, network))
-            if row.refused is None and kind == "int8" and runtime.shares_int8:
+            if row.refused is None and kind == "int8" and runtime.from_onnx:
                 if quantised is None:
                     quantised = _quantised(network, judge, types or types_here())
                     if isinstance(quantised, Quantised):
@@ -117,7 +148,7 @@ def build_all(
                 if isinstance(quantised, EdgewrightError):
                     row = replace(row, refused=str(quantised))
             if row.refused is None:
-                note = quantised.note() if isinstance(quantised, Quantised) and runtime.shares_int8 else ""
+                note = quantised.note() if isinstance(quantised, Quantised) and runtime.from_onnx else ""
                 row = _judged(row, network, judge, folder, threads, note if kind == "int8" else "")
             rows.append(row)
             bar.advance()
@@ -137,19 +168,20 @@ def _quantised(network: Network, judge: Judge, types: Int8Types) -> Quantised | 
 
 def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, threads: int, note: str) -> Candidate:
     """Built, opened and compared; whatever a runtime cannot do becomes its reason."""
+    stem = folder / f"model-{row.runtime.name}-{row.kind}"
     try:
-        built = row.runtime.build(network, row.kind, folder / f"model-{row.runtime.name}-{row.kind}")
+        built = row.runtime.build(network, row.kind, stem)
         program = row.runtime.open(built.path, threads)
         began = perf_counter()
-        gate = judge.gate(program.call)
+        found = judge.outputs(program.call)
+        seconds = (perf_counter() - began) / max(1, len(found))
+        gate = judge.gate(found)
+        row = replace(row, built=replace(built, note=built.note or note), gate=gate, seconds=seconds)
+        if (refused := gate.refusal(row.kind, judge.max_drop)) is None:
+            batch = judge.batch(row, network, stem.with_name(f"{stem.name}-batch{BATCH}"), threads, found)
+            row, refused = replace(row, batch=batch), batch and batch.refusal()
     except EdgewrightError as error:
         return replace(row, refused=str(error).replace(f"{folder}/", ""))
     except Exception as error:  # a runtime may fail in ways of its own while it runs
         return replace(row, refused=f"fails when it runs ({one_line(error)})")
-    return replace(
-        row,
-        built=replace(built, note=built.note or note),
-        gate=gate,
-        refused=gate.refusal(row.kind, judge.max_drop),
-        seconds=(perf_counter() - began) / max(1, gate.samples),
-    )
+    return replace(row, refused=refused)

@@ -5,7 +5,7 @@ fp32 file, from the same interleaved run, lies below 1. So a slower int8 is neve
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,5 +206,6 @@ def _record(row: Candidate) -> dict[str, Any]:
         "max_abs_difference": gate.max_abs_difference if gate else None,
         "cosine": gate.cosine if gate else None,
         "samples": gate.samples if gate else None,
+        "batch": asdict(row.batch) if row.batch else None,
         "note": row.built.note if row.built else "",
     }

@@ -70,14 +70,15 @@ class Runtime(ABC):
     """A runtime by name.
 
     library: the module whose presence decides whether it is installed.   extra: what installs it.   suffixes: endings
-    of the files it opens.   shares_int8: whether its int8 file is made from the QDQ network.
+    of the files it opens.   from_onnx: whether its files are made from the ONNX network, int8 from the QDQ one;
+    then the same can be built for a batch.
     """
 
     name: ClassVar[str]
     library: ClassVar[str]
     extra: ClassVar[str | None]
     suffixes: ClassVar[tuple[str, ...]]
-    shares_int8: ClassVar[bool] = False
+    from_onnx: ClassVar[bool] = False
     summary: ClassVar[str]
     source: ClassVar[str]
 

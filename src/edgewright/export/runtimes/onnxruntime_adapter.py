@@ -16,7 +16,7 @@ class OnnxRuntime(Runtime):
     library: ClassVar[str] = "onnxruntime"
     extra: ClassVar[str | None] = None
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
-    shares_int8: ClassVar[bool] = True
+    from_onnx: ClassVar[bool] = True
     summary: ClassVar[str] = "ONNX Runtime, processor kernels; int8 as U8S8 in QDQ form."
     source: ClassVar[str] = "https://onnxruntime.ai"
 

@@ -23,7 +23,7 @@ class OpenVino(Runtime):
     library: ClassVar[str] = "openvino"
     extra: ClassVar[str | None] = "openvino"
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
-    shares_int8: ClassVar[bool] = True
+    from_onnx: ClassVar[bool] = True
     summary: ClassVar[str] = "OpenVINO, processor plug-in; fp32, bf16 where there are instructions for it, int8."
     source: ClassVar[str] = "https://docs.openvino.ai"
 
