@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.graph import Graph, GraphBuilder
-from edgewright.device.memory import Step, graph_peak_bytes, onnx_peak_bytes, peak_bytes
+from edgewright.device.memory import graph_peak_bytes, onnx_peak_bytes, peak_bytes
 from edgewright.device.onnx_graph import to_onnx
 from edgewright.device.profile import runtime_peak_bytes
+from edgewright.device.steps import Step
 
 
 @st.composite

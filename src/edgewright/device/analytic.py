@@ -25,8 +25,9 @@ from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.graph import Graph
 from edgewright.core.ranking import spearman
-from edgewright.device.memory import FLOAT_BYTES, graph_peak_bytes
+from edgewright.device.memory import graph_peak_bytes
 from edgewright.device.pieces import cut, work
+from edgewright.device.steps import FLOAT_BYTES
 
 FEATURES = ("one", "dense", "pointwise", "depthwise", "linear", "moved", "weights", "operators")
 _LAYERS = {name: index for index, name in enumerate(FEATURES[1:5], 1)}

@@ -10,8 +10,9 @@ from edgewright.core.graph import Graph, count_params
 from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device
 from edgewright.device.cpu import Cpu
 from edgewright.device.measure import Latency
-from edgewright.device.memory import FLOAT_BYTES, graph_peak_bytes
+from edgewright.device.memory import graph_peak_bytes
 from edgewright.device.onnx_work import read_work
+from edgewright.device.steps import FLOAT_BYTES
 from edgewright.device.table import Blocks, Calibration, Check, LatencyModel
 from edgewright.device.target import Target
 
