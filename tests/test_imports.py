@@ -55,7 +55,7 @@ ASSEMBLY = {
         "contribution",
         "scheme_search",
     },
-    "compress": {"planner"},
+    "compress": {"planner", "worthwhile"},
 }
 
 OPTIONAL = {
