@@ -76,11 +76,16 @@ def test_only_as_many_layers_as_needed_go_back(broken_in_the_middle) -> None:
     assert set(found.in_float) <= set(names[1:3])
     assert f"{len(found.in_float)} of 4 layers in float" in found.note()
     assert "U8S8" in found.note()
+    record = found.record()
+    assert record["in_float"] == list(found.in_float) and list(record["damage"]) == names
+    assert min(record["damage"][name] for name in found.in_float) > max(
+        record["damage"][n] for n in (names[0], names[3])
+    )
 
 
 def test_nothing_goes_back_where_nothing_is_lost(broken_in_the_middle) -> None:
     found = quantise_within(broken_in_the_middle, samples(), Int8Types(), lambda _: 0.0, max_drop=0.0)
-    assert found.in_float == ()
+    assert found.in_float == () and found.record()["damage"] is None
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 4])

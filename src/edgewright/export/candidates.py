@@ -13,21 +13,26 @@ from edgewright.core.errors import BadInput, EdgewrightError, one_line
 from edgewright.core.progress import progress
 from edgewright.device.compare import Ratio
 from edgewright.export.batch import BATCH, BatchGate, compare_again, compare_batches, rebatched, takes_batches
+from edgewright.export.diverge import Divergence, diverge, of_module, tapped
+from edgewright.export.diverge import pairs as pairs_of
 from edgewright.export.gates import Gate, compare
 from edgewright.export.int8.fallback import Quantised, quantise_within
 from edgewright.export.int8.quantise import Int8Types, outputs, types_here
 from edgewright.export.runtimes.base import Built, Kind, Network, Runtime
+from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
 from edgewright.export.samples import Samples
 
 Pair = tuple[Runtime, Kind]
+REFERENCE = OnnxRuntime()
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One runtime and type; what is None was not found out.
 
-    batch: how its answers hold in batches.   ratio: its time over that of the first candidate.   refused: why it must
-    not be handed out, or None.   seconds: what one sample took while it was compared, roughly.
+    batch: how its answers hold in batches.   divergence: where it parts from its source, where that was looked at.
+    ratio: its time over that of the first candidate.   refused: why it must not be handed out, or None.   seconds: what
+    one sample took while it was compared, roughly.   quantised: how the shared int8 network was made.
     """
 
     runtime: Runtime
@@ -35,11 +40,13 @@ class Candidate:
     built: Built | None = None
     gate: Gate | None = None
     batch: BatchGate | None = None
+    divergence: Divergence | None = None
     latency_ms: float | None = None
     p90_ms: float | None = None
     ratio: Ratio | None = None
     refused: str | None = None
     seconds: float = 0.0
+    quantised: Quantised | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +121,20 @@ class Judge:
             return None
         return compare_batches(call, self.samples.comparison, found, self.expected)
 
+    def divergence(self, row: Candidate, network: Network) -> Divergence | None:
+        """Where a candidate that is made from ONNX parts from its source: int8 from the float network that was
+        quantised, others from the network as it was given, in ONNX Runtime, or in PyTorch where that is its source."""
+        mine, source = network.model, network.model
+        if row.kind == "int8" and network.int8 and network.int8_from:
+            mine, source = network.int8, network.int8_from
+        found, truth = pairs_of(source, mine, network.model), None
+        if row.kind == "fp32" and network.module is not None:
+            modules, truth = of_module(network.module, network.model)
+            found, truth = (modules, truth) if modules else (found, None)
+        truth = truth or REFERENCE.tensors(tapped(source, [pair.source for pair in found]), "fp32")
+        candidate = row.runtime.tensors(tapped(mine, [pair.found for pair in found]), row.kind)
+        return diverge(found, truth, candidate, self.samples.comparison, row.kind)
+
     def drop(self, model: onnx.ModelProto) -> float:
         """Points that an ONNX network loses."""
         return compare(self.expected, outputs(model, self.samples.comparison), self.samples.labels).drop
@@ -144,12 +165,13 @@ def build_all(
                 if quantised is None:
                     quantised = _quantised(network, judge, types or types_here())
                     if isinstance(quantised, Quantised):
-                        network = replace(network, int8=quantised.model)
+                        network = replace(network, int8=quantised.model, int8_from=quantised.made_from)
                 if isinstance(quantised, EdgewrightError):
                     row = replace(row, refused=str(quantised))
             if row.refused is None:
-                note = quantised.note() if isinstance(quantised, Quantised) and runtime.from_onnx else ""
-                row = _judged(row, network, judge, folder, threads, note if kind == "int8" else "")
+                if kind == "int8" and runtime.from_onnx and isinstance(quantised, Quantised):
+                    row = replace(row, quantised=quantised)
+                row = _judged(row, network, judge, folder, threads)
             rows.append(row)
             bar.advance()
     return rows
@@ -166,7 +188,14 @@ def _quantised(network: Network, judge: Judge, types: Int8Types) -> Quantised | 
         return error
 
 
-def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, threads: int, note: str) -> Candidate:
+def _divergence(row: Candidate, network: Network, judge: Judge) -> Divergence | None:
+    try:
+        return judge.divergence(row, network)
+    except Exception:  # a runtime that cannot show what lies between its layers; what it shows at the end still counts
+        return None
+
+
+def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, threads: int) -> Candidate:
     """Built, opened and compared; whatever a runtime cannot do becomes its reason."""
     stem = folder / f"model-{row.runtime.name}-{row.kind}"
     try:
@@ -176,10 +205,15 @@ def _judged(row: Candidate, network: Network, judge: Judge, folder: Path, thread
         found = judge.outputs(program.call)
         seconds = (perf_counter() - began) / max(1, len(found))
         gate = judge.gate(found)
-        row = replace(row, built=replace(built, note=built.note or note), gate=gate, seconds=seconds)
+        note = built.note or (row.quantised.note() if row.quantised else "")
+        row = replace(row, built=replace(built, note=note), gate=gate, seconds=seconds)
         if (refused := gate.refusal(row.kind, judge.max_drop)) is None:
             batch = judge.batch(row, network, stem.with_name(f"{stem.name}-batch{BATCH}"), threads, found)
             row, refused = replace(row, batch=batch), batch and batch.refusal()
+        if row.runtime.from_onnx and (refused or row.kind != "fp32"):
+            row = replace(row, divergence=_divergence(row, network, judge))
+        if gate.refusal(row.kind, judge.max_drop) and row.divergence:
+            refused = f"{refused}; {row.divergence.text()}"
     except EdgewrightError as error:
         return replace(row, refused=str(error).replace(f"{folder}/", ""))
     except Exception as error:  # a runtime may fail in ways of its own while it runs

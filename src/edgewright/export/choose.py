@@ -207,5 +207,7 @@ def _record(row: Candidate) -> dict[str, Any]:
         "cosine": gate.cosine if gate else None,
         "samples": gate.samples if gate else None,
         "batch": asdict(row.batch) if row.batch else None,
+        "divergence": asdict(row.divergence) if row.divergence else None,
+        "int8": row.quantised.record() if row.quantised else None,
         "note": row.built.note if row.built else "",
     }

@@ -1,5 +1,6 @@
 """A trained network as one ONNX file: batch norm folded, nothing in it that the runtime does not need."""
 
+import ast
 import contextlib
 import copy
 import io
@@ -34,7 +35,8 @@ def export_onnx(
     Folded:  W' = W gamma / sqrt(var + eps),  b' = (b - mean) gamma / sqrt(var + eps) + beta
     for every convolution whose output only a batch norm reads; the model itself stays as it was.
 
-    The same model gives the same bytes. The file holds no paths or traces of the machine that made it.
+    The same model gives the same bytes. The file holds no paths or traces of the machine that made it. Its nodes are
+    called as the modules they come from, so that whatever is said of a node is understood.
 
     Args:
         input_shape: (C, H, W).
@@ -64,6 +66,7 @@ def export_onnx(
     except Exception as error:  # the exporter raises its own kinds, wrapped several deep
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EdgewrightError(f"{path}: the network cannot be exported to ONNX ({reason})") from error
+    name_nodes(proto.graph)
     pool_globally(strip(proto))
     texts = {"edgewright": versions().get("edgewright", "unknown"), **(metadata or {})}
     onnx.helper.set_model_props(proto, dict(sorted(texts.items())))
@@ -151,6 +154,35 @@ def pool_globally(model: onnx.ModelProto) -> int:
 
 def _is_axes(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type == onnx.TensorProto.INT64 and list(tensor.dims) == [2]
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Call each node as its module: "features.3.conv"; what a module of several nodes computes besides, with its kind
+    or the exporter's word: "features.3.add_1". No two have one name."""
+    scopes = [_scopes(node) for node in graph.node]
+    inner = {path.rpartition(".")[0] for scope in scopes for path in scope[:-1] if path}
+    taken: set[str] = set()
+    for node, scope in zip(graph.node, scopes, strict=True):
+        path = scope[-2] if len(scope) > 1 else ""
+        word = scope[-1] if scope else node.op_type.lower()
+        leaf = path and path not in inner
+        name = (
+            path
+            if leaf and path not in taken
+            else ".".join(filter(None, (path, node.op_type.lower() if leaf else word)))
+        )
+        count, free = 1, name
+        while free in taken:
+            count += 1
+            free = f"{name}_{count}"
+        taken.add(free)
+        node.name = free
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    """The modules around a node, outermost first, and the exporter's word for it."""
+    text = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
+    return [str(word) for word in ast.literal_eval(text)]
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:

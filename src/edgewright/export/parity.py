@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -10,6 +11,7 @@ from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, GateFailed
 from edgewright.device.runtime import open_session
 from edgewright.device.runtime import run as run_session
+from edgewright.export.diverge import LOOKED_AT, diverge, of_module, tapped
 
 
 class Parity(Frozen):
@@ -51,9 +53,23 @@ def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: 
         raise GateFailed(
             f"{onnx_path}: the exported file differs from the trained network: logits by up to {difference:.3g} "
             f"(allowed {bound:.3g}), the same class on {100 * parity.top1_agreement:.2f} % of {len(samples)} samples; "
-            "it must not be used"
+            f"it must not be used{_where(model, onnx_path, samples)}"
         )
     return parity
+
+
+def _where(model: nn.Module, onnx_path: Path, samples: torch.Tensor) -> str:
+    """Which layer departs first, where the file's nodes are called as the network's modules are."""
+    try:
+        file = onnx.load(onnx_path)
+        found, layers = of_module(model, file)
+        session = open_session(tapped(file, [pair.found for pair in found]).SerializeToString(), quiet=True)
+        name = session.get_inputs()[0].name
+        given = [samples[i : i + 1].to(torch.float32).contiguous().numpy() for i in range(min(LOOKED_AT, len(samples)))]
+        told = diverge(found, layers, lambda array: [*map(np.asarray, session.run(None, {name: array}))], given, "fp32")
+    except Exception:  # the file is refused all the same
+        return ""
+    return f"; it {told.text()}" if told else ""
 
 
 def torch_logits(model: nn.Module, samples: torch.Tensor) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Which layers suffer most from int8, and how few of them must stay in float to keep the accuracy."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,8 @@ Drop = Callable[[onnx.ModelProto], float]
 @dataclass(frozen=True)
 class Quantised:
     """An int8 network. calibrator: which was best.   in_float: layers that were left.   drop: points lost, as told.
-    evened: whether channels were equalised first."""
+    evened: whether channels were equalised first.   made_from: the float network, prepared, to the tensor.   damage: of
+    each layer (see `sensitivity`), where layers had to be judged."""
 
     model: onnx.ModelProto
     calibrator: str
@@ -35,12 +37,26 @@ class Quantised:
     layers: int
     drop: float
     evened: bool = False
+    made_from: onnx.ModelProto | None = None
+    damage: Mapping[str, float] | None = None
 
     def note(self) -> str:
         """In words: types, calibrator, and how many layers stayed in float."""
         kept = f", {len(self.in_float)} of {self.layers} layers in float" if self.in_float else ""
         evened = ", channels evened" if self.evened else ""
         return f"{self.types.text()}, {self.calibrator} ranges{evened}{kept}"
+
+    def record(self) -> dict[str, Any]:
+        """How it was made, for the evidence. damage: relative squared error of the outputs when that layer alone is in
+        int8, which is why the worst were left; None where all could stay."""
+        return {
+            "types": self.types.text(),
+            "calibrator": self.calibrator,
+            "channels_evened": self.evened,
+            "layers": self.layers,
+            "in_float": list(self.in_float),
+            "damage": None if self.damage is None else dict(self.damage),
+        }
 
 
 def quantise_within(
@@ -71,7 +87,7 @@ def quantise_within(
         best = min(plain, other, key=lambda attempt: attempt.whole.drop)
     damage = sensitivity(best.prepared, best.covered, types, calibration[:JUDGED_ON])
     worst = sorted(best.layers, key=lambda name: -damage[name])
-    return _least(lambda count: best.with_float(worst[:count]), len(worst), max_drop)
+    return replace(_least(lambda count: best.with_float(worst[:count]), len(worst), max_drop), damage=damage)
 
 
 class _Attempt:
@@ -95,7 +111,8 @@ class _Attempt:
         left = [node for name in names for node in self.groups[name]]
         made = quantise(self.prepared, self.covered, self.types, in_float=left)
         return Quantised(
-            made, self.calibrator, self.types, tuple(names), len(self.layers), self.drop(made), self.evened
+            made, self.calibrator, self.types, tuple(names), len(self.layers), self.drop(made), self.evened,
+            self.prepared,
         )  # fmt: skip
 
 

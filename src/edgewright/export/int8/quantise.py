@@ -82,7 +82,7 @@ def collect(prepared: onnx.ModelProto, inputs: Iterable[np.ndarray]) -> dict[str
     """The spread of every float tensor between the nodes, over `inputs` (each as the network takes it, batch 1)."""
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
-    names = _float_tensors(model)
+    names = float_tensors(model)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = open_session(model.SerializeToString())
@@ -182,7 +182,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
-def _float_tensors(model: onnx.ModelProto) -> list[str]:
+def float_tensors(model: onnx.ModelProto) -> list[str]:
     """Names of all float32 tensors that nodes make."""
     body = model.graph
     constant = {name for node in body.node if node.op_type == "Constant" for name in node.output}

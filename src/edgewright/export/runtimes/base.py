@@ -31,7 +31,8 @@ class Network:
 
     model: float32, one input, every shape fixed, batch 1.   shape: of the input.   module: the same network in PyTorch,
     where there is one.   int8: the QDQ network (see `export.int8`), once it was made.   calibration: inputs (1, ...)
-    float32, for runtimes that quantise by their own means.
+    float32, for runtimes that quantise by their own means.   int8_from: the float network that `int8` was made from,
+    norms folded and channels evened.
     """
 
     model: onnx.ModelProto
@@ -39,6 +40,7 @@ class Network:
     module: nn.Module | None = None
     int8: onnx.ModelProto | None = None
     calibration: Sequence[np.ndarray] = ()
+    int8_from: onnx.ModelProto | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
         """Open a file on `threads` threads; `shape` decides free dimensions. BadInput where it cannot be read."""
+
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        """All outputs of an ONNX network as this runtime computes them in this type; for those `from_onnx` only."""
+        raise Unfit(f"{self.name} does not take ONNX networks")
 
 
 def fixed_shape(dims: Sequence[object], shape: tuple[int, ...] | None, where: str) -> tuple[int, ...]:

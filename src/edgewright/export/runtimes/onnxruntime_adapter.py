@@ -1,9 +1,11 @@
 """ONNX Runtime on the processor: the float file as it is, and our own int8 in QDQ form."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 
 from edgewright.core.files import write_bytes
 from edgewright.device.runtime import open_session
@@ -40,3 +42,8 @@ class OnnxRuntime(Runtime):
             return run_session(session, array)
 
         return Program(call, found)
+
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        session = open_session(model.SerializeToString(), quiet=True)
+        name = session.get_inputs()[0].name
+        return lambda array: [np.asarray(values) for values in session.run(None, {name: array})]

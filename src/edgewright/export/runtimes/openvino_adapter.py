@@ -1,9 +1,11 @@
 """OpenVINO on the processor: intermediate representation (.xml with .bin) from our ONNX, float, bf16 or int8."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.device.instructions import has_bf16, is_x86
@@ -60,19 +62,8 @@ class OpenVino(Runtime):
         found = fixed_shape(dims, shape, str(path))
         if None in dims:
             model.reshape(list(found))
-        # Left to itself the plug-in may compute float files in bf16, which would not be the fp32 that the table says.
-        precision = "bf16" if _kind(model) == "bf16" else "f32"
         try:
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": 1,
-                    "INFERENCE_PRECISION_HINT": precision,
-                    "ENABLE_CPU_PINNING": False,  # the caller says which core
-                },
-            )
+            compiled = _compiled(core, model, _kind(model), threads)
         except Exception as error:
             raise BadInput(f"{path}: OpenVINO cannot compile it ({one_line(error)})") from None
         request = compiled.create_infer_request()
@@ -83,6 +74,33 @@ class OpenVino(Runtime):
             return request.get_output_tensor(0).data.copy()
 
         return Program(call, found)
+
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        import openvino  # pyright: ignore[reportMissingImports]
+
+        core = openvino.Core()
+        request = _compiled(core, core.read_model(model.SerializeToString()), kind, 1).create_infer_request()
+
+        def call(array: np.ndarray) -> list[np.ndarray]:
+            request.set_input_tensor(openvino.Tensor(array))
+            request.infer()
+            return [request.get_output_tensor(index).data.copy() for index in range(len(model.graph.output))]
+
+        return call
+
+
+def _compiled(core: Any, model: Any, kind: str | None, threads: int) -> Any:
+    # Left to itself the plug-in may compute float files in bf16, which would not be the fp32 that the table says.
+    return core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "bf16" if kind == "bf16" else "f32",
+            "ENABLE_CPU_PINNING": False,  # the caller says which core
+        },
+    )
 
 
 def _kind(model: Any) -> str | None:
