@@ -38,7 +38,20 @@ MECHANISM = {
     "space": {"base", "table"},
     "backward": {"base", "bits", "calls", "exact", "survey"},
     "supernet": {"base"},
-    "compress": {"affine", "base", "integer", "integer_onnx", "region", "watch", "wiring"},
+    "compress": {
+        "affine",
+        "base",
+        "flow",
+        "flow_rules",
+        "groups",
+        "importance",
+        "integer",
+        "integer_onnx",
+        "parts",
+        "region",
+        "watch",
+        "wiring",
+    },
     "dynamic": {"base"},
     "graph": {"base"},
     "robust": {"base"},
@@ -55,7 +68,7 @@ ASSEMBLY = {
         "contribution",
         "scheme_search",
     },
-    "compress": {"planner", "worthwhile"},
+    "compress": {"allocate", "planner", "prune", "worthwhile"},
 }
 
 OPTIONAL = {

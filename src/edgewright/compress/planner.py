@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from edgewright.compress import fold_batch_norm, merge_linear, remove_identity
 from edgewright.compress.base import Declined, Found, Plan, Rewrite, must_save, rebuilt, totals
 from edgewright.compress.depthshrinker import Linearise
+from edgewright.compress.drop_block import Drop
 from edgewright.compress.fold_batch_norm import Fold
 from edgewright.compress.merge_linear import Merge, PadFirst
+from edgewright.compress.prune_channels import Prune
 from edgewright.compress.remove_identity import RemoveIdentity
 from edgewright.compress.wiring import Wiring, trace
 from edgewright.core.data import read_json
@@ -34,7 +36,7 @@ METHODS: Mapping[str, Method] = {
     "merge_linear": merge_linear.find,
 }
 EXACT_METHODS = ("remove_identity", "fold_batch_norm", "merge_linear")
-REWRITES: tuple[type[Rewrite], ...] = (RemoveIdentity, Fold, PadFirst, Merge, Linearise)
+REWRITES: tuple[type[Rewrite], ...] = (RemoveIdentity, Fold, PadFirst, Merge, Linearise, Prune, Drop)
 PLAN_FILE, WEIGHTS_FILE = "compress.json", "model.safetensors"
 
 

@@ -20,6 +20,7 @@ from edgewright.core.errors import BadInput
 
 INPUT = "input"  # what reads the network's input names it so
 OUTPUT = "output"  # and so is called who reads what the network gives
+PARAMETER, CONSTANT = "=", "?"
 POINTWISE = frozenset(
     {"relu", "relu_", "hardtanh", "hardtanh_", "relu6", "relu6_", "hardswish", "hardswish_", "silu", "silu_", "gelu",
      "sigmoid", "hardsigmoid", "hardsigmoid_", "leaky_relu", "leaky_relu_", "elu", "elu_", "tanh", "clamp"}
@@ -35,7 +36,8 @@ class Step:
     the whole network ("") first.   calls: the same, told apart between the calls of one module.
     owner: the module whose parameters and buffers it reads, None where it reads none.   uses: how often the most used
     of these is read.   arguments: of the operator, tensors of the network as None.   keywords: of named arguments.
-    weight: shape of the first parameter it reads.
+    weight: shape of the first parameter it reads.   operands: all tensors it reads in order: steps, INPUT, parameters
+    and buffers by their names after PARAMETER, other constants as CONSTANT.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Step:
     arguments: tuple[Any, ...]
     keywords: tuple[str, ...] = ()
     weight: tuple[int, ...] = ()
+    operands: tuple[str, ...] = ()
 
     @property
     def own(self) -> str:
@@ -169,7 +172,16 @@ def _step(node: torch.fx.Node, owners: dict[str, str], names: dict[str, str], de
         arguments=tuple(None if isinstance(argument, torch.fx.Node) else argument for argument in node.args),
         keywords=tuple(node.kwargs),
         weight=tuple(parameters[0].meta["val"].shape) if parameters else (),
+        operands=tuple(
+            names[part.name] if part.name in depend else _constant(part, owners)
+            for part in flat
+            if isinstance(part, torch.fx.Node)
+        ),
     )
+
+
+def _constant(node: torch.fx.Node, owners: dict[str, str]) -> str:
+    return PARAMETER + owners[node.name] if node.name in owners else CONSTANT
 
 
 def _repeated(model: nn.Module) -> Iterator[str]:
