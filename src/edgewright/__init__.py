@@ -17,6 +17,8 @@ __all__ = [
     "adapt",
     "backward",
     "bench",
+    "compress",
+    "compress_run",
     "design",
     "load_model",
     "predict",
@@ -31,6 +33,7 @@ _HOMES = {
     "design": "edgewright.job.run",
     "resume": "edgewright.job.run",
     "adapt": "edgewright.job.adapt",
+    "compress_run": "edgewright.job.compress",
     "predict": "edgewright.export.predict",
     "bench": "edgewright.export.bench",
     "load_model": "edgewright.export.load",
@@ -38,7 +41,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from edgewright import backward
+    from edgewright import backward, compress
     from edgewright.backward.training_plan import TrainingBudget
     from edgewright.core.cost import Budget, Cost
     from edgewright.core.plan import Plan
@@ -47,12 +50,13 @@ if TYPE_CHECKING:
     from edgewright.export.load import load_model
     from edgewright.export.predict import predict
     from edgewright.job.adapt import adapt
+    from edgewright.job.compress import compress_run
     from edgewright.job.run import design, resume
 
 
 def __getattr__(name: str) -> Any:
-    if name == "backward":
-        return importlib.import_module("edgewright.backward")
+    if name in ("backward", "compress"):
+        return importlib.import_module(f"edgewright.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'edgewright' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

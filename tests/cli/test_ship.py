@@ -97,3 +97,17 @@ def test_measure(file: Path, tmp_path: Path) -> None:
     assert edgewright("measure", file, "--runs", "20").stdout.count("\n") >= 3
     missing = edgewright("measure", tmp_path / "no.onnx")
     assert missing.exit_code == 2 and "no such file" in missing.stderr
+
+
+def test_show(digits_run, tmp_path: Path) -> None:
+    arguments = ("--runtime", "onnxruntime", "--type", "fp32", "--out", tmp_path / "out")
+    assert edgewright("export", digits_run.path, *arguments).exit_code == 0
+    chosen = tmp_path / "out" / "model-onnxruntime-fp32.onnx"
+    shown = edgewright("show", chosen)
+    assert shown.exit_code == 0 and "as recorded" in shown.stdout and "onnxruntime fp32" in shown.stdout
+    source = json.loads(edgewright("show", digits_run.onnx, "--json").stdout)
+    printed = json.loads(edgewright("show", chosen, "--json").stdout)
+    assert printed["facts"]["source_sha256"] == source["sha256"]
+    assert printed["facts"]["source_weights_sha256"] == source["weights_sha256"] == printed["weights_sha256"]
+    missing = edgewright("show", tmp_path / "no.onnx")
+    assert missing.exit_code == 2 and "no such file" in missing.stderr

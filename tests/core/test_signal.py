@@ -81,17 +81,21 @@ def test_pooling_coarsens_what_is_read_unless_it_halves_the_image():
     assert signal([builder.graph()]).detail == pytest.approx(-(blurred[0] / blurred.sum() + bands[0]) / 2)
 
 
-def test_work_and_roots_by_hand():
-    found = signal([stem(), residual()])
-    macs = np.array([3 * 4 * 9 * 30, 4 * 4 * 9 * 30])
-    share = np.array([1.0, 0.5])
-    assert found.work == pytest.approx(macs @ np.sqrt(share))
-    assert found.roots == pytest.approx(np.sqrt(macs) @ share**0.25)
+def test_work_by_hand():
+    builder = GraphBuilder((4, 6, 5))
+    wide = builder.conv(0, 8, 5, groups=2)
+    one = builder.graph(builder.add(builder.conv(wide, 4), 0))
+    found = signal([stem(), one])
+    # the stem, two channels a group, and a pointwise one that has half of the output; who reads is met as often
+    values, channels, seen = np.array([120, 240, 120]), np.array([3, 2, 8]), np.array([9, 9, 1])
+    influence = np.array([1.0, 0.5, 0.5])
+    assert found.work == pytest.approx((values ** (1 / 3) * channels**0.25 * seen) @ influence**0.65)
 
 
 def test_shortcuts_by_hand():
     one = math.log(1 + 1 / SHORTENING)  # a way with no convolution around one with one
-    assert signal([residual(), residual()]).shortcuts == pytest.approx(2 * one)
+    assert signal([residual(), residual()]).shortcuts == pytest.approx(one)
+    assert signal([residual(), stem()]).shortcuts == pytest.approx(one / 2)
     assert signal([residual(pooled=True)]).shortcuts == pytest.approx(0)
     assert signal([stem()]).shortcuts == pytest.approx(0)
 

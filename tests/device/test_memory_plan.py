@@ -131,6 +131,16 @@ def test_what_integer_kernels_hold_counts_a_byte() -> None:
     }
 
 
+def test_a_quantised_input_is_turned_once_more_where_the_runtime_does() -> None:
+    found = {b.name: (b.bytes, b.first, b.last) for b in buffers(of_onnx(quantised(7)), RULES["onnxruntime"])}
+    pixels = 7 * 5
+    assert found == {
+        "a_int8": (2 * pixels, 0, 1),
+        ("a_int8", "turned"): (2 * pixels, 1, 2),
+        "logits_int8": (6 * pixels, 2, 3),
+    }
+
+
 def test_a_cycle_is_bad_input() -> None:
     nodes = [helper.make_node("Relu", ["b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 2)) for name in "ab"]

@@ -27,7 +27,7 @@ def test_a_run_ships_the_fastest_file(digits_run, tmp_path: Path) -> None:
     assert list(summary) == ["winner", "candidates"]
     assert list(summary["winner"]) == ["runtime", "type", "latency_ms", "file"]
     file = Path(summary["winner"]["file"])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {file.name, "choice.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {file.name, "choice.json", "MODEL_CARD.md"}
     record = json.loads(shipped.record.read_text())
     assert record["files"] == {file.name: sha256(file)}
     assert record["source_sha256"] == sha256(digits_run.onnx)

@@ -9,6 +9,9 @@ from edgewright.cli import design
 from edgewright.cli import adapt
 
 # isort: split
+from edgewright.cli import compress
+
+# isort: split
 from edgewright.cli import ship
 
 # isort: split
@@ -21,4 +24,4 @@ from edgewright.cli import device
 from edgewright.cli import catalogue
 from edgewright.cli.app import main
 
-__all__ = ["adapt", "catalogue", "design", "device", "main", "research", "ship"]
+__all__ = ["adapt", "catalogue", "compress", "design", "device", "main", "research", "ship"]

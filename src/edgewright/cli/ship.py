@@ -71,6 +71,19 @@ def measure(
     print(found.to_json() if as_json else found.text(), end="" if as_json else "\n")
 
 
+@app.command()
+@guarded
+def show(
+    file: Annotated[Path, typer.Argument(help="A network's file.")],
+    as_json: AsJson = False,
+) -> None:
+    """What a file says of where it comes from, and whether it was altered since."""
+    from edgewright.export.show import read_provenance
+
+    found = read_provenance(file)
+    print(found.to_json() if as_json else found.text(), end="" if as_json else "\n")
+
+
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 

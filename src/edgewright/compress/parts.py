@@ -89,7 +89,7 @@ def _layer(found: Dependencies, step: Step, taken: set[str]) -> Timed:
     before, after = found.wiring.shape(step.inputs[0]), step.shape
     place = (_spatial(before, axis), _spatial(after, axis))
     kernel = 1 if tokens else max(1, round(prod(step.weight[2:]) ** (1 / max(1, len(step.weight) - 2))))
-    stride = 1 if tokens else max(1, round((prod(place[0]) / prod(place[1])) ** 0.5))
+    stride = 1 if tokens or len(step.arguments) < 4 else int(step.arguments[3][0])
     ways = int(step.arguments[6]) if not tokens and len(step.arguments) > 6 else 1
     each = step.weight[1] == 1 and ways > 1
     fused = [] if tokens else _fused(found, step, taken)

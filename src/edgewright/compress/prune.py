@@ -135,7 +135,10 @@ class _Search:
         aim = whole * (share or (latency_ms or 0.0) / before)
         tries: list[tuple[float, float, Plan]] = []
         for _ in range(ROUNDS):
-            made = self.planned(self.kept(min(aim, whole * 0.999)))
+            kept = self._within(aim, whole, bool(tries))
+            if kept is None:
+                break
+            made = self.planned(kept)
             before, now = timed([self.model, rebuilt(self.model, made)])
             target = before * share if share is not None else float(latency_ms or 0.0)
             tries.append((now / target, now / before, made))
@@ -153,6 +156,15 @@ class _Search:
         if ratio >= 1:
             raise GateFailed(f"pruned, the network is not faster: measured, it takes {ratio:.2f} times as long")
         return made
+
+    def _within(self, aim: float, whole: float, corrected: bool) -> Kept | None:
+        """What to keep; None where a corrected aim cannot be met: then what was measured before is the answer."""
+        try:
+            return self.kept(min(aim, 0.999 * whole))
+        except BudgetInfeasible:
+            if corrected:
+                return None
+            raise
 
 
 def _scored(importance: str | Importance) -> Importance:

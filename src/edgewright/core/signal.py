@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core.graph import Graph, Op, op_macs
+from edgewright.core.graph import Graph, Op
 from edgewright.core.structure import live_ops
 
 Array = NDArray[np.float64]
@@ -40,14 +40,18 @@ DAMPING = np.array([1.0, 0.33, 0.0])
 FRESH = 0.5
 SHORTENING = 0.25
 NO_PATH = 1e-4
+SEES_NEIGHBOURS = 9.0
+FELT = 0.65
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     """Facts of one network, larger promises better; all are minus infinity where no path reaches the output.
 
-    work: sum over live convolutions of MACs_l sqrt(I_l).   roots: sum of sqrt(MACs_l) I_l^(1/4).
-    shortcuts: sum over blocks of log(sum over paths without a pooling of SHORTENING^(longest - convolutions on the
+    work: sum over live convolutions of V_l^(1/3) C_l^(1/4) n_l I_l^FELT, with V_l the numbers that it gives, C_l the
+        channels that each is made of, and n_l SEES_NEIGHBOURS for a kernel over more than one pixel, else 1.
+        Multiply-adds (V C k^2) overrate late, wide layers and large kernels.
+    shortcuts: mean over blocks of log(sum over paths without a pooling of SHORTENING^(longest - convolutions on the
         path)), longest: most convolutions on any path of the block; NO_PATH in place of an empty sum. Many and short
         ways around the long one.
     balance: minus the mean over blocks of the largest share in the block's output.
@@ -55,13 +59,12 @@ class Signal:
     """
 
     work: float
-    roots: float
     shortcuts: float
     balance: float
     detail: float
 
 
-BROKEN = Signal(*(-math.inf,) * 5)
+BROKEN = Signal(*(-math.inf,) * 4)
 
 
 def signal(blocks: Iterable[Graph]) -> Signal:
@@ -71,20 +74,16 @@ def signal(blocks: Iterable[Graph]) -> Signal:
     if any(graph.ops and not ops and graph.output != 0 for graph, ops in parts):
         return BROKEN
     walk = _Walk(count)
-    largest, shortcuts = [], 0.0
+    largest, shortcuts = [], []
     for graph, ops in parts:
         shares = walk.through(graph, ops)
         largest.append(float(shares.max()))
-        shortcuts += _shortcuts(graph, ops)
-    if not count:
-        return Signal(0.0, 0.0, shortcuts, -float(np.mean(largest)), 0.0)
-    influence, macs = walk.influences(), np.array(walk.macs)
+        shortcuts.append(_shortcuts(graph, ops))
     return Signal(
-        work=float(macs @ np.sqrt(influence)),
-        roots=float(np.sqrt(macs) @ influence**0.25),
-        shortcuts=shortcuts,
+        work=float(np.array(walk.worth) @ walk.influences() ** FELT),
+        shortcuts=float(np.mean(shortcuts)),
         balance=-float(np.mean(largest)),
-        detail=-float(np.mean(walk.coarse)),
+        detail=-float(np.mean(walk.coarse)) if count else 0.0,
     )
 
 
@@ -104,7 +103,7 @@ class _Walk:
         self._state = np.zeros((count + 1, len(POWERS)))
         self._state[0] = np.sqrt(POWERS)
         self._read: list[Array] = []  # of each convolution met so far, the shares in what it reads
-        self.macs: list[float] = []
+        self.worth: list[float] = []  # V^(1/3) C^(1/4) n
         self.coarse: list[float] = []
 
     def through(self, graph: Graph, ops: tuple[Op, ...]) -> Array:
@@ -121,7 +120,9 @@ class _Walk:
         total = power.sum()
         bands = power.sum(axis=0) / total
         self._read.append(power.sum(axis=1) / total)
-        self.macs.append(float(op_macs(graph, op)))
+        channels = graph.shapes[op.inputs[0]][0] // op.groups
+        seen = SEES_NEIGHBOURS if op.kernel > 1 else 1.0
+        self.worth.append(math.prod(graph.shapes[op.output]) ** (1 / 3) * channels**0.25 * seen)
         self.coarse.append(float(bands[0]))
         made = np.zeros_like(power)
         made[len(self._read)] = np.sqrt(FRESH * POWERS + (1 - FRESH) * bands)

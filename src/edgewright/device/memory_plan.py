@@ -4,7 +4,8 @@ A tensor is alive from the step that makes it to the last that reads it; inputs 
 a step writes over one of its inputs shares that input's buffer. `RULES` says what is known of each runtime:
 
     plan          what is needed: activations and adds fused into convolutions, the rest in place where it can be
-    onnxruntime   the same; inputs and outputs are the caller's; placed as the network runs, in multiples of 256 bytes
+    onnxruntime   the same; inputs and outputs are the caller's; an input that is quantised is then turned to channels
+                  last; placed as the network runs, in multiples of 256 bytes
     litert        adds on their own, inputs kept to the end; greedy by size, in multiples of 64 bytes
     executorch    without a delegate: nothing fused, nothing in place; greedy, in multiples of 16 bytes
     mcu           activations fused, adds on their own and in place
@@ -34,21 +35,22 @@ from edgewright.device.steps import FLOAT_BYTES, Activations, Step, fused, of_gr
 class Rules:
     """fuse: what a convolution takes in.   in_place: whether operators write over what they read last.
     depthwise_in_place: whether depthwise convolutions do.   inputs: of the network: "freed" after their last reader,
-    "kept" to the end, or "outside" of the arena.   outputs_outside: of the arena.   align: every size and offset is a
-    multiple of it.   order: of placing."""
+    "kept" to the end, or "outside" of the arena.   outputs_outside: of the arena.   turned: a quantised input is copied
+    once more.   align: every size and offset is a multiple of it.   order: of placing."""
 
     fuse: Literal["all", "activations", "nothing"] = "all"
     in_place: bool = True
     depthwise_in_place: bool = False
     inputs: Literal["freed", "kept", "outside"] = "freed"
     outputs_outside: bool = False
+    turned: bool = False
     align: int = 1
     order: Order = "best"
 
 
 RULES: Mapping[str, Rules] = {
     "plan": Rules(),
-    "onnxruntime": Rules(inputs="outside", outputs_outside=True, align=256, order="execution"),
+    "onnxruntime": Rules(inputs="outside", outputs_outside=True, turned=True, align=256, order="execution"),
     "litert": Rules("activations", inputs="kept", align=64, order="size"),
     "executorch": Rules("nothing", in_place=False, align=16, order="size"),
     "mcu": Rules("activations"),
@@ -80,9 +82,30 @@ def plan_memory(
 def buffers(network: Activations, rules: Rules = RULES["plan"]) -> tuple[Buffer, ...]:
     """Every buffer of the network, in the order in which they are first needed, named for the tensor it is made for."""
     steps = list(network.steps)
+    if rules.turned:
+        network, steps = _turned(network, steps)
     if rules.fuse != "nothing":
         steps = fused(steps, network.outputs, adds=rules.fuse == "all")
     return _Lifetimes(network, steps, rules).found()
+
+
+def _turned(network: Activations, steps: list[Step]) -> tuple[Activations, list[Step]]:
+    """With a copy of what each input is quantised to, which its readers read."""
+    first = {step.outputs[0]: step for step in steps if step.role == "quantise" and step.inputs[0] in network.inputs}
+    copies: dict[Hashable, Hashable] = {name: (name, "turned") for name in first}
+    sizes = dict(network.sizes) | {copy: network.sizes[name] for name, copy in copies.items()}
+    found = []
+    for step in steps:
+        found.append(
+            replace(
+                step,
+                inputs=tuple(copies.get(name, name) for name in step.inputs),
+                over=tuple(copies.get(name, name) for name in step.over),
+            )
+        )
+        if step.outputs[0] in copies:
+            found.append(Step("other", step.outputs, (copies[step.outputs[0]],)))
+    return replace(network, sizes=sizes), found
 
 
 class _Lifetimes:

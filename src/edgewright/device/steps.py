@@ -20,7 +20,7 @@ from edgewright.core.errors import BadInput, one_line
 from edgewright.core.graph import Graph, Op, needed_ops
 
 FLOAT_BYTES = 4
-Role = Literal["conv", "conv+add", "elementwise", "add", "view", "other"]
+Role = Literal["conv", "conv+add", "elementwise", "add", "view", "quantise", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ _ONNX_ROLES: dict[str, Role] = {
     "Add": "add",
     **dict.fromkeys(("Relu", "Clip", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "LeakyRelu", "Mul"), "elementwise"),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"), "view"),
+    "QuantizeLinear": "quantise",
 }
 
 

@@ -100,10 +100,10 @@ def together(pieces: Sequence[Piece]) -> Graph:
 def _emit(builder: GraphBuilder, piece: Piece, entry: Callable[[int], int]) -> int:
     x = entry(piece.source[0])
     if piece.kind == "conv":
+        other = x if piece.source == piece.result or not piece.add else builder.conv(0, piece.result[0], 1, piece.stride)
         made = builder.conv(x, piece.result[0], piece.kernel, piece.stride, piece.groups)
         if piece.add:
-            other = x if builder.shapes[x] == builder.shapes[made] else _like(builder, made)
-            made = builder.add(made, other)
+            made = builder.add(made, other)  # fused into the later of the two
         return builder.relu(made) if piece.activation else made
     simple = {
         "linear": lambda: builder.linear(x, piece.result[0]),
@@ -115,13 +115,6 @@ def _emit(builder: GraphBuilder, piece: Piece, entry: Callable[[int], int]) -> i
         "sigmoid": lambda: builder.sigmoid(x),
     }
     return simple.get(piece.kind, lambda: builder.relu(x))()
-
-
-def _like(builder: GraphBuilder, tensor: int) -> int:
-    """Another tensor of the same shape, from the input."""
-    width, height, _ = builder.shapes[tensor]
-    stride = -(-builder.shapes[0][1] // height)
-    return builder.conv(0, width, 1, stride)
 
 
 def _vector(builder: GraphBuilder, tensor: int) -> int:

@@ -6,12 +6,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgewright.core.cost import Budget, Cost
+from edgewright.compress.planner import look
+from edgewright.core.cost import Budget, Cost, cost
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.graph import Graph
 from edgewright.device.base import Device
+from edgewright.device.board import Board
 from edgewright.device.measure import Latency
+from edgewright.device.memory import onnx_peak_bytes
 from edgewright.device.profile import runtime_peak_bytes
+from edgewright.device.steps import FLOAT_BYTES
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
 from edgewright.task.base import Task, normalise
@@ -38,18 +42,51 @@ class Deployed:
 
 
 def deploy(
-    model: nn.Module, graph: Graph, task: Task, device: Device, budget: Budget, path: Path, metadata: dict[str, str]
+    model: nn.Module,
+    graph: Graph,
+    task: Task,
+    device: Device,
+    budget: Budget,
+    path: Path,
+    metadata: dict[str, str],
+    *,
+    counted: tuple[int, int] | None = None,
 ) -> Deployed:
     """Export `model` to `path`, compare it with PyTorch on held-out samples, and cost the file itself.
 
+    counted: multiply-adds and parameters of a network that was compressed, and is no longer what `graph` says.
     Raises GateFailed when the exported file computes something else.
     """
     resolution = graph.input_shape[-1]
     export_onnx(model, graph.input_shape, path, metadata)
     parity = verify(model, path, held_out_samples(task, resolution))
     latency = settled(device, path)
-    costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}
+    if counted is None:
+        costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}
+    else:
+        costs = file_costs(device, path, latency, *counted)
     return Deployed(path, costs, parity, latency, budget.broken(costs), _runtime_peak(path))
+
+
+def count(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
+    """Multiply-adds and parameters of a network as it ships, its batch norms folded; example: batch 1."""
+    after = look(model, example, ("remove_identity", "fold_batch_norm")).after
+    return after.macs, after.params
+
+
+def file_costs(device: Device, path: Path, latency: Latency, macs: int, params: int) -> dict[str, Cost]:
+    """What a file costs where it must run; on a board its numbers count as they will be there."""
+    own = {
+        "latency": latency.cost(),
+        "macs": cost("macs", macs, "analytic"),
+        "params": cost("params", params, "analytic"),
+    }
+    if not isinstance(device, Board):
+        return {**own, **device.shipped(path)}
+    number = device.target.number_bytes
+    size = path.stat().st_size - (FLOAT_BYTES - number) * params
+    peak = onnx_peak_bytes(path) * number // FLOAT_BYTES
+    return {**own, "size": cost("size", size, "analytic"), "peak_memory": cost("peak_memory", peak, "analytic")}
 
 
 def _runtime_peak(path: Path) -> int | None:

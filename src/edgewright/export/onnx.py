@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgewright.core.environment import versions
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.files import write_bytes
+from edgewright.export.provenance import WEIGHTS_KEY, weights_sha256
 
 OPSET = 18
 NEWEST_IR = 10  # what runtimes two years old still read
@@ -40,7 +41,7 @@ def export_onnx(
 
     Args:
         input_shape: (C, H, W).
-        metadata: texts kept in the file's metadata_props, beside the version of edgewright.
+        metadata: texts kept in the file's metadata_props, beside edgewright's version and the weights' digest.
     Errors: EdgewrightError when the network cannot be exported; nothing is written then.
     Checked against: PyTorch's own outputs with random batch statistics, branches and shared layers
         (tests/export/test_onnx.py).
@@ -68,8 +69,8 @@ def export_onnx(
         raise EdgewrightError(f"{path}: the network cannot be exported to ONNX ({reason})") from error
     name_nodes(proto.graph)
     pool_globally(strip(proto))
-    texts = {"edgewright": versions().get("edgewright", "unknown"), **(metadata or {})}
-    onnx.helper.set_model_props(proto, dict(sorted(texts.items())))
+    own = {"edgewright": versions().get("edgewright", "unknown"), WEIGHTS_KEY: weights_sha256(proto)}
+    onnx.helper.set_model_props(proto, dict(sorted({**own, **(metadata or {})}.items())))
     onnx.checker.check_model(proto, full_check=True)
     write_bytes(path, proto.SerializeToString(deterministic=True))
 

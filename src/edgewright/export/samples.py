@@ -28,11 +28,18 @@ Inputs = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Samples:
-    """calibration, comparison: inputs (1, ...) float32 as the network takes them.   labels: of the comparison, (N,)."""
+    """calibration, comparison: inputs (1, ...) float32 as the network takes them.   labels: of the comparison, (N,).
+
+    spec: how images became inputs; None where they came as arrays.   assumed: its mean and std are ImageNet's, for want
+    of others.   told: what the data is, in words that name no folder.
+    """
 
     calibration: Sequence[np.ndarray]
     comparison: Sequence[np.ndarray]
     labels: np.ndarray | None
+    spec: TaskSpec | None = None
+    assumed: bool = False
+    told: str = "arrays that were handed over"
 
 
 class Lazy(Sequence[np.ndarray]):
@@ -90,8 +97,8 @@ def _of_task(source: Source, seed: int) -> Samples:
     return samples_of(task, source.shape, seed)
 
 
-def samples_of(task: Task, shape: tuple[int, ...], seed: int) -> Samples:
-    """Of a task's train part to calibrate, of its val part to compare; the test part is not looked at.
+def samples_of(task: Task, shape: tuple[int, ...], seed: int, most: int = COMPARISON) -> Samples:
+    """Of a task's train part to calibrate, of its val part to compare, `most` images; the test part is not looked at.
 
     shape: of the network's input, with its batch.
     """
@@ -101,8 +108,9 @@ def samples_of(task: Task, shape: tuple[int, ...], seed: int) -> Samples:
         return Lazy(rows, lambda row: _input(split.images[row : row + 1], task.spec, shape)), rows
 
     calibration, _ = part(task.train, CALIBRATION, "calibration")
-    comparison, rows = part(task.val, COMPARISON, "comparison")
-    return Samples(calibration, comparison, task.val.labels[rows].numpy())
+    comparison, rows = part(task.val, most, "comparison")
+    told = f"{task.spec.source}, SHA-256 {task.spec.digest}"
+    return Samples(calibration, comparison, task.val.labels[rows].numpy(), task.spec, told=told)
 
 
 def _input(images: torch.Tensor, spec: TaskSpec, shape: tuple[int, ...]) -> np.ndarray:
@@ -128,7 +136,9 @@ def _of_folder(
     make = lambda row: _input(pixels[row : row + 1], spec, shape)  # noqa: E731
     rows = range(len(order))
     known = None if labels is None else np.array([labels[index] for index in order[few:]])
-    return Samples(Lazy(rows[:few], make), Lazy(rows[few:], make), known)
+    told = f"{len(order)} images, {'without labels' if known is None else 'a folder for each class'}"
+    assumed = mean is None and std is None and source.spec is None
+    return Samples(Lazy(rows[:few], make), Lazy(rows[few:], make), known, spec, assumed, told)
 
 
 def _share(count: int) -> int:

@@ -2,12 +2,11 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from edgewright.core.data import to_json
@@ -16,8 +15,11 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_bytes, write_text
 from edgewright.device.cpu import cpu_model
 from edgewright.device.resolve import make_device
+from edgewright.export.candidates import Candidate
+from edgewright.export.card import CARD, Shipment, card
 from edgewright.export.choose import Choice, choose
 from edgewright.export.parity import torch_logits
+from edgewright.export.provenance import RECORD, signed, weights_sha256
 from edgewright.export.runtimes.base import KINDS, Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.export.samples import Samples, read_samples
@@ -62,7 +64,7 @@ def ship(
     out: Path | None = None,
     seed: int = 0,
 ) -> Shipped:
-    """Choose among all runtimes and types on this machine, and write the winner's file and choice.json.
+    """Choose among all runtimes and types on this machine; write the winner's file, choice.json and MODEL_CARD.md.
 
     Args:
         place: a finished run's folder, or an ONNX file.
@@ -108,30 +110,40 @@ def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked:
     """The winner's files, the one to open last, so that what is there can be opened; then the evidence."""
     winner = choice.winner
     assert winner is not None and winner.built is not None
-    facts = {
-        "source": source.path.name,
-        "source_sha256": source.digest,
-        "winner": winner.row(),
-        **asked,
-        "samples": {"calibration": len(samples.calibration), "comparison": len(samples.comparison)},
-        "cpu": cpu_model(),
-        "versions": versions(),
-    }
+    facts = _facts(choice, winner, source, samples, asked)
+    texts = {entry.key: entry.value for entry in source.model.metadata_props}  # what quantises a model drops it
     for path in reversed(winner.built.files):
-        write_bytes(out / path.name, _signed(path, source, facts))
-    file = out / winner.built.path.name
-    record = out / "choice.json"
+        write_bytes(out / path.name, signed(path, texts, facts))
     files = {path.name: sha256(out / path.name) for path in winner.built.files}
+    file, record = out / winner.built.path.name, out / RECORD
     write_text(record, to_json({**facts, "file": file.name, "files": files, **choice.record()}) + "\n")
+    write_text(out / CARD, card(Shipment(choice, source, samples, files, facts)))
     return Shipped(choice, file, record)
 
 
-def _signed(path: Path, source: Source, facts: dict[str, Any]) -> bytes:
-    """The file's bytes; an ONNX file keeps its source's metadata and gains what was found out here."""
-    if path.suffix != ".onnx":
-        return path.read_bytes()
-    model = onnx.load(path)
-    texts = {entry.key: entry.value for entry in source.model.metadata_props}  # what quantises a model drops it
-    texts |= {"edgewright": versions().get("edgewright", "unknown"), "edgewright.export": to_json(facts)}
-    onnx.helper.set_model_props(model, dict(sorted(texts.items())))
-    return model.SerializeToString(deterministic=True)
+def _facts(
+    choice: Choice, winner: Candidate, source: Source, samples: Samples, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """What stands behind the winner: what it was made from and by, on what it was judged, how it was measured."""
+    gate = winner.gate
+    assert gate is not None
+    return {
+        "source": source.path.name,
+        "source_sha256": source.digest,
+        "source_weights_sha256": weights_sha256(source.model),
+        "winner": winner.row(),
+        "why": choice.why,
+        "gate": asdict(gate),
+        "batch": asdict(winner.batch) if winner.batch else None,
+        "max_drop": asked["max_drop"],
+        "data": samples.told,
+        "data_given": asked["data"] is not None,
+        "samples": {"calibration": len(samples.calibration), "comparison": len(samples.comparison)},
+        "measured": {
+            "runs": choice.runs,
+            "threads": asked["threads"],
+            "cpu": cpu_model(),
+            "reference_drift": choice.drift,
+        },
+        "versions": versions() | {winner.runtime.name: winner.runtime.version()},
+    }

@@ -68,7 +68,7 @@ def read_onnx(path: Path, shape: tuple[int, ...] | None = None) -> tuple[onnx.Mo
     if not model.graph.node:
         raise BadInput(f"{path}: not an ONNX file, or one without operators")
     _check_operators(model, path)
-    _load_external(model, path)
+    load_external(model, path)
     found = _fix_input(model, path, shape)
     try:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
@@ -116,7 +116,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from inner.initializer
 
 
-def _load_external(model: onnx.ModelProto, path: Path) -> None:
+def load_external(model: onnx.ModelProto, path: Path) -> None:
     """Bring in weights kept in other files, which must lie in the model's own folder."""
     folder = path.resolve().parent
     for tensor in _tensors(model.graph):

@@ -1,28 +1,26 @@
 """What an adaptation hands over: weights, an ONNX file held against them; from a run, a folder that is a run again.
 
-An adapted run's folder has a plan.yaml, architecture.json and result.json of its own, so that `predict`, `bench`,
-`load_model` and a further `adapt` take it as they take any run.
+A compressed run's rewrites go with its network, so that it is rebuilt as it is.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from safetensors.torch import save
 from torch import nn
 
 from edgewright.core.cost import Cost
-from edgewright.core.environment import versions
-from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.core.files import write_bytes
 from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.core.progress import say
-from edgewright.core.result import BlockShare, Export, Metrics, Noise, Result
+from edgewright.core.result import BlockShare, Export, Metrics, Result
 from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
-from edgewright.export.deploy import Deployed, deploy, held_out_samples
+from edgewright.export.deploy import Deployed, count, deploy, held_out_samples
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
 from edgewright.job.adapt_ground import Ground
+from edgewright.job.hand_over import hand_over
 from edgewright.space.resolve import make_space
 
 
@@ -48,46 +46,40 @@ def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Parity, d
 def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metrics, made: Path) -> Deployed:
     assert ground.result is not None
     old, asked, spec = ground.result, ground.asked, ground.task.spec
-    plan = RunFolder(Path(asked.source)).read_plan()
+    source = RunFolder(Path(asked.source))
+    plan = source.read_plan()
     space = make_space(plan.space, spec)
     architecture = space.read({**old.architecture, "classes": len(spec.classes)})
     device = make_device(plan.device, plan.threads)
     metadata = {"architecture": architecture.model_dump_json(), "task": spec.model_dump_json()}
-    deployed = deploy(model, space.graph(architecture), ground.task, device, plan.budget, made, metadata)
+    counted = None
+    if source.rewrites.exists():
+        write_bytes(folder.rewrites, source.rewrites.read_bytes())
+        counted = count(model, ground.example[:1])
+    graph = space.graph(architecture)
+    deployed = deploy(model, graph, ground.task, device, plan.budget, made, metadata, counted=counted)
     if deployed.broken:
         say(f"the adapted network breaks the budget of its run: {'; '.join(deployed.broken)}")
     made.replace(folder.onnx)
-    write_text(folder.architecture, architecture.to_json())
-    update = {
+    found = {
         "task": spec.model_dump(mode="json"),
         "classes": list(spec.classes),
-        "architecture": architecture.model_dump(mode="json"),
-        "key": architecture.key(),
         "costs": deployed.costs,
         "runtime_peak_bytes": deployed.runtime_peak,
         "metrics": metrics,
-        "latency_noise": Noise(
-            runs=deployed.latency.runs,
-            reference_ms=deployed.latency.reference_ms,
-            reference_drift=deployed.latency.reference_drift,
-            noisy=deployed.latency.noisy,
-        ),
         "blocks": _blocks(old, space.blocks(architecture)),
-        "versions": versions(),
         "export": Export(**deployed.parity.model_dump()),
         "seed": asked.seed,
-        "files": {path.name: sha256(path) for path in (folder.onnx, folder.model, folder.architecture)},
     }
-    write_text(folder.result, old.model_copy(update=update).to_json())
-    update = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
-    mine = plan.model_copy(update=update)
-    text = yaml.safe_dump(mine.model_dump(mode="json", exclude_none=True, by_alias=True), sort_keys=False)
-    write_text(folder.plan, text)  # last: what has a plan.yaml is a run
+    named = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
+    hand_over(folder, source, architecture, deployed.latency, found=found, asked=named)
     return deployed
 
 
 def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare]:
-    """As the run has them, the head counted anew; the table's share of the latency stays."""
+    """As the run has them, the head counted anew; the table's share of the latency stays. None where it has none."""
+    if not old.blocks:
+        return []
     return [
         share.model_copy(
             update={"macs": count_macs(graph), "params": count_params(graph), "output_shape": graph.output_shape}

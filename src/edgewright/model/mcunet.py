@@ -19,6 +19,7 @@ arXiv:2007.10319, ProxylessNAS, arXiv:1812.00332, and MobileNetV2. Checked again
 by bit, and the accuracy of the published weights (tests/model/test_mcunet.py).
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
+from edgewright.core.graph import Graph, GraphBuilder
 
 
 class _Round(torch.autograd.Function):
@@ -174,6 +176,33 @@ def int8_network(cfg: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> In
 
     blocks = [Int8Block([conv(one) for one in block["convs"]], block["residual"]) for block in cfg["blocks"]]
     return Int8Network(conv(cfg["first_conv"]), blocks, conv(cfg["classifier"]), int(cfg["input_size"]))
+
+
+def int8_graph(cfg: Mapping[str, Any], resolution: int | None = None) -> Graph:
+    """The same network as data, to be costed; resolution: side of its images, by default the plan's own."""
+    side = resolution or int(cfg["input_size"])
+    first = cfg["first_conv"]
+    builder = GraphBuilder((first["in_channel"], side, side))
+
+    def conv(x: int, one: Mapping[str, Any]) -> int:
+        return builder.conv(x, one["out_channel"], one["kernel_size"], one["stride"], one["groups"])
+
+    x = conv(0, first)
+    for block in cfg["blocks"]:
+        y = functools.reduce(conv, block["convs"], x)
+        x = builder.add(y, x) if block["residual"] else y
+    x = conv(builder.global_pool(x), cfg["classifier"])
+    builder.flatten(x)
+    return builder.graph()
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The plan in a file that `read_int8` reads. Errors: BadInput for a file that is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return json.loads(str(arrays["cfg"]))
+    except (OSError, KeyError, ValueError) as error:
+        raise BadInput(f"{path} is not an integer network: {str(error).splitlines()[0]}") from None
 
 
 def read_int8(path: Path) -> Int8Network:

@@ -160,7 +160,7 @@ def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") 
         "peak_memory": "Peak activation memory",
     }.get(name, name.capitalize())
     value, how = show(name, cost.value), HOW.get(cost.how, cost.how)
-    cells = f'<th scope="row">{title}</th><td class="num">{_unitless(name, value)}</td>'
+    cells = f'<th scope="row">{title}</th><td class="num">{unitless(name, value)}</td>'
     if ceiling is None:
         cells += '<td class="num">-</td><td class="bar"></td><td></td>'
     else:
@@ -168,14 +168,14 @@ def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") 
         style = f'class="{"over" if share > 1 else ""}" style="width:{min(100, 100 * share):.1f}%"'
         verdict = '<td class="broken">broken</td>' if share > 1 else '<td class="met">met</td>'
         cells += (
-            f'<td class="num">{_unitless(name, show(name, ceiling))}</td>'
+            f'<td class="num">{unitless(name, show(name, ceiling))}</td>'
             f'<td class="bar"><span class="track" title="{100 * share:.0f} %"><b {style}></b></span></td>{verdict}'
         )
     return f'<tr>{cells}<td class="wide">{escape(how + remark)}</td></tr>'
 
 
-def _unitless(name: str, text: str) -> str:
-    """Multiply-adds and parameters are named in the row's head already."""
+def unitless(name: str, text: str) -> str:
+    """A cost's text for a row whose head names multiply-adds or parameters already."""
     return text.removesuffix(" MACs").removesuffix(" parameters") if name in ("macs", "params") else text
 
 

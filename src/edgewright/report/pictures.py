@@ -35,7 +35,8 @@ def figure(traces: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figur
     return {"data": traces, "layout": base}
 
 
-def _points(name: str, x: list[float], y: list[float], hover: list[str], marker: dict[str, Any]) -> dict[str, Any]:
+def scatter(name: str, x: list[float], y: list[float], hover: list[str], marker: dict[str, Any]) -> dict[str, Any]:
+    """Points with a text each that shows where one is pointed at."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -48,7 +49,7 @@ def _points(name: str, x: list[float], y: list[float], hover: list[str], marker:
     }
 
 
-def _ceiling_line(ceiling: float | None) -> dict[str, Any]:
+def ceiling_line(ceiling: float | None) -> dict[str, Any]:
     """The budget as a vertical line, or nothing."""
     if ceiling is None:
         return {}
@@ -109,9 +110,9 @@ def pareto_by_score(facts: Facts) -> Figure | None:
         part = [c for c in drawn if c.key in keys]
         if part:
             x, y = [c.costs["latency"].value for c in part], [c.scores[proxy] for c in part]
-            traces.append(_points(name, x, y, [_hover(c, facts) for c in part], marker))
+            traces.append(scatter(name, x, y, [_hover(c, facts) for c in part], marker))
     traces.insert(1, _staircase([x for x, _ in every], [y for _, y in every]))
-    line = _ceiling_line(facts.result.budget.latency_ms)
+    line = ceiling_line(facts.result.budget.latency_ms)
     return figure(traces, "predicted latency, ms", f"{proxy} score (higher is better)", **line)
 
 
@@ -128,9 +129,9 @@ def pareto_by_accuracy(facts: Facts) -> Figure | None:
         marker = CHOSEN if chosen else {"color": "$accent", "size": 10}
         hover = [_hover(known[f.key], facts) for f in some]
         traces.append(
-            _points(name, [f.measured_ms for f in some], [f.val_accuracy or 0.0 for f in some], hover, marker)
+            scatter(name, [f.measured_ms for f in some], [f.val_accuracy or 0.0 for f in some], hover, marker)
         )
-    line = _ceiling_line(facts.result.budget.latency_ms)
+    line = ceiling_line(facts.result.budget.latency_ms)
     return figure(traces, "measured latency, ms", "accuracy on val, %", **line)
 
 
@@ -254,7 +255,7 @@ def latency_distribution(facts: Facts) -> Figure | None:
                 "bgcolor": "$card",
             }
         )
-    budget = _ceiling_line(facts.result.budget.latency_ms)
+    budget = ceiling_line(facts.result.budget.latency_ms)
     if budget and (facts.result.budget.latency_ms or 0) <= edge * 1.25:
         shapes += budget["shapes"]
         notes += [{**budget["annotations"][0], "y": 0.6, "xanchor": "left", "xshift": 4}]
@@ -281,5 +282,5 @@ def predicted_and_measured(facts: Facts) -> Figure | None:
     for name, chosen in (("networks", False), ("chosen", True)):
         some = [i for i, row in enumerate(facts.measured) if (row.get("key") == facts.result.key) == chosen]
         marker = CHOSEN if chosen else {"color": "$accent", "size": 9}
-        traces.append(_points(name, [x[i] for i in some], [y[i] for i in some], [hover[i] for i in some], marker))
+        traces.append(scatter(name, [x[i] for i in some], [y[i] for i in some], [hover[i] for i in some], marker))
     return figure(traces, "measured, ms", "predicted, ms", height=320)

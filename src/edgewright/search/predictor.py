@@ -9,6 +9,7 @@ worse than labels spread evenly over the prior's ranking.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.paths import path_facts
 from edgewright.core.ranking import ranks
 from edgewright.core.seed import derive
-from edgewright.core.signal import signal
+from edgewright.core.signal import Signal, signal
 from edgewright.space.base import Space
 
 Array = NDArray[np.float64]
@@ -41,8 +42,7 @@ def describe(space: Space, architectures: Sequence[Architecture]) -> Array:
     """
     graphs = [[graph for _, graph in space.blocks(architecture)] for architecture in architectures]
     signals = [signal(blocks) for blocks in graphs]
-    names = ("work", "roots", "shortcuts", "balance", "detail")
-    columns = [normal_scores([getattr(one, name) for one in signals]) for name in names]
+    columns = [normal_scores([getattr(one, field.name) for one in signals]) for field in fields(Signal)]
     facts = np.column_stack([*columns, np.array([path_facts(blocks) for blocks in graphs])])
     choices = space.choices()
     if not choices:

@@ -113,6 +113,7 @@ def quantise(
     *,
     in_float: Collection[str] = (),
     only: Sequence[str] = (),
+    steps: Mapping[str, np.ndarray] | None = None,
 ) -> onnx.ModelProto:
     """The int8 network in QDQ form; `prepared` stays as it is.
 
@@ -120,6 +121,7 @@ def quantise(
         covered: (low, high) of every activation.
         in_float: names of nodes that stay in float.
         only: when given, only these nodes are quantised.
+        steps: of weights by name, one for each output channel; by default max|w| / 127.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, TensorsData
     from onnxruntime.quantization.calibrate import CalibrationMethod
@@ -142,13 +144,40 @@ def quantise(
             list(only),
             list(in_float),
             list({*QLinearOpsRegistry, *QDQRegistry}),
-            {"ActivationSymmetric": False, "WeightSymmetric": True},
+            {"ActivationSymmetric": False, "WeightSymmetric": True, "TensorQuantOverrides": _overrides(steps or {}, model)},
         )
         try:
             quantiser.quantize_model()
         except Exception as error:  # the quantiser raises plain ValueErrors and AttributeErrors
             raise EdgewrightError(f"ONNX Runtime's quantiser cannot take this network ({_first_line(error)})") from None
     return quantiser.model.model
+
+
+def _overrides(steps: Mapping[str, np.ndarray], model: onnx.ModelProto) -> dict[str, list[dict]]:
+    """Steps of weights as the quantiser takes them: along the channels, which a Gemm may have last."""
+    from onnxruntime.quantization import QuantType
+
+    last = {
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_transposed(node))
+    }
+    return {
+        name: [
+            {
+                "axis": int(name in last),
+                "quant_type": QuantType.QInt8,
+                "scale": np.array(step, np.float32),
+                "zero_point": np.array(0, np.int8),
+            }
+            for step in values
+        ]
+        for name, values in steps.items()
+    }
+
+
+def _is_transposed(gemm: onnx.NodeProto) -> bool:
+    return any(attribute.name == "transB" and attribute.i for attribute in gemm.attribute)
 
 
 def best_ranges(

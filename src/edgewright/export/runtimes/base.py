@@ -4,6 +4,7 @@ One adapter file for each runtime. Heavy libraries are imported inside its funct
 a row in a table, not an error, unless it was asked for by name.
 """
 
+import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -107,6 +108,17 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
         """Open a file on `threads` threads; `shape` decides free dimensions. BadInput where it cannot be read."""
+
+    @abstractmethod
+    def usage(self, file: str, kind: Kind) -> list[str]:
+        """Lines of Python, without anything of ours, from a float32 array `x` to `scores`, an array."""
+
+    def version(self) -> str:
+        """Of the installed library."""
+        try:
+            return importlib.metadata.version(self.library)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
 
     def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
         """All outputs of an ONNX network as this runtime computes them in this type; for those `from_onnx` only."""

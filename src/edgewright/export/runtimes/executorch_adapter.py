@@ -78,6 +78,14 @@ class ExecuTorch(Runtime):
         call.program = program  # pyright: ignore[reportFunctionMemberAccess]
         return Program(call, found)
 
+    def usage(self, file: str, kind: Kind) -> list[str]:
+        return [
+            "import torch",
+            "from executorch.runtime import Runtime",
+            f'program = Runtime.get().load_program("{file}")',
+            'scores = program.load_method("forward").execute([torch.from_numpy(x)])[0].numpy()',
+        ]
+
 
 def _quantised(model: nn.Module, example: tuple[torch.Tensor], calibration: Any) -> nn.Module:
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (  # pyright: ignore[reportMissingImports]

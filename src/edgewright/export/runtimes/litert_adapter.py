@@ -74,6 +74,21 @@ class LiteRt(Runtime):
 
         return Program(call, found)
 
+    def usage(self, file: str, kind: Kind) -> list[str]:
+        opened = [
+            "from ai_edge_litert.interpreter import Interpreter",
+            f'run = Interpreter("{file}").get_signature_runner()',
+            "((name, taken),), ((to, given),) = run.get_input_details().items(), run.get_output_details().items()",
+        ]
+        if kind != "int8":
+            return [*opened, "scores = run(**{name: x})[to]"]
+        return [  # the file takes and gives integers
+            *opened,
+            '(scale, zero), (unit, shift) = taken["quantization"], given["quantization"]',
+            'x = np.clip(np.round(x / scale) + zero, -128, 127).astype("int8")',
+            "scores = unit * (run(**{name: x})[to].astype(np.float32) - shift)",
+        ]
+
 
 def _to_integers(array: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     """round(x / scale) + zero, clipped, for a file that takes integers; a float file's input as it is."""

@@ -43,6 +43,13 @@ class OnnxRuntime(Runtime):
 
         return Program(call, found)
 
+    def usage(self, file: str, kind: Kind) -> list[str]:
+        return [
+            "import onnxruntime",
+            f'session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])',
+            "scores = session.run(None, {session.get_inputs()[0].name: x})[0]",
+        ]
+
     def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
         session = open_session(model.SerializeToString(), quiet=True)
         name = session.get_inputs()[0].name

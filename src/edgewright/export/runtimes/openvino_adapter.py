@@ -75,6 +75,14 @@ class OpenVino(Runtime):
 
         return Program(call, found)
 
+    def usage(self, file: str, kind: Kind) -> list[str]:
+        hint = "bf16" if kind == "bf16" else "f32"
+        return [
+            "import openvino",
+            f'model = openvino.Core().compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})',
+            "scores = model(x)[0]",
+        ]
+
     def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
         import openvino  # pyright: ignore[reportMissingImports]
 
