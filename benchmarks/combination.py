@@ -1,7 +1,7 @@
 """The label-free combination beside the naive references, on every table given; no network is run.
 
     python benchmarks/combination.py --nb201 nb201_acc.npz:c10_test_200 nb201_acc.npz:c100_test_200 \\
-        --nbmacro nasbench_macro.npz:mean_acc
+        --nbmacro nasbench_macro.npz:mean_acc --mnasnet accel_nasbench.npz:val_top1
 
 With --halves the whole weights are chosen again on random halves of the first table, to show how little hangs on them.
 """
@@ -21,7 +21,7 @@ from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import read_table
 
-SPACES = ("nb201", "nbmacro")
+SPACES = ("nb201", "nbmacro", "mnasnet")
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def _space(space: TabularSpace, tables: list[str], resamples: int, halves: int) -> None:
-    every = np.arange(len(space))
-    first = np.array([space.canonical(row) for row in every.tolist()])
-    unique = np.flatnonzero(first == every)
+    every = read_table(tables[0], space).indices
+    first = {row: space.canonical(row) for row in every.tolist()}
+    unique = np.array([row for row in every.tolist() if first[row] == row])
     began = time.perf_counter()
     signals = {row: signal(graph for _, graph in space.blocks(space.at(row))) for row in unique.tolist()}
     print(f"\n{space.name}: {len(unique)} unique networks, their signals in {time.perf_counter() - began:.1f} s")
