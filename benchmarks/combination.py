@@ -85,7 +85,7 @@ def _print(title: str, facts: list[Structure], signals: list[Signal], truth: np.
 
 def _halves(signals: list[Signal], truth: np.ndarray, halves: int) -> None:
     columns = {name: np.array([getattr(one, name) for one in signals]) for name in WEIGHTS}
-    grid = list(itertools.product((1, 2, 3), (0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1, 2)))
+    grid = list(itertools.product((4, 5, 6, 7, 8), (1, 2, 3, 4), (1, 2, 3), (1, 2, 3, 4)))
     logs = np.stack([combine_columns(columns, {name: 1.0}) for name in WEIGHTS], axis=1)
     frozen = logs @ np.array(list(WEIGHTS.values()))
     print("\n| half | chosen on one half | Spearman on the other | frozen weights on the other |\n" + "|---" * 4 + "|")

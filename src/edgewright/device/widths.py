@@ -100,7 +100,9 @@ def together(pieces: Sequence[Piece]) -> Graph:
 def _emit(builder: GraphBuilder, piece: Piece, entry: Callable[[int], int]) -> int:
     x = entry(piece.source[0])
     if piece.kind == "conv":
-        other = x if piece.source == piece.result or not piece.add else builder.conv(0, piece.result[0], 1, piece.stride)
+        other = (
+            x if piece.source == piece.result or not piece.add else builder.conv(0, piece.result[0], 1, piece.stride)
+        )
         made = builder.conv(x, piece.result[0], piece.kernel, piece.stride, piece.groups)
         if piece.add:
             made = builder.add(made, other)  # fused into the later of the two
