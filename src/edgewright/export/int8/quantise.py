@@ -144,7 +144,11 @@ def quantise(
             list(only),
             list(in_float),
             list({*QLinearOpsRegistry, *QDQRegistry}),
-            {"ActivationSymmetric": False, "WeightSymmetric": True, "TensorQuantOverrides": _overrides(steps or {}, model)},
+            {
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "TensorQuantOverrides": _overrides(steps or {}, model),
+            },
         )
         try:
             quantiser.quantize_model()

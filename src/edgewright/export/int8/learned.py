@@ -1,0 +1,84 @@
+"""The int8 file of a network that learned to be one: its own steps and ranges, nothing calibrated anew."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from torch import Tensor
+
+from edgewright.compress.qat import Rounded
+from edgewright.core.errors import EdgewrightError
+from edgewright.device.runtime import open_session
+from edgewright.export.int8.calibrators import minmax
+from edgewright.export.int8.quantise import Int8Types, collect, float_tensors, layers, prepare, quantise, ranges
+from edgewright.export.onnx import export_onnx
+
+SAME = 1e-4  # of a tensor's largest number: what float32 may differ by between two runtimes
+
+
+def quantise_learned(
+    net: Rounded, inputs: Tensor, metadata: Mapping[str, str] | None = None
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The float file of the learned network, and its int8 file in QDQ form, U8S8.
+
+    The tensors of the file are told by their values on `inputs`: one that holds the numbers of a rounded tensor gets
+    that one's range, and a weight its channels' steps. Tensors inside what the quantiser fuses (a convolution's before
+    its ReLU) get the least and greatest values seen, which nothing reads.
+
+    Args:
+        inputs: a few real ones, (N, C, H, W).
+    Errors: EdgewrightError where a rounded tensor or weight is not found in the file.
+    Checked against: the network itself in PyTorch, to one step of the output (tests/export/test_learned.py).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        export_onnx(net.float_network(), tuple(inputs.shape[1:]), path, metadata)
+        plain = onnx.load(path)
+    ready = prepare(plain)
+    one_by_one = [inputs[i : i + 1].numpy() for i in range(len(inputs))]
+    covered = ranges(collect(ready, one_by_one), minmax) | learned_ranges(net, ready, inputs[:1])
+    return plain, quantise(ready, covered, Int8Types(), steps=learned_steps(net, ready))
+
+
+def learned_ranges(net: Rounded, ready: onnx.ModelProto, x: Tensor) -> dict[str, tuple[float, float]]:
+    """By name in the file, the range of every tensor that holds the numbers of a rounded one, for one input x."""
+    values = {ready.graph.input[0].name: x.numpy()} | _values(ready, x.numpy())
+    found: dict[str, tuple[float, float]] = {}
+    for index, (tensor, covered) in enumerate(net.tensors(x)):
+        names = [name for name, value in values.items() if _same(value, tensor.numpy())]
+        if not names:
+            raise EdgewrightError(f"rounded tensor {index} of the network, {tuple(tensor.shape)}, is not in the file")
+        found |= dict.fromkeys(names, covered)
+    return found
+
+
+def learned_steps(net: Rounded, ready: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """By name in the file, the steps of each weight's output channels."""
+    read = {node.input[1] for node in ready.graph.node if node.name in set(layers(ready))}
+    held = {one.name: numpy_helper.to_array(one) for one in ready.graph.initializer if one.name in read}
+    found: dict[str, np.ndarray] = {}
+    for layer, (weight, steps) in net.weights().items():
+        names = [name for name, value in held.items() if _same(value, weight.numpy())]
+        if not names:
+            raise EdgewrightError(f"the weights of '{layer}' are not in the file as they were learned")
+        found |= dict.fromkeys(names, steps.numpy())
+    return found
+
+
+def _values(ready: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    model = onnx.ModelProto()
+    model.CopyFrom(ready)
+    names = float_tensors(model)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = open_session(model.SerializeToString())
+    return dict(zip(names, map(np.asarray, session.run(names, {session.get_inputs()[0].name: x})), strict=True))
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    return bool(np.abs(one - other).max() <= SAME * max(float(np.abs(other).max()), 1e-30))
