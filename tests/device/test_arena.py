@@ -82,6 +82,15 @@ def test_greedy_by_size_wastes_and_the_best_does_not() -> None:
     assert (place(loose, order="size").bytes, place(loose).bytes, bound(loose)) == (7, 6, 6)
 
 
+def test_of_many_buffers_the_best_is_found_where_greedy_by_size_fails() -> None:
+    """A chain as in mobile networks: each tensor meets only the next; what is largest takes the place of another."""
+    sizes = [48, 64, 64, 32, 96, 24, 16, 48, 48, 16, 48, 12] * 4
+    chain = [Buffer(index, size, index, index + 1) for index, size in enumerate(sizes)]
+    arena = place(chain)
+    check(arena, chain, 1)
+    assert (place(chain, order="size").bytes, arena.bytes, arena.bound) == (160, 128, 128)
+
+
 def test_an_online_allocator_wastes() -> None:
     # What is made first lies lowest, and what comes later finds only the gap of 3 below c: a at 0, b at 2, c at 3.
     chain = [Buffer("a", 2, 0, 1), Buffer("b", 1, 1, 2), Buffer("c", 6, 2, 3), Buffer("d", 4, 3, 4)]

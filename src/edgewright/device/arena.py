@@ -9,25 +9,28 @@ Orders, each with a rule for the gap that is taken:
 
     size         largest first, into the smallest gap that holds it: greedy by size (LiteRT and TFLite Micro do so)
     execution    as the network runs, into the smallest gap among what is alive then: an online allocator (ONNX Runtime)
-    best         the least of both and of three other orders; then, where that is above the bound, a search over orders
-                 that is exact when it ends within `NODES` placements (for up to `MOST` buffers)
+    best         the least of both; where that is above the bound, greedy by size again and again, each time with those
+                 that reached highest moved towards the front; then, for up to `MOST` buffers, a search over orders that
+                 is exact when it ends within `NODES` placements
 
 An optimum can be pushed down until every buffer rests on the floor or on another that is alive with it; placed in the
 order of its offsets, each at the lowest place that is free, it comes out again. The search goes through such orders.
 
-Differs from the paper: greedy by breadth and shared objects are left out, which it finds no better for offsets.
+Differs from the paper: greedy by breadth and shared objects are left out, which it finds no better for offsets; the
+rounds and the search are added ("squeaky wheel" optimisation, Joslin and Clements, JAIR 1999).
 Source: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", MLSys 2020, arXiv:2001.03288.
 Checked against: brute force over all orders, and the arenas of three runtimes (tests/device/test_arena.py,
 benchmarks/memory_plan.py).
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Order = Literal["best", "size", "execution"]
+ROUNDS = 100  # of greedy by size, where one does not reach the bound
 NODES = 4_000  # placements that the search tries at most: some tenths of a second
-MOST = 100  # buffers that it tries to order
+MOST = 20  # buffers that it tries to order; of more it sees too few orders to find anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,14 @@ def place(buffers: Sequence[Buffer], *, order: Order = "best", align: int = 1) -
         raise ValueError(f"{wrong[0]}: a buffer has zero or more bytes and ends no sooner than it begins")
     padded = tuple(Buffer(b.name, -(-b.bytes // align) * align, b.first, b.last) for b in buffers)
     floor = bound(padded)
-    names = tuple(_ORDERS) if order == "best" else (order,)
-    tried = {name: _in_turn(padded, _ORDERS[name](padded), snug=name in _SNUG) for name in names}
+    ranks = _by_size(padded), sorted(range(len(padded)), key=lambda i: padded[i].first)
+    tried = {name: _in_turn(padded, rank, snug=True) for name, rank in zip(("size", "execution"), ranks, strict=True)}
+    if order != "best":
+        tried = {order: tried[order]}
     name, offsets = min(tried.items(), key=lambda item: _top(padded, item[1]))
     known = _top(padded, offsets) == floor
-    if order == "best" and not known and len(padded) <= MOST:
+    if order == "best" and not known:
+        name, offsets = min((name, offsets), ("rounds", _rounds(padded, floor)), key=lambda pair: _top(padded, pair[1]))
         found, known = _search(padded, offsets, floor)
         name, offsets = ("search", found) if found != offsets else (name, offsets)
     return Arena(tuple(buffers), offsets, _top(padded, offsets), floor, name, known)
@@ -97,18 +103,26 @@ def _top(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
     return max((offset + b.bytes for b, offset in zip(buffers, offsets, strict=True)), default=0)
 
 
-_ORDERS: dict[str, Callable[[Sequence[Buffer]], list[int]]] = {
-    "size": lambda buffers: sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first)),
-    "execution": lambda buffers: sorted(range(len(buffers)), key=lambda i: buffers[i].first),
-    "area": lambda buffers: sorted(range(len(buffers)), key=lambda i: -buffers[i].bytes * _length(buffers[i])),
-    "length": lambda buffers: sorted(range(len(buffers)), key=lambda i: (-_length(buffers[i]), -buffers[i].bytes)),
-    "low": lambda buffers: sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first)),
-}
-_SNUG = ("size", "execution")
+def _by_size(buffers: Sequence[Buffer]) -> list[int]:
+    return sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first))
 
 
-def _length(buffer: Buffer) -> int:
-    return buffer.last - buffer.first + 1
+def _rounds(buffers: Sequence[Buffer], floor: int) -> tuple[int, ...]:
+    """The best of `ROUNDS` placements: what reached highest was placed too late, and goes one class further up."""
+    blamed = [0] * len(buffers)
+    order = _by_size(buffers)
+    best, least = (), -1
+    for _ in range(ROUNDS):
+        offsets = _in_turn(buffers, order, snug=False)
+        top = _top(buffers, offsets)
+        if least < 0 or top < least:
+            best, least = offsets, top
+        if least == floor:
+            break
+        for i, offset in enumerate(offsets):
+            blamed[i] += offset + buffers[i].bytes == top
+        order.sort(key=lambda i: -blamed[i])  # stable: the order of before within a class
+    return best
 
 
 def _in_turn(buffers: Sequence[Buffer], order: Sequence[int], *, snug: bool) -> tuple[int, ...]:
@@ -134,6 +148,8 @@ def _gap(buffer: Buffer, placed: Sequence[tuple[int, Buffer]], snug: bool) -> in
 
 def _search(buffers: Sequence[Buffer], offsets: tuple[int, ...], floor: int) -> tuple[tuple[int, ...], bool]:
     """Better offsets than these where there are any, and whether they are known to be the best."""
+    if len(buffers) > MOST:
+        return offsets, _top(buffers, offsets) == floor
     best, least, left = offsets, _top(buffers, offsets), NODES
     chosen: list[tuple[int, int]] = []  # buffer, offset: offsets never fall
 
