@@ -44,6 +44,9 @@ class Made(Runtime):
         self.model = network.model
         return Built.of(path, note="as made")
 
+    def usage(self, file, kind):
+        return []
+
     def open(self, path, threads=1, shape=None):
         kind = path.read_text()
         inner = OnnxRuntime().open(_saved(self.model, path))

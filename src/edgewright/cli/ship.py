@@ -18,7 +18,7 @@ Shape = Annotated[str | None, typer.Option(help="Of the input, where the file le
 def export(
     source: Annotated[Path, typer.Argument(help="Run folder, or an ONNX file.")],
     choose: Annotated[bool, typer.Option("--choose", help="Measure every runtime and type; the fastest wins.")] = False,
-    device: Annotated[str, typer.Option("--for", help="Where it must run.")] = "cpu",
+    device: Annotated[str, typer.Option("--for", help="Where it must run: cpu, or a board.")] = "cpu",
     data: Annotated[str | None, typer.Option(help="images:DIR or arrays:FILE.npz [default: the run's].")] = None,
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that may be lost.")] = 1.0,
     runtime: Annotated[str | None, typer.Option(help="What may win: onnxruntime,openvino,... [default: all].")] = None,

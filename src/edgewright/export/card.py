@@ -133,11 +133,18 @@ def _data(given: Shipment) -> str:
 
 def _latency(given: Shipment) -> str:
     choice, measured = given.choice, given.facts["measured"]
+    time = "by law" if choice.latency_of == "law" else "median"
     lines = [
-        f"| runtime | type | median | 90 % | of {choice.first} [95 %] | size | top-1 | same class | |",
+        f"| runtime | type | {time} | 90 % | of {choice.first or 'the first'} [95 %] | size | top-1 | same class | |",
         "|---|---|---|---|---|---|---|---|---|",
         *(_row(candidate, candidate is given.winner) for candidate in choice.candidates),
     ]
+    if measured is None:
+        said = f"Nothing was measured on {choice.target}: " + (
+            "the latency is what its target file's law says, a model's figure." if choice.latency_of == "law"
+            else "how fast the file is there is not known."
+        )  # fmt: skip
+        return f"## Latency\n\nWhy this one: {choice.why}.\n\n" + "\n".join(lines) + f"\n\n{said}"
     quiet = "" if measured["reference_drift"] <= 0.05 else (
         f" The machine was not quiet: a reference network drifted by {100 * measured['reference_drift']:.0f} %."
     )  # fmt: skip
@@ -198,7 +205,13 @@ def _sample(given: Shipment) -> Sequence[str]:
 
 def _limits(given: Shipment) -> str:
     winner = given.winner
-    lines = ["The batch is fixed to 1.", "Latency holds for the machine it was measured on."]
+    lines = ["The batch is fixed to 1."]
+    if given.choice.latency_of == "measured":
+        lines.append("Latency holds for the machine it was measured on.")
+    else:
+        lines.append(
+            f"Accuracy is that of this file on another processor; {given.choice.target}'s kernels may round otherwise."
+        )
     if winner.kind == "int8":
         lines.append("Inputs far outside what it was calibrated on are clipped.")
     if winner.kind == "bf16":

@@ -7,7 +7,7 @@ fp32 file, from the same interleaved run, lies below 1. So a slower int8 is neve
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.device.compare import ratio
@@ -29,7 +29,8 @@ class Choice:
     """All candidates, the one that won (None where none may be handed out), and why, in a sentence.
 
     first: name of the candidate that ratios are against.   drift: of the fixed reference network during the
-    measurement; above 0.05 the machine was busy.   runs: timed runs of each candidate.
+    measurement; above 0.05 the machine was busy.   runs: timed runs of each candidate.   target: the board that it is
+    for, "cpu" for this machine.   latency_of: "measured"; for a board "law", a model's figures, or "unknown".
     """
 
     candidates: tuple[Candidate, ...]
@@ -38,19 +39,27 @@ class Choice:
     first: str
     drift: float
     runs: int
+    target: str = "cpu"
+    latency_of: Literal["measured", "law", "unknown"] = "measured"
 
     def table(self) -> str:
         """For people: a line for each candidate, and what is to be known of the measurement."""
-        lines = [f"{'':<18}{'median':>10}{'p90':>10}  {f'of {self.first}':<22}{'size':>10}{'top-1':>9}{'agree':>9}"]
+        time = "by law" if self.latency_of == "law" else "median"
+        first = f"of {self.first}" if self.first else ""
+        lines = [f"{'':<18}{time:>10}{'p90':>10}  {first:<22}{'size':>10}{'top-1':>9}{'agree':>9}"]
         lines += [_line(candidate) for candidate in self.candidates]
         if self.drift > NOISY_DRIFT:
             lines.append(f"the machine was not quiet: the reference network drifted by {100 * self.drift:.0f} %")
+        if self.latency_of != "measured":
+            lines.append(f"nothing was measured on {self.target}; accuracy is that of the same file on this machine")
         return "\n".join(lines)
 
     def record(self) -> dict[str, Any]:
         """Everything, for the file beside the winner."""
         return {
             "why": self.why,
+            "target": self.target,
+            "latency_of": self.latency_of,
             "first": self.first,
             "runs": self.runs,
             "reference_drift": self.drift,
@@ -170,11 +179,12 @@ def _reason(fit: Sequence[Candidate], first: Candidate) -> str:
     runner = f"; next is {fit[1].name} at {fit[1].latency_ms:.3g} ms" if len(fit) > 1 else ""
     return (
         f"{winner.name} is the fastest that may be handed out: {winner.latency_ms:.3g} ms, {winner.ratio.text()} of "
-        f"{first.name}'s time, {_loss(gate)}{runner}"
+        f"{first.name}'s time, {lost(gate)}{runner}"
     )
 
 
-def _loss(gate: Gate) -> str:
+def lost(gate: Gate) -> str:
+    """What the winner costs, in words."""
     if gate.accuracy is None or gate.source_accuracy is None:
         return f"the same class on {100 * gate.top1_agreement:.1f} % of {gate.samples} samples"
     return f"top-1 {gate.accuracy:.2f} % where the source has {gate.source_accuracy:.2f} %"

@@ -13,11 +13,13 @@ from edgewright.core.data import to_json
 from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.device.board import Board
 from edgewright.device.cpu import cpu_model
 from edgewright.device.resolve import make_device
 from edgewright.export.candidates import Candidate
 from edgewright.export.card import CARD, Shipment, card
 from edgewright.export.choose import Choice, choose
+from edgewright.export.elsewhere import choose_elsewhere
 from edgewright.export.parity import torch_logits
 from edgewright.export.provenance import RECORD, signed, weights_sha256
 from edgewright.export.runtimes.base import KINDS, Kind, Network
@@ -35,10 +37,12 @@ class Shipped:
     record: Path
 
     def summary(self) -> dict[str, Any]:
-        """What `export --choose --json` prints."""
+        """What `export --choose --json` prints; for a board, which, and whether its law says the latencies."""
         winner = self.choice.winner
         assert winner is not None
+        elsewhere = {"target": self.choice.target, "latency_of": self.choice.latency_of}
         return {
+            **(elsewhere if self.choice.latency_of != "measured" else {}),
             "winner": {
                 "runtime": winner.runtime.name,
                 "type": winner.kind,
@@ -69,7 +73,8 @@ def ship(
     Args:
         place: a finished run's folder, or an ONNX file.
         data: see `read_samples`; a run brings its own.
-        device: where it must run; only this machine can measure.
+        device: where it must run: "cpu", this machine, is measured; a board (a target's name or YAML file) is not, and
+            the winner is picked by its law, else by size (see `elsewhere`).
         max_drop: points of accuracy that may be lost.
         runtimes, kinds: what may win, by name; default: everything that is installed.
         shape: the input's, where an ONNX file leaves it open.
@@ -77,18 +82,17 @@ def ship(
     Errors: BadInput for a source or data that cannot be used and a named runtime that is not installed; NothingFits
         where nothing keeps the drop. Nothing is written then.
     """
-    make_device(device, threads)  # an unknown name lists the choices
-    if device != "cpu":
-        raise BadInput(f"--for {device}: what is fastest can be measured on this machine only (--for cpu)")
+    where = make_device(device, threads)  # an unknown name lists the choices
     wanted, types = make_runtimes(runtimes), _kinds(kinds)
     source = read_source(place, shape)
     samples = read_samples(source, data, mean=mean, std=std, seed=seed)
     network = Network(source.model, source.shape, source.module, None, samples.calibration)
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
-        choice = choose(
-            network, samples, Path(folder), runtimes=wanted, kinds=types, source=_torch(source), max_drop=max_drop,
-            threads=threads,
-        )  # fmt: skip
+        options: dict[str, Any] = {"runtimes": wanted, "kinds": types, "source": _torch(source), "max_drop": max_drop}
+        if isinstance(where, Board):
+            choice = choose_elsewhere(where.target, network, samples, Path(folder), **options)
+        else:
+            choice = choose(network, samples, Path(folder), threads=threads, **options)
         folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
         return _written(choice, source, samples, folder_out, {"threads": threads, "max_drop": max_drop, "data": data})
 
@@ -139,11 +143,15 @@ def _facts(
         "data": samples.told,
         "data_given": asked["data"] is not None,
         "samples": {"calibration": len(samples.calibration), "comparison": len(samples.comparison)},
+        "target": choice.target,
+        "latency_of": choice.latency_of,
         "measured": {
             "runs": choice.runs,
             "threads": asked["threads"],
             "cpu": cpu_model(),
             "reference_drift": choice.drift,
-        },
+        }
+        if choice.latency_of == "measured"
+        else None,
         "versions": versions() | {winner.runtime.name: winner.runtime.version()},
     }

@@ -54,12 +54,18 @@ def _told(facts: dict[str, Any] | None) -> list[tuple[str, str | None]]:
         ("made for", f"{winner.get('runtime')} {winner.get('type')}"),
         ("source", f"{facts.get('source')}, sha-256 {facts.get('source_sha256')}"),
         ("", f"weights {facts.get('source_weights_sha256')}"),
-        ("latency", None if latency is None else f"{latency:.3g} ms, median of {measured.get('runs')} runs"),
-        ("", f"{measured.get('cpu')}, threads: {measured.get('threads')}"),
+        ("latency", None if latency is None else f"{latency:.3g} ms, {_how(facts, measured)}"),
+        ("", None if not measured else f"{measured.get('cpu')}, threads: {measured.get('threads')}"),
         ("accuracy", None if metric is None else f"{metric:.2f} %, source {gate.get('source_accuracy') or 0:.2f} %"),
         ("agreement", None if share is None else f"{100 * share:.2f} % of {gate.get('samples')} samples"),
         ("versions", ", ".join(f"{name} {number}" for name, number in (facts.get("versions") or {}).items())),
     ]  # fmt: skip
+
+
+def _how(facts: dict[str, Any], measured: dict[str, Any]) -> str:
+    if facts.get("latency_of") == "law":
+        return f"by the law of {facts.get('target')}, a model's figure"
+    return f"median of {measured.get('runs')} runs"
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -30,8 +30,10 @@ class OpenVino(Runtime):
     source: ClassVar[str] = "https://docs.openvino.ai"
 
     def refusal(self, kind: Kind, network: Network) -> str | None:
-        if kind == "bf16" and is_x86() and not has_bf16():
-            return "this processor has no bf16 instructions"
+        if kind == "bf16" and not is_x86():
+            return "OpenVINO computes bf16 on x86 processors only"
+        if kind == "bf16" and not has_bf16():
+            return "this processor has no bf16 instructions (AVX512_BF16 or AMX)"
         return None
 
     def build(self, network: Network, kind: Kind, stem: Path) -> Built:
