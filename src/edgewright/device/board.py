@@ -9,6 +9,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.graph import Graph, count_params
 from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device
 from edgewright.device.cpu import Cpu
+from edgewright.device.limits import rules_for
 from edgewright.device.measure import Latency
 from edgewright.device.memory import graph_peak_bytes
 from edgewright.device.onnx_work import read_work
@@ -84,7 +85,8 @@ class Board(Device):
 
     def costs(self, graph: Graph) -> dict[str, Cost]:
         size = self.target.number_bytes * count_params(graph) + FILE_BYTES_PER_OP * len(graph.ops) + FILE_BYTES
-        peak = graph_peak_bytes(graph) * self.target.number_bytes // FLOAT_BYTES
+        whole = graph_peak_bytes(graph, adds=rules_for(self.target).fuse == "all")
+        peak = whole * self.target.number_bytes // FLOAT_BYTES
         return super().costs(graph) | {
             "size": cost("size", size, "analytic"),
             "peak_memory": cost("peak_memory", peak, "analytic"),

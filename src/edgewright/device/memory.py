@@ -52,10 +52,13 @@ def peak_bytes(
     return peak
 
 
-def graph_peak_bytes(graph: Graph) -> int:
-    """Peak activation bytes of a `Graph` (convention at the top of this file)."""
+def graph_peak_bytes(graph: Graph, *, adds: bool = True) -> int:
+    """Peak activation bytes of a `Graph` (convention at the top of this file).
+
+    adds: whether convolutions swallow adds; false for the kernels of microcontrollers.
+    """
     seen = of_graph(graph)
-    return peak_bytes(seen.sizes, fused(seen.steps, seen.outputs), seen.inputs, seen.outputs)
+    return peak_bytes(seen.sizes, fused(seen.steps, seen.outputs, adds), seen.inputs, seen.outputs)
 
 
 def onnx_peak_bytes(model: bytes | Path | str | onnx.ModelProto) -> int:
