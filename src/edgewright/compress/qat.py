@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
 
 from edgewright.core.errors import BadInput
 
@@ -229,7 +230,12 @@ def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:  # the exporter raises its own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"the network cannot be traced by torch.export for any batch ({reason})") from None
-    return fx.GraphModule(module, module.graph)  # whose train() works, unlike that of what came
+    graph = module.graph
+    graph.set_codegen(CodeGen())  # one tensor in, one out; the exporter's takes and gives trees
+    result = next(node for node in graph.nodes if node.op == "output")
+    if isinstance(result.args[0], (tuple, list)):
+        result.args = (result.args[0][0],)
+    return fx.GraphModule(module, graph)  # whose train() works, unlike that of what came
 
 
 class _Rounding:
