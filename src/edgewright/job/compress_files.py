@@ -1,0 +1,234 @@
+"""From a network to the files that it could ship as: exact rewrites, export, int8, and what each file really costs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import nn
+
+from edgewright.compress import merge_linear
+from edgewright.compress.base import Plan as Rewriting
+from edgewright.compress.base import apply
+from edgewright.compress.merge_linear import Merge
+from edgewright.compress.planner import Method, look
+from edgewright.compress.worthwhile import worthwhile
+from edgewright.core.cost import Cost
+from edgewright.core.data import Frozen, to_json
+from edgewright.core.environment import versions
+from edgewright.core.files import sha256, write_bytes
+from edgewright.device.compare import Ratio, ratio
+from edgewright.device.measure import Latency, measure_many
+from edgewright.device.steps import FLOAT_BYTES
+from edgewright.export.choose import Choice, NothingFits, choose
+from edgewright.export.deploy import count, file_costs
+from edgewright.export.int8.calibrators import CALIBRATORS
+from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
+from edgewright.export.onnx import export_onnx
+from edgewright.export.runtimes.base import Kind, Network
+from edgewright.export.runtimes.resolve import make_runtimes
+from edgewright.export.source import read_onnx
+from edgewright.job.compress_ground import Ground, session_call
+from edgewright.job.compress_shrink import measuring
+
+FREE = ("remove_identity", "fold_batch_norm")
+RUNS, FEWEST = 300, 40
+SECONDS = 20.0  # about what one measurement may take
+KEEPS = "keeps all that was asked"
+SMALLER = 0.99  # of a size is smaller
+QUICK = 4  # images that int8 ranges are guessed from where only time matters
+
+
+class Trial(Frozen):
+    """One thing that was tried: a point of the trade curve. type: of its numbers.   accuracy: percent on val, of the
+    file as it would ship; None where it has not learned yet.   verdict: why it is not handed out, or "handed out"."""
+
+    name: str
+    type: str
+    costs: dict[str, Cost]
+    accuracy: float | None = None
+    verdict: str = ""
+
+    @property
+    def latency_ms(self) -> float:
+        return self.costs["latency"].value
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that could be shipped. accuracy: percent on val.   own: latency of the file as it was, in turns with this
+    one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed out, ceilings
+    aside."""
+
+    kind: Kind
+    path: Path
+    costs: dict[str, Cost]
+    accuracy: float
+    latency: Latency
+    own: Latency
+    ratio: Ratio | None
+    note: str = ""
+    refused: str | None = None
+
+    def trial(self, name: str, verdict: str) -> Trial:
+        return Trial(name=name, type=self.kind, costs=self.costs, accuracy=self.accuracy, verdict=verdict)
+
+
+def finished(
+    ground: Ground, network: nn.Module, merge: tuple[str, ...], blocks: tuple[str, ...] = ()
+) -> tuple[nn.Module, Rewriting]:
+    """A network as it ships, each step checked: identities and norms gone, the layers named in `merge` as one, and
+    `blocks`, which have lost their activations, whatever multiply-adds that takes."""
+    methods: list[str | Method] = list(FREE)
+    if blocks:
+        methods.append(partial(merge_linear.find, most_macs=math.inf, only=blocks))
+    if merge:
+        methods.append(partial(merge_linear.find, only=merge))
+    found = look(network, ground.example, methods)
+    return apply(network, found, ground.checked), found
+
+
+def paying_merges(ground: Ground) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Layers that are surely faster merged, nothing else being changed; and a sentence for each that are not."""
+    found = look(ground.model, ground.example, (*FREE, "merge_linear"))
+    if ground.board is None:
+        found = worthwhile(ground.model, found, measuring(ground))
+    kept = [name for rewrite in found.rewrites if isinstance(rewrite, Merge) for name in rewrite.layers]
+    return tuple(kept), tuple(f"{', '.join(one.layers)} stays as it is: {one.why}" for one in found.declined)
+
+
+def timed(ground: Ground, files: Sequence[Path]) -> list[Latency]:
+    """The latency of every file, in turns; by the target's law where nothing can be measured."""
+    if ground.board is not None:
+        return [ground.board.measure(file) for file in files]
+    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (ground.own_ms * len(files)))))
+    return measure_many(files, threads=ground.threads, runs=runs)
+
+
+def files_of(ground: Ground, network: nn.Module, counts: Rewriting, folder: Path) -> list[File]:
+    """Every type of a finished network as a file, measured in turns with the file as it was; mildest type first.
+
+    counts: the plan whose `after` counts the network. What loses more than is left of the allowed drop is refused, and
+    so is an int8 file that is not surely faster than the float one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    exported = folder / "exported.onnx"
+    export_onnx(network, ground.shape, exported, ground.metadata)
+    floor = ground.accuracy_before - ground.asked.max_drop
+    accuracy = ground.accuracy(session_call(exported))
+    choice = _choice(ground, exported, max(0.0, accuracy - floor), folder)
+    rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
+    paths = [row.built.path for row in rows if row.built is not None]
+    own, *latencies = timed(ground, [ground.run.onnx, *paths])
+    found = []
+    for row, path, latency in zip(rows, paths, latencies, strict=True):
+        assert row.gate is not None and row.built is not None
+        reached = accuracy if row.kind == "fp32" else row.gate.accuracy or 0.0
+        _sign(ground, path, {"type": row.kind, "note": row.built.note, "val_accuracy": reached}, latency)
+        file = File(
+            kind=row.kind,
+            path=path,
+            costs=file_costs(ground.device, path, latency, counts.after.macs, counts.after.params),
+            accuracy=reached,
+            latency=latency,
+            own=own,
+            ratio=None if ground.board else ratio(latency.samples, own.samples),
+            note=row.built.note,
+            refused=row.refused,
+        )
+        if reached < floor - 1e-9:
+            lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
+            file = replace(file, refused=lost)
+        found.append(file)
+    return found
+
+
+def _sign(ground: Ground, path: Path, facts: dict[str, Any], latency: Latency) -> None:
+    """Write into the file where it came from and what was measured."""
+    model = onnx.load(path)
+    facts = {
+        **facts,
+        "source_sha256": sha256(ground.run.onnx),
+        "latency": latency.cost().model_dump(exclude_none=True),
+        "device": ground.device.fingerprint(),
+        "versions": versions(),
+    }
+    texts = {"edgewright": versions().get("edgewright", "unknown"), **ground.metadata}
+    onnx.helper.set_model_props(model, dict(sorted({**texts, "edgewright.compress": to_json(facts)}.items())))
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def _choice(ground: Ground, exported: Path, allowed: float, folder: Path) -> Choice:
+    """ONNX Runtime's files of all types that are asked for, held against the float one."""
+    model, shape = read_onnx(exported)
+    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (2 * ground.own_ms))))
+    try:
+        return choose(
+            Network(model, shape, None, None, ground.samples.calibration),
+            ground.samples,
+            folder,
+            runtimes=make_runtimes(["onnxruntime"]),
+            kinds=ground.kinds,
+            max_drop=min(100.0, allowed),
+            threads=ground.threads,
+            runs=runs,
+        )
+    except NothingFits as error:
+        return error.choice
+
+
+def quick_costs(ground: Ground, done: nn.Module, counts: Rewriting, kind: Kind, folder: Path) -> dict[str, Cost]:
+    """What a finished network would cost as a file of `kind`, whatever it has learned.
+
+    counts: as of `files_of`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "probe.onnx"
+    export_onnx(done, ground.shape, path)
+    if kind == "int8":
+        path = quick_int8(ground, path)
+    (latency,) = timed(ground, [path])
+    return file_costs(ground.device, path, latency, counts.after.macs, counts.after.params)
+
+
+def quick_int8(ground: Ground, path: Path) -> Path:
+    """The file in int8 with ranges from a few images: as quick as any, if not as right."""
+    prepared = prepare(onnx.load(path))
+    covered = ranges(collect(prepared, ground.samples.calibration[:QUICK]), CALIBRATORS["minmax"])
+    made = path.with_name("probe-int8.onnx")
+    write_bytes(made, quantise(prepared, covered, types_here()).SerializeToString())
+    return made
+
+
+def refusal(ground: Ground, file: File) -> str | None:
+    """Why a file is not what was asked for, or None: refused, over a ceiling, or neither faster nor smaller."""
+    if file.refused:
+        return file.refused
+    broken = ground.budget.broken(file.costs)
+    if broken:
+        return "; ".join(broken)
+    return unworthy(ground, file)
+
+
+def unworthy(ground: Ground, file: File) -> str | None:
+    """Why a file is no better than the one it comes from, where it is not."""
+    faster = file.ratio.surely_faster if file.ratio else True
+    if faster or file.costs["size"].value < SMALLER * size_before(ground):
+        return None
+    return f"not really faster ({file.ratio.text() if file.ratio else ''} of its time) and not really smaller"
+
+
+def size_before(ground: Ground) -> float:
+    number = 1 if ground.board is None else ground.board.target.number_bytes / FLOAT_BYTES
+    return number * ground.run.onnx.stat().st_size
+
+
+def as_it_was(ground: Ground) -> File:
+    """The file that the run ships, measured."""
+    (latency,) = timed(ground, [ground.run.onnx])
+    kind: Kind = "int8" if ground.run.float_onnx.exists() else "fp32"
+    costs = file_costs(ground.device, ground.run.onnx, latency, *count(ground.model, ground.example))
+    return File(kind, ground.run.onnx, costs, ground.accuracy_before, latency, latency, None)

@@ -1,0 +1,330 @@
+"""A run's network compressed, end to end."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import edgewright
+from edgewright.compress.planner import look, read_plan
+from edgewright.core.cost import cost
+from edgewright.core.data import read_json
+from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
+from edgewright.core.run import RunFolder
+from edgewright.device.measure import Latency
+from edgewright.export import choose
+from edgewright.export.ship import ship as export_chosen
+from edgewright.job import compress as job
+from edgewright.job import compress_files, compress_ship
+from edgewright.job.adapt import adapt
+from edgewright.job.compress import compress_run
+from edgewright.job.compress_decide import Decided, NothingKeeps, narrow
+from edgewright.job.compress_ground import CompressPlan, session_call, survey
+from edgewright.job.compress_result import CompressResult
+from edgewright.task.load import load_task
+from edgewright.train import loop
+from edgewright.train.evaluate import evaluate
+
+MACS = 140_000
+OPTIONS = {"macs": MACS, "max_drop": 8.0, "epochs": 12, "steps": ("prune",)}
+
+
+@pytest.fixture(scope="module")
+def decided(digits_run: RunFolder) -> Decided:
+    """What is measured before anything learns, once for all tests that are about what comes after."""
+    options = {name: value for name, value in OPTIONS.items() if name != "macs"}
+    asked = CompressPlan.parse({**options, "source": str(digits_run.path), "budget": {"macs": MACS}}, "")
+    return job.dry_run(job.resolved(asked))[1]
+
+
+@pytest.fixture(scope="module")
+def pruned(digits_run: RunFolder, decided: Decided, tmp_path_factory) -> tuple[RunFolder, CompressResult]:
+    out = tmp_path_factory.mktemp("compressed") / "pruned"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "decide", lambda *_: (decided, []))
+        return RunFolder(out), compress_run(digits_run.path, out=out, **OPTIONS)
+
+
+@pytest.fixture
+def known(decided: Decided, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "decide", lambda *_: (decided, []))
+
+
+@pytest.fixture
+def by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files take as long as their weights have bytes: what depends on time is then the same on every machine."""
+
+    def latency(milliseconds: float) -> Latency:
+        return Latency.by_law(milliseconds).model_copy(update={"runs": 40, "samples": (milliseconds,) * 40})
+
+    def timed(_ground, files):
+        return [latency(weights(file) / 1e5) for file in files]
+
+    def time_calls(calls, *_, **__):
+        return [latency(1.0 / (1 + number)) for number, _ in enumerate(calls)]  # float first, then int8
+
+    monkeypatch.setattr(compress_files, "timed", timed)
+    monkeypatch.setattr(choose, "time_calls", time_calls)
+
+
+def weights(file: Path) -> int:
+    return sum(len(tensor.raw_data) for tensor in onnx.load(file).graph.initializer)
+
+
+def on_test(model: torch.nn.Module) -> float:
+    task = load_task("digits")
+    return evaluate(model, task.test, task.spec, 8).accuracy
+
+
+def test_the_ceiling_is_kept_and_little_is_lost(pruned, digits_run) -> None:
+    folder, result = pruned
+    before = digits_run.read_result()
+    assert result.after.costs["macs"].value <= MACS < result.before.costs["macs"].value == before.costs["macs"].value
+    assert result.before.test_accuracy == pytest.approx(before.metrics.test_accuracy)
+    assert result.before.test_accuracy - result.after.test_accuracy <= OPTIONS["max_drop"]
+    assert result.after.costs["size"].value == folder.onnx.stat().st_size < digits_run.onnx.stat().st_size
+    assert result.way == "pruned" and result.widths + result.dropped != ()
+
+
+def test_what_is_told_is_what_the_folder_holds(pruned) -> None:
+    """The network is rebuilt from the architecture, the rewrites and the weights, and is what the file computes."""
+    folder, result = pruned
+    model = edgewright.load_model(folder.path)
+    assert on_test(model) == pytest.approx(result.after.test_accuracy)
+    counted = look(model, torch.zeros(1, 1, 8, 8)).after
+    assert counted.macs == result.after.costs["macs"].value
+    assert sum(p.numel() for p in model.parameters()) == result.after.costs["params"].value == counted.params
+    plan = read_plan(read_json(folder.rewrites), "compress.json")
+    assert plan.before.macs == result.before.costs["macs"].value and plan.after.macs == counted.macs
+    x = torch.rand(5, 1, 8, 8)
+    call = session_call(folder.onnx)
+    found = np.concatenate([call(x[i : i + 1].numpy()) for i in range(5)])
+    np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-4)
+    assert CompressResult.parse(json.loads((folder.path / "compressed.json").read_text()), "") == result
+
+
+def test_widths_are_those_of_the_layers(pruned, digits_run) -> None:
+    folder, result = pruned
+    old, new = edgewright.load_model(digits_run.path), edgewright.load_model(folder.path)
+    for row in result.widths:
+        assert old.get_submodule(row.layer).out_channels == row.before
+        assert new.get_submodule(row.layer).out_channels == row.after
+    for block in result.dropped:
+        assert not list(new.get_submodule(block).parameters())
+
+
+def test_the_trade_curve_has_all_that_was_tried(pruned) -> None:
+    _, result = pruned
+    assert result.trials[0].name == "as it was" and result.trials[0].accuracy == result.before.val_accuracy
+    assert [trial.verdict for trial in result.trials].count("handed out") == 1
+    assert result.trials[-1].verdict == "handed out" and result.trials[-1].accuracy == result.after.val_accuracy
+    untrained = [trial for trial in result.trials if trial.accuracy is None]
+    assert untrained and any(trial.costs["macs"].value <= MACS for trial in untrained)
+
+
+def test_a_compressed_run_is_a_run(pruned, tmp_path: Path) -> None:
+    folder, result = pruned
+    task = load_task("digits")
+    for index in range(20):
+        Image.fromarray(task.test.images[index, 0].numpy(), mode="L").save(tmp_path / f"{index:02}.png")
+    told = [int(found.label) for found in edgewright.predict(folder.path, [tmp_path])]
+    assert np.mean(np.array(told) == task.test.labels[:20].numpy()) > 0.7
+    report = edgewright.bench(folder.path, runs=200)
+    assert not report.broken and report.costs["macs"] == result.after.costs["macs"]
+    assert report.costs["size"] == result.after.costs["size"]
+    assert report.costs["peak_memory"] == result.after.costs["peak_memory"]
+    assert folder.read_result().metrics.test_accuracy == result.after.test_accuracy
+
+
+def test_a_compressed_run_is_adapted(pruned, new_tasks, tmp_path: Path) -> None:
+    folder, result = pruned
+    found = adapt(folder.path, task=new_tasks["other"], out=tmp_path / "mine", epochs=1)
+    assert found.new_head is not None
+    assert found.old_task is not None
+    assert found.old_task.before == pytest.approx(result.after.test_accuracy)
+    model = edgewright.load_model(tmp_path / "mine")
+    counted = look(model, torch.zeros(1, 1, 8, 8)).after
+    assert found.costs["macs"].value == counted.macs < MACS and found.costs["params"].value == counted.params
+    again = adapt(tmp_path / "mine", task=new_tasks["inverted"], out=tmp_path / "again", epochs=1)
+    assert again.old_task is not None and again.old_task.before == pytest.approx(found.accuracy.after)
+
+
+def test_a_compressed_run_is_compressed_again(pruned, tmp_path: Path) -> None:
+    """Its rewrites come after those that were there."""
+    folder, first = pruned
+    out = tmp_path / "again"
+    second = compress_run(folder.path, out=out, **{**OPTIONS, "macs": 90_000, "max_drop": 60.0, "epochs": 2})
+    assert second.before.test_accuracy == pytest.approx(first.after.test_accuracy)
+    assert second.before.costs["macs"] == first.after.costs["macs"]
+    assert second.after.costs["macs"].value <= 90_000
+    assert on_test(edgewright.load_model(out)) == pytest.approx(second.after.test_accuracy)
+    earlier, all_ = (read_json(RunFolder(place).rewrites)["rewrites"] for place in (folder.path, out))
+    assert all_[: len(earlier)] == earlier and len(all_) > len(earlier)
+
+
+def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatch) -> None:
+    """What needs no training comes first; the file that ships is int8, the float one stays beside it."""
+    monkeypatch.setattr("edgewright.job.compress.learn", _interrupt)
+    ceiling = 0.5 * weights(digits_run.onnx) / 1e5
+    result = compress_run(digits_run.path, out=tmp_path / "out", latency_ms=ceiling, max_drop=5.0)
+    folder = RunFolder(tmp_path / "out")
+    assert result.after.type == "int8" and not result.learned and result.way == "exact rewrites"
+    assert result.after.costs["latency"].value <= ceiling < result.before.costs["latency"].value
+    assert any(node.op_type == "QuantizeLinear" for node in onnx.load(folder.onnx).graph.node)
+    assert not any(node.op_type == "QuantizeLinear" for node in onnx.load(folder.float_onnx).graph.node)
+    assert result.after.costs["peak_memory"].value < result.before.costs["peak_memory"].value
+    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.before.test_accuracy)
+    task, ground = load_task("digits"), survey(job.resolved(CompressPlan.parse(_asked(folder.path), "")))
+    assert ground.accuracy_before == pytest.approx(result.after.val_accuracy)
+    assert len(task.val) == len(ground.samples.comparison)
+    chosen = export_chosen(folder.path, max_drop=5.0, runtimes=["onnxruntime"], out=tmp_path / "export")
+    assert chosen.choice.candidates[0].kind == "fp32"  # and not int8 made of int8
+
+
+def _asked(path: Path) -> dict:
+    return {"source": str(path), "budget": {"macs": 1e9}}
+
+
+def test_a_network_that_keeps_the_ceilings_is_not_touched(digits_run, by_weights, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"keeps all ceilings as it is \(207 k MACs\).*ask for less"):
+        compress_run(digits_run.path, out=tmp_path / "x", macs=1e6, steps=())
+    assert not (tmp_path / "x").exists()
+
+
+def test_ceilings_that_nothing_keeps_leave_nothing_behind(digits_run, by_weights, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("edgewright.job.compress.learn", _interrupt)
+    with pytest.raises(NothingKeeps, match=r"nothing keeps the ceilings: nearest is .* times the ceiling") as caught:
+        compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "macs": 500})
+    assert len(caught.value.trials) >= 2 and caught.value.exit_code == 3
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_accuracy_that_nothing_keeps_leaves_nothing_behind(digits_run, known, tmp_path: Path) -> None:
+    with pytest.raises(NothingKeeps, match=r"fp32 loses .* points on val, 0 allowed") as caught:
+        compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "max_drop": 0.0, "epochs": 1})
+    assert caught.value.trials[-1].name == "pruned, taught again, fp32"
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_the_test_images_refuse_is_not_handed_out(digits_run, known, tmp_path, monkeypatch) -> None:
+    """Val chose it; the held-out images have the last word."""
+    monkeypatch.setattr(
+        compress_ship, "held_out_accuracy", lambda _ground, path: 90.0 if path == digits_run.onnx else 79.0
+    )
+    with pytest.raises(GateFailed, match=r"359 held-out test images 11.00 points are lost \(90.00 to 79.00 %\), 8"):
+        compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_breaks_a_ceiling_when_it_is_measured_is_not_handed_out(digits_run, known, tmp_path, monkeypatch) -> None:
+    real = job.files_of
+    monkeypatch.setattr(job, "files_of", lambda *given: [_grown(file) for file in real(*given)])
+    with pytest.raises(GateFailed, match=r"does not keep its word when it is measured \(fp32: macs is 9 M MACs"):
+        compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "max_drop": 90.0, "epochs": 1})
+    assert not (tmp_path / "x").exists()
+
+
+def _grown(file: compress_files.File) -> compress_files.File:
+    return replace(file, costs={**file.costs, "macs": cost("macs", 9e6, "analytic")})
+
+
+@pytest.mark.parametrize("least", [0.0, 0.25])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.3, 0.77, 1.0])
+def test_narrowing_finds_the_largest_share_that_keeps(share: float, least: float) -> None:
+    """Costs that go in steps, as channels do; below `least` nothing can be had."""
+    tried = []
+
+    def make(asked: float) -> tuple[float, float]:
+        tried.append(asked)
+        if asked < least:
+            raise BudgetInfeasible("so little is not possible")
+        kept = np.floor(20 * asked) / 20
+        return (kept / share if share else 9.0), kept
+
+    found = narrow(make)
+    assert len(tried) <= 7
+    if share <= least:
+        assert found is None
+    else:
+        assert share - 0.1 <= found <= share
+
+
+def test_what_cannot_be_is_found_out_at_once() -> None:
+    tried = []
+    assert narrow(lambda share: (tried.append(share) or 50.0, None)) is None
+    assert len(tried) == 2
+
+
+def test_a_finished_compression_resumes_to_its_result(pruned, tmp_path: Path) -> None:
+    folder, result = pruned
+    assert job.resume(folder.path) == result
+    copy = RunFolder(Path(shutil.copytree(folder.path, tmp_path / "copy")))
+    copy.rewrites.write_text(copy.rewrites.read_text() + " ")
+    with pytest.raises(BadInput, match=r"compress.json: altered"):
+        job.resume(copy.path)
+    with pytest.raises(BadInput, match=r"compress.json: altered"):
+        edgewright.load_model(copy.path)
+
+
+def test_cut_at_the_end_and_resumed(digits_run, pruned, known, tmp_path, monkeypatch) -> None:
+    """Nothing is decided or learned anew."""
+    out = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "ship", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compress_run(digits_run.path, out=out, **OPTIONS)
+    assert RunFolder(out).resumed_by == f"edgewright compress --resume {out}"
+    with pytest.raises(BadInput, match="this compression has not finished; edgewright compress --resume"):
+        edgewright.load_model(out)
+    monkeypatch.setattr(job, "decide", _interrupt)
+    monkeypatch.setattr(loop._Run, "_update", _interrupt)
+    result = job.resume(out)
+    assert result.trials[1].costs["macs"] == pruned[1].trials[1].costs["macs"]
+    assert on_test(edgewright.load_model(out)) == pytest.approx(result.after.test_accuracy)
+
+
+def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:
+    source = RunFolder(Path(shutil.copytree(digits_run.path, tmp_path / "source")))
+    monkeypatch.setattr(job, "learn", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compress_run(source.path, out=tmp_path / "cut", **OPTIONS)
+    note = tmp_path / "cut" / "checkpoints" / "decided.json"
+    note.write_text(note.read_text().replace(load_task("digits").spec.digest, "other"))
+    with pytest.raises(BadInput, match="the network or the data changed"):
+        job.resume(tmp_path / "cut")
+
+
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_killed_and_resumed_equals_uninterrupted(digits_run, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the training; from the same measurements the weights are the same to the bit."""
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    options = ["--macs", str(MACS), "--max-drop", "30", "--epochs", "40", "--steps", "prune"]
+    command = [sys.executable, "-m", "edgewright", "compress", str(digits_run.path), *options, "--out", str(out)]
+    checkpoint = out / "checkpoints" / "train.safetensors"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 180
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and checkpoint.exists()
+    shutil.copytree(out, whole)
+    (whole / "checkpoints" / checkpoint.name).unlink()
+    results = [job.resume(place) for place in (out, whole)]
+    assert results[0].after.val_accuracy == results[1].after.val_accuracy
+    one, other = (load_file(place / "model.safetensors") for place in (out, whole))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
