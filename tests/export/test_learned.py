@@ -1,5 +1,7 @@
 """The int8 file in ONNX Runtime against the network that learned to be it, step for step."""
 
+import functools
+
 import numpy as np
 import onnx
 import pytest
@@ -35,6 +37,7 @@ class Paths(nn.Module):
         return self.last(x.view(x.size(0), -1))
 
 
+@functools.cache
 def made(name: str) -> tuple[nn.Module, Tensor]:
     if name == "paths":
         return lived_in(Paths()), images(16, 3, 14, 14)
@@ -63,7 +66,7 @@ def steps_off(net: qat.Rounded, file: onnx.ModelProto, x: Tensor) -> tuple[np.nd
     return np.abs(found - wanted) / step, found, wanted
 
 
-@pytest.mark.parametrize(("name", "bits"), [("mobile", 8), ("mobile", 4), ("mobile", 2), ("paths", 8), ("paths", 3)])
+@pytest.mark.parametrize(("name", "bits"), [("mobile", 8), ("mobile", 2), ("paths", 3)])
 def test_the_file_computes_what_was_trained(name: str, bits: int) -> None:
     network, x = made(name)
     net = taught(qat.prepared(network, x[:8], bits=bits, kept=0.999), x)
@@ -82,7 +85,7 @@ def test_the_file_computes_what_was_trained(name: str, bits: int) -> None:
 def test_steps_and_ranges_stand_in_the_file_as_they_were_learned() -> None:
     network, x = made("mobile")
     net = taught(qat.prepared(network, x[:8], bits=4), x)
-    _, file = quantise_learned(net, x[:3])
+    plain, file = quantise_learned(net, x[:3])
     held = {one.name: numpy_helper.to_array(one) for one in file.graph.initializer}
     by_reader = {node.output[0]: node for node in file.graph.node}
     convs = [node for node in file.graph.node if node.op_type in ("Conv", "Gemm")]
@@ -100,6 +103,9 @@ def test_steps_and_ranges_stand_in_the_file_as_they_were_learned() -> None:
         assert np.abs(numbers.astype(int)).max() <= 7, "four bits in eight"
         shape = (-1, *(1,) * (weight.dim() - 1))
         np.testing.assert_allclose(numbers * scales.reshape(shape), weight.numpy(), rtol=1e-6, atol=1e-9)
+    net.network.get_submodule("stem.0").weight.data.mul_(-1)  # pyright: ignore
+    with pytest.raises(EdgewrightError, match=r"rounded tensor \d+ of the network, .* is not in the file"):
+        learned_ranges(net, plain, x[:1])  # the file is of before
 
 
 def test_a_range_that_learned_to_pass_six_is_cut_in_the_file_too() -> None:
@@ -112,12 +118,3 @@ def test_a_range_that_learned_to_pass_six_is_cut_in_the_file_too() -> None:
     _, file = quantise_learned(net, x[:3])
     off, _, _ = steps_off(net, file, 4 * x)
     assert off.max() < 1.01
-
-
-def test_another_networks_file_is_told() -> None:
-    network, x = made("mobile")
-    net = qat.prepared(network, x[:8])
-    plain, _ = quantise_learned(net, x[:2])
-    other = qat.prepared(lived_in(network, 5), x[:8])
-    with pytest.raises(EdgewrightError, match=r"rounded tensor \d+ of the network, .* is not in the file"):
-        learned_ranges(other, plain, x[:1])
