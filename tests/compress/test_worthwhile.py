@@ -106,6 +106,9 @@ def test_linearisations_are_judged_by_the_block_once_merged() -> None:
         assert isinstance(after, nn.Sequential)
         assert isinstance(after[-1], nn.ReLU6), "the new activation is timed with it"
         assert num_convs(after, ()) == 1
+    with_stem = plan(network, x, [partial(ds.find, drop=["stem", *drop])])
+    left = worthwhile(network, with_stem, measure, merge=merge).declined
+    assert [(one.layers[-1], one.why) for one in left] == [("stem", "nothing merges there")]
     slow = clock(lambda module, shape: 1.0)[1]
     none = worthwhile(network, linear, slow, merge=merge)
     assert none.rewrites == ()

@@ -49,8 +49,8 @@ def worthwhile(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method 
     """The plan without those merges, and linearisations for the sake of merging, that are not surely faster.
 
     A rewrite stays where the whole 95 % interval of its ratio of times (`device.compare.ratio`) lies below 1; its note
-    says both times. The others are among the plan's `declined`, with theirs. Rewrites of other kinds stay as they are.
-    What is left may save nothing: `base.must_save` says so.
+    says both times. The others are among the plan's `declined`, with theirs; so are activations that are dropped where
+    nothing merges. Rewrites of other kinds stay as they are. What is left may save nothing: `base.must_save` says so.
 
     Args:
         plan: for `model`, as `planner.plan` made it.
@@ -67,6 +67,8 @@ def worthwhile(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method 
         if timing is not None and rewrite.layers in slow:
             why = f"merged it is not surely faster when measured ({timing.text()})"
             declined.append(Declined(kind=rewrite.kind, layers=rewrite.layers, why=why))
+        elif isinstance(rewrite, Linearise) and timing is None:
+            declined.append(Declined(kind=rewrite.kind, layers=rewrite.layers, why="nothing merges there"))
         elif not (isinstance(rewrite, Merge) and any(_inside(rewrite.at, block) for block in curved)):
             notes = (rewrite.note, timing.text() if timing else "")
             kept.append(rewrite.model_copy(update={"note": "; ".join(filter(None, notes))}))
@@ -78,12 +80,12 @@ def worthwhile(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method 
 def timed(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method = merge_linear.find) -> tuple[Timing, ...]:
     """Each merge, and each linearisation as it will be once merged, beside its layers as they are.
 
-    Blocks that are alike, shapes included, are measured once.
+    Blocks that are alike, shapes included, are measured once. Linearisations after which nothing merges are left out.
     """
     example = torch.zeros(1, *plan.input_shape[1:])
     stages = [
         (
-            [rewrite for rewrite in plan.rewrites if _linearises(rewrite)],
+            [rewrite for rewrite in plan.rewrites if _linearises(rewrite) and rewrite.promises()],
             _without(model, plan, Merge, Linearise),
             lambda: _merged(_without(model, plan, Merge), example, merge),
         ),
