@@ -20,6 +20,9 @@ def adapt(
     task: Annotated[str | None, typer.Option(help="The new data: images:DIR, arrays:FILE.npz or digits.")] = None,
     memory_mb: Annotated[float | None, typer.Option(help="Ceiling: memory, MB of 1024 x 1024 bytes.")] = None,
     memory_kb: Annotated[float | None, typer.Option(help="The same in KB of 1024 bytes.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A board, whose RAM is the ceiling where --memory-kb is not given.")
+    ] = None,
     macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds of a batch; 1e9 is fine.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Wall-clock limit [default: 10, or none with --epochs].")

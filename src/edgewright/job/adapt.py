@@ -41,6 +41,7 @@ from edgewright.job.adapt_ground import (
     training_place,
 )
 from edgewright.job.adapt_ship import ship
+from edgewright.job.adapt_target import check_device, within_target
 from edgewright.task.augment import default_augment
 from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
@@ -117,7 +118,7 @@ def adapt(
         task: the new data: "images:DIR" (a folder per class), "arrays:FILE.npz", "digits".
         out: folder to make. Of a run's network it is a run again: `predict`, `bench`, `load_model`, `adapt` take it.
         memory_mb: what one batch's training step may keep on top of running the network, MB of 1024 x 1024 bytes.
-            Default: no ceiling.
+            Default: no ceiling, or, with device="NAME", what that target's RAM leaves.
         minutes: wall-clock limit (default 10, unless `epochs` is given).
         options: any other field of `job.adapt_ground.AdaptPlan`: epochs, batch, lr, momentum, macs, methods, seed, ...
     Returns: accuracies before and after, the plan with its bytes and MACs, the training's history (`AdaptResult`).
@@ -141,6 +142,7 @@ def resolved(asked: AdaptPlan) -> AdaptPlan:
     """With files named from the root, and the time limit filled in, unless epochs bound it."""
     for name in asked.methods or ():
         rules_of(name)  # refuses an unknown one before anything is loaded
+    check_device(asked.device)
     source = asked.source
     if not source.startswith("timm:"):
         source = str(Path(source).expanduser().absolute())
@@ -152,7 +154,7 @@ def resolved(asked: AdaptPlan) -> AdaptPlan:
 
 def dry_run(asked: AdaptPlan) -> TrainingPlan:
     """What would learn, be stored and computed; nothing is written."""
-    return decide(survey(asked))
+    return decide(within_target(survey(asked)))
 
 
 def run(asked: AdaptPlan, out: Path, began: float | None = None) -> AdaptResult:
@@ -163,12 +165,12 @@ def run(asked: AdaptPlan, out: Path, began: float | None = None) -> AdaptResult:
     began = time.monotonic() if began is None else began
     folder = RunFolder(out)
     folder.check_new()
-    ground = survey(asked)
+    ground = within_target(survey(asked))
     plan = decide(ground)
     with folder.locked():
         folder.check_new()  # again: another process may have begun here meanwhile
         _note_beginning(folder, ground, plan)
-        write_text(folder.adaptation, asked.to_json())  # what holds this can be gone on with
+        write_text(folder.adaptation, ground.asked.to_json())  # what holds this can be gone on with
         return _walk(folder, ground, plan, began)
 
 

@@ -31,6 +31,7 @@ class AdaptPlan(Asked):
 
     source: a run folder, or timm:NAME.   weights: safetensors file for a timm network.   task: the new data.
     memory_bytes, macs: ceilings of one batch's training step (see `backward.training_plan`); None: none.
+    device: a target by name or file, whose RAM is the ceiling where no other is given (see `job.adapt_target`).
     minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time, by
     default as many of 8 as the memory serves best; gradients of several make one step of 32 images.   momentum: of SGD;
     with 0 the optimizer keeps nothing.   methods: what the planner may choose from, None: all.   resolution: side of
@@ -43,6 +44,7 @@ class AdaptPlan(Asked):
     weights: str | None = None
     memory_bytes: int | None = Field(default=None, ge=0)
     macs: int | None = Field(default=None, ge=0)
+    device: str | None = None
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
