@@ -194,7 +194,9 @@ def learning(result: Any) -> Figure:
 
 def _width_words(result: Any) -> str:
     was, is_ = (sum(getattr(row, name) for row in result.widths) for name in ("before", "after"))
-    layers = f"{len(result.widths)} layers, and what reads them, have {is_:,} of {was:,} channels left."
+    who = f"{len(result.widths)} layers, and what reads them, have" if len(result.widths) > 1 else \
+        "1 layer, and what reads it, has"  # fmt: skip
+    layers = f"{who} {is_:,} of {was:,} channels left."
     blocks = f"Whole blocks that went: {', '.join(result.dropped)}."
     return " ".join(filter(None, [layers * bool(result.widths), blocks * bool(result.dropped)]))
 
