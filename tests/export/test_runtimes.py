@@ -116,7 +116,7 @@ def test_unknown_names_and_endings() -> None:
 def test_networks_without_pytorch_are_refused_before_any_work(network: onnx.ModelProto) -> None:
     alone = Network(network, SHAPE)
     for name in ("executorch", "litert"):
-        assert "ONNX file has none" in (runtimes()[name].refusal("fp32", alone) or "")
+        assert "which an ONNX file does not hold" in (runtimes()[name].refusal("fp32", alone) or "")
     assert OnnxRuntime().refusal("int8", alone) is None
 
 

@@ -14,7 +14,7 @@ from edgewright.device.target import BYTES, Target
 from edgewright.export.candidates import Candidate, Judge, build_all, pairs
 from edgewright.export.choose import Choice, NothingFits, lost
 from edgewright.export.int8.quantise import Int8Types
-from edgewright.export.runtimes.base import Kind, Network, Runtime
+from edgewright.export.runtimes.base import NEEDS_MODULE, Kind, Network, Runtime
 from edgewright.export.runtimes.resolve import runtimes as known_runtimes
 from edgewright.export.samples import Samples
 
@@ -54,6 +54,8 @@ def choose_elsewhere(
     if not wanted or not types:
         known = f"{', '.join(target.types)} in files of {', '.join(takes)}"
         raise BadInput(f"{target.name} takes {known}; nothing of that was asked for")
+    if network.module is None and not any(runtime.from_onnx for runtime in wanted):
+        raise BadInput(f"{target.name} takes files of {' and '.join(r.name for r in wanted)}, {NEEDS_MODULE}")
     judge = Judge(network, samples, max_drop, source)
     rows = build_all(pairs(wanted, types), network, judge, folder, types=Int8Types(signed=True))
     rows = [_held(row, target, network) for row in rows]

@@ -205,8 +205,12 @@ def _of_arrays(source: Source, path: Path, seed: int) -> Samples:
         raise BadInput(f"{path}: x is empty or one sample; some to calibrate and some to compare are needed")
     if y is not None and len(y) != len(x):
         raise BadInput(f"{path}: x has {len(x)} samples and y {len(y)}")
-    if x.dtype.kind != "f" or not np.isfinite(x).all():
-        raise BadInput(f"{path}: x must be finite floats, scaled as the network takes them (it is {x.dtype})")
+    if x.dtype.kind != "f":
+        raise BadInput(f"{path}: x must be floats, scaled as the network takes them (it is {x.dtype})")
+    if not np.isfinite(x).all():
+        raise BadInput(f"{path}: x holds values that are not finite")
+    if y is not None and y.max() >= (classes := _num_outputs(source)) > 0:
+        raise BadInput(f"{path}: y has the label {y.max()}; the network has {classes} outputs, labels from 0")
     order = rng(seed, "export", "arrays").sample(range(len(x)), min(len(x), CALIBRATION + COMPARISON))
     few = _share(len(order))
     make = lambda row: np.ascontiguousarray(x[row : row + 1], dtype=np.float32)  # noqa: E731

@@ -23,7 +23,8 @@ from edgewright.export.elsewhere import choose_elsewhere
 from edgewright.export.parity import torch_logits
 from edgewright.export.provenance import RECORD, signed, weights_sha256
 from edgewright.export.runtimes.base import KINDS, Kind, Network
-from edgewright.export.runtimes.resolve import make_runtimes
+from edgewright.export.runtimes.resolve import make_runtimes, require_onnx
+from edgewright.export.runtimes.resolve import runtimes as all_runtimes
 from edgewright.export.samples import Samples, read_samples
 from edgewright.export.source import Source, read_source
 
@@ -83,6 +84,9 @@ def ship(
         where nothing keeps the drop. Nothing is written then.
     """
     where = make_device(device, threads)  # an unknown name lists the choices
+    if runtimes and Path(place).is_file():
+        known = all_runtimes()
+        require_onnx([known[name] for name in runtimes if name in known], str(place))
     wanted, types = make_runtimes(runtimes), _kinds(kinds)
     source = read_source(place, shape)
     samples = read_samples(source, data, mean=mean, std=std, seed=seed)

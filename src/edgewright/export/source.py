@@ -17,6 +17,7 @@ from edgewright.export.runtimes.base import fixed_shape
 from edgewright.task.base import TaskSpec
 
 EXTERNAL = onnx.TensorProto.EXTERNAL
+NEWEST_IR = 10  # as `export.onnx` writes: what runtimes two years old still read
 KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 
 
@@ -59,6 +60,23 @@ def read_source(place: str | Path, shape: tuple[int, ...] | None = None) -> Sour
 
 def read_onnx(path: Path, shape: tuple[int, ...] | None = None) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """The model with its weights inside, one float32 input of a fixed shape with batch 1; and that shape."""
+    model = check_onnx(path)
+    found = _fix_input(model, path, shape)
+    model.ir_version = min(model.ir_version, NEWEST_IR)
+    try:
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise BadInput(f"{path}: not a valid ONNX model ({_first_line(error)})") from None
+    try:
+        open_session(model.SerializeToString())
+    except BadInput as error:  # it names the node
+        raise BadInput(str(error).replace("the model", str(path), 1)) from None
+    return model, found
+
+
+def check_onnx(path: Path) -> onnx.ModelProto:
+    """The model with its weights inside, its operators, opset and where its weights lie being as they should."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file or folder")
     try:
@@ -69,14 +87,7 @@ def read_onnx(path: Path, shape: tuple[int, ...] | None = None) -> tuple[onnx.Mo
         raise BadInput(f"{path}: not an ONNX file, or one without operators")
     _check_operators(model, path)
     load_external(model, path)
-    found = _fix_input(model, path, shape)
-    try:
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
-        onnx.checker.check_model(model)
-    except Exception as error:
-        raise BadInput(f"{path}: not a valid ONNX model ({_first_line(error)})") from None
-    open_session(model.SerializeToString())  # its refusal names the node
-    return model, found
+    return model
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

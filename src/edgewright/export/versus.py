@@ -11,6 +11,7 @@ from edgewright.core.run import RunFolder
 from edgewright.device.compare import Ratio, ratio
 from edgewright.device.measure import BURST, NOISY_DRIFT, pinned, reference_call, time_calls
 from edgewright.export.runtimes.resolve import runtime_for
+from edgewright.export.source import check_onnx
 
 
 class Timed(Frozen):
@@ -69,6 +70,9 @@ def versus(
     if threads < 1 or runs < 2 * BURST:
         raise BadInput(f"at least 1 thread and {2 * BURST} runs are needed (got {threads} and {runs})")
     chosen = [runtime_for(_file(place)) for place in places]
+    for runtime, path in chosen:
+        if runtime.from_onnx and path.suffix.lower() == ".onnx":
+            check_onnx(path)
     random = np.random.default_rng(seed)
     with pinned(threads):
         calls = []

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.device.instructions import has_vnni, is_x86
@@ -30,6 +31,7 @@ from edgewright.export.int8.calibrators import CALIBRATORS, Calibrator
 from edgewright.export.int8.histogram import Histogram
 
 LAYERS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+OLDEST, NEWER, OLDEST_IR = 13, 18, 8  # opset with scales for each channel; what older ones are converted to
 SCORED_ON = 64  # calibration samples by which the calibrators are compared
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -53,10 +55,12 @@ def types_here() -> Int8Types:
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with shapes inferred, constants and batch norms folded, and every node named.
 
-    Done by ONNX Runtime's own optimiser at its basic level, which keeps to standard operators.
+    Done by ONNX Runtime's own optimiser at its basic level, which keeps to standard operators. Scales for each channel
+    came with opset 13: an older network is converted first.
     """
     from onnxruntime.quantization import quant_pre_process
 
+    model = _new_enough(model)
     with tempfile.TemporaryDirectory() as folder, _silent():
         given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, given)  # handed a model in memory, it moves the weights out of that model
@@ -70,6 +74,20 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         if not node.name or times[node.name] > 1:
             node.name = f"{node.op_type}.{index}"
     return ready
+
+
+def _new_enough(model: onnx.ModelProto) -> onnx.ModelProto:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset >= OLDEST:
+        return model
+    try:
+        made = onnx.version_converter.convert_version(model, NEWER)
+        onnx.checker.check_model(made)
+    except Exception as error:  # the converter's errors are of many kinds
+        told = f"the network's {opset} cannot be converted ({_first_line(error)})"
+        raise EdgewrightError(f"int8 needs opset {OLDEST} or newer, and {told}; export it anew") from None
+    made.ir_version = max(model.ir_version, OLDEST_IR)
+    return made
 
 
 def layers(prepared: onnx.ModelProto) -> list[str]:
@@ -205,7 +223,10 @@ def best_ranges(
 
 def outputs(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """(N, ...): the first output for each input, through ONNX Runtime."""
-    session = open_session(model.SerializeToString())
+    try:
+        session = open_session(model.SerializeToString())
+    except BadInput as error:  # a network that was made here, not the user's file
+        raise EdgewrightError(f"what was made of the network cannot be run ({_first_line(error)})") from None
     return np.concatenate([run_session(session, array) for array in inputs])
 
 

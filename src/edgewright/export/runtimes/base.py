@@ -19,6 +19,7 @@ from torch import nn
 from edgewright.core.errors import BadInput, EdgewrightError, MissingExtra
 
 Kind = Literal["fp32", "bf16", "int8"]
+NEEDS_MODULE = "made from a PyTorch network, which an ONNX file does not hold: give the run's folder"
 KINDS: tuple[Kind, ...] = ("fp32", "bf16", "int8")
 
 

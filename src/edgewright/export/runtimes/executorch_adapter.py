@@ -15,7 +15,7 @@ from torch import nn
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import write_bytes
 from edgewright.export.onnx import fold_batch_norms, prepared, silent
-from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 HEAVY = ("conv", "mm", "linear", "matmul")  # parts of the names of operators that must not fall back
 
@@ -30,7 +30,7 @@ class ExecuTorch(Runtime):
 
     def refusal(self, kind: Kind, network: Network) -> str | None:
         if network.module is None:
-            return "made from a PyTorch network; an ONNX file has none"
+            return NEEDS_MODULE
         if kind == "bf16":
             return "XNNPACK's convolutions are not exported in bf16"
         return None

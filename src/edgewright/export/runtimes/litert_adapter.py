@@ -8,7 +8,7 @@ import torch
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.export.onnx import fold_batch_norms, prepared, silent
-from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 
 class LiteRt(Runtime):
@@ -26,7 +26,7 @@ class LiteRt(Runtime):
 
     def refusal(self, kind: Kind, network: Network) -> str | None:
         if network.module is None:
-            return "made from a PyTorch network; an ONNX file has none"
+            return NEEDS_MODULE
         if kind == "bf16":
             return "LiteRT has no bf16 convolutions"
         return None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgewright.core.errors import BadInput
-from edgewright.export.runtimes.base import Runtime
+from edgewright.export.runtimes.base import NEEDS_MODULE, Runtime
 from edgewright.export.runtimes.executorch_adapter import ExecuTorch
 from edgewright.export.runtimes.litert_adapter import LiteRt
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
@@ -26,6 +26,14 @@ def make_runtimes(names: Sequence[str] | None) -> list[Runtime]:
             raise BadInput(f"unknown runtime '{name}'; choose from {', '.join(known)}")
         known[name].require()
     return [known[name] for name in dict.fromkeys(names)]
+
+
+def require_onnx(chosen: Sequence[Runtime], where: str) -> None:
+    """Raise BadInput where none of `chosen` can be made from an ONNX file alone."""
+    if chosen and not any(runtime.from_onnx for runtime in chosen):
+        names = " and ".join(runtime.name for runtime in chosen)
+        others = " or ".join(runtime.name for runtime in runtimes().values() if runtime.from_onnx)
+        raise BadInput(f"{where}: files of {names} are {NEEDS_MODULE}, or take {others}")
 
 
 def runtime_for(place: str) -> tuple[Runtime, Path]:
