@@ -9,6 +9,7 @@ was. Val chooses; the held-out test images are looked at once, when the file is 
 
 import contextlib
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -34,6 +35,7 @@ from edgewright.train.checkpoint import model_signature
 RESULT = "compressed.json"
 NOTES = "decided.json"  # among the checkpoints
 DEFAULT_MINUTES = 20.0
+LOOKING = 0.3  # of the minutes, after which what to train is not narrowed down further
 SHIPPING_SECONDS = 10.0  # for the report and what is small, set aside from the minutes allowed
 
 
@@ -97,7 +99,8 @@ def run(asked: CompressPlan, out: Path, began: float | None = None) -> CompressR
     folder.check_new()
     ground = survey(asked)
     with _scratch() as scratch:
-        decided, files = decide(ground, scratch)
+        until = math.inf if asked.minutes is None else began + 60 * asked.minutes * LOOKING
+        decided, files = decide(ground, scratch, until)
         existed = folder.path.exists()
         with folder.locked():
             folder.check_new()  # again: another process may have begun here meanwhile

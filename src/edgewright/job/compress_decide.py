@@ -7,6 +7,7 @@ untrained network, exported in the type that it would ship in and measured, is j
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,10 @@ class NothingKeeps(BudgetInfeasible):
         self.trials = trials
 
 
-def decide(ground: Ground, folder: Path) -> tuple[Decided, list[File]]:
+def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decided, list[File]]:
     """Measure what there is, and find what keeps the ceilings; files are made under `folder`, nothing is trained.
 
+    until: `time.monotonic()` after which one way that keeps the ceilings is enough, and is not narrowed down further.
     Returns what was found, and the files of the network with exact rewrites alone.
 
     Errors: NothingKeeps where not even an untrained network is under the ceilings.
@@ -97,7 +99,7 @@ def decide(ground: Ground, folder: Path) -> tuple[Decided, list[File]]:
         if all(refusals) and not ground.budget.broken(own.costs):
             raise BadInput(_nothing_to_do(ground, own, files, refusals))
         decided = Decided(trials=tuple(trials), merge=merge, remarks=remarks, ready=None in refusals)
-        return (decided if decided.ready else _ways(ground, decided, files, folder)), files
+        return (decided if decided.ready else _ways(ground, decided, files, folder, until)), files
 
 
 def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Sequence[str | None]) -> str:
@@ -106,15 +108,20 @@ def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Seque
     return f"the network keeps all ceilings as it is ({kept}), and nothing free makes it better ({why}); ask for less"
 
 
-def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path) -> Decided:
+def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, until: float) -> Decided:
     """The networks to train, narrowed down to the ceilings."""
     usable = [file for file in files if file.refused is None] or files[:1]
     best = min(usable, key=lambda file: file.costs["latency"].value)
-    search = _Search(ground, decided.merge, best.kind, best.costs["latency"].value, folder)
+    search = _Search(ground, decided.merge, best.kind, best.costs["latency"].value, folder, until)
     ways: list[Way] = []
     for step, find in (("prune", search.prune), ("linearise", search.linearise)):
+        if step not in ground.asked.steps:
+            continue
+        if ways and time.monotonic() > until:
+            search.remarks.append(f"{step}: not looked at, for want of time")
+            continue
         try:
-            way = find() if step in ground.asked.steps else None
+            way = find()
             ways += [way] if way is not None else []
         except (BadInput, BudgetInfeasible) as error:  # this network has nothing of the kind
             search.remarks.append(f"{step}: {error}")
@@ -138,6 +145,7 @@ class _Search:
     kind: Kind
     now_ms: float
     folder: Path
+    until: float
 
     def __post_init__(self) -> None:
         self.seen: list[Trial] = []
@@ -178,7 +186,7 @@ class _Search:
             found = costs[known.index(plan)]
             return excess(self.ground.budget, found) / AIM, (start.then(plan), found)
 
-        found = narrow(make)
+        found = narrow(make, lambda: time.monotonic() > self.until)
         return None if found is None else self.way(start, *found)
 
     def way(self, start: "_Start", plan: Rewriting, costs: dict[str, Cost]) -> Way:
@@ -206,11 +214,11 @@ class _Start:
         return plan if self.plan is None else self.plan.then(plan)
 
 
-def narrow(make: Callable[[float], tuple[float, Any]]) -> Any:
+def narrow(make: Callable[[float], tuple[float, Any]], late: Callable[[], bool] = lambda: False) -> Any:
     """What `make` makes of the largest share that keeps the ceilings, found in a few tries; None where none does.
 
     make: a share kept, 0 to 1, to (how much of a ceiling it uses, what was made); BudgetInfeasible where so little
-    cannot be kept.
+    cannot be kept.   late: whether the first that keeps them is enough.
     """
     low, high, best, share, tried_least = LEAST, MOST, None, FIRST, False
     for _ in range(PROBES):
@@ -221,7 +229,7 @@ def narrow(make: Callable[[float], tuple[float, Any]]) -> Any:
         else:
             if used <= 1:
                 low, best = share, made
-                if used >= ENOUGH:
+                if used >= ENOUGH or late():
                     return best
             elif share <= low:
                 return best  # the least there is is too much
