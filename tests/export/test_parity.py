@@ -30,6 +30,7 @@ def test_a_faithful_file_passes_and_the_model_is_left_alone(pair):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     parity = verify(model, path, samples())
     assert parity.max_abs_difference < 1e-5
+    assert parity.cosine > 1 - 1e-9 and parity.batch == 8
     assert (parity.top1_agreement, parity.samples) == (1.0, 20)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -16,11 +16,17 @@ class Metrics(Frozen):
 
 
 class Export(Frozen):
-    """How the exported file compares with the trained network on held-out samples."""
+    """How the exported file compares with the trained network on held-out samples.
+
+    cosine: of all outputs as one vector.   batch: 8 where the graph, built for eight samples, says the same of each; 1
+    where it takes one only.   Both None where they were not looked at.
+    """
 
     max_abs_difference: float
     top1_agreement: float
     samples: int
+    cosine: float | None = None
+    batch: int | None = None
 
 
 class Search(Frozen):

@@ -11,16 +11,21 @@ from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, GateFailed
 from edgewright.device.runtime import open_session
 from edgewright.device.runtime import run as run_session
+from edgewright.export.batch import BATCH, BATCHES, takes_batches
 from edgewright.export.diverge import LOOKED_AT, diverge, of_module, tapped
+from edgewright.export.gates import compare
 
 
 class Parity(Frozen):
     """How far an exported file is from its source. max_abs_difference: of the logits; top1_agreement: share of the
-    samples given the same class, 0 to 1."""
+    samples given the same class, 0 to 1.   cosine: of all logits as one vector.   batch: 8 where the same graph, built
+    for eight samples, says the same of each; 1 for a network that takes one sample only."""
 
     max_abs_difference: float
     top1_agreement: float
     samples: int
+    cosine: float
+    batch: int
 
 
 def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: float = 1e-3) -> Parity:
@@ -45,7 +50,13 @@ def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: 
     bound = tolerance * max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max())
     same = expected.argmax(1) == found.argmax(1)
-    parity = Parity(max_abs_difference=difference, top1_agreement=float(same.mean()), samples=len(samples))
+    parity = Parity(
+        max_abs_difference=difference,
+        top1_agreement=float(same.mean()),
+        samples=len(samples),
+        cosine=compare(expected, found).cosine,
+        batch=BATCH if _in_batches(onnx_path, samples, found) else 1,
+    )
     ordered = np.sort(expected, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 2 * bound if ordered.shape[1] > 1 else np.ones(len(samples), dtype=bool)
     # Written so that a difference that is not a number fails too.
@@ -56,6 +67,11 @@ def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: 
             f"it must not be used{_where(model, onnx_path, samples)}"
         )
     return parity
+
+
+def _in_batches(onnx_path: Path, samples: torch.Tensor, found: np.ndarray) -> bool:
+    few = [samples[i : i + 1].to(torch.float32).contiguous().numpy() for i in range(min(BATCH * BATCHES, len(samples)))]
+    return takes_batches(onnx.load(onnx_path), few, found[: len(few)])
 
 
 def _where(model: nn.Module, onnx_path: Path, samples: torch.Tensor) -> str:
