@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
 from edgewright.report.facts import gather
-from edgewright.report.html import duration, headline, interval, write_report
+from edgewright.report.html import budget_table, duration, headline, interval, write_report
 
 
 @pytest.fixture(scope="session")
@@ -177,3 +178,26 @@ def test_report_in_a_browser(report, chromium, tmp_path, size):
     assert ["main-svg" in part for part in parts] == [True] * len(parts)
     assert "alert(1)" in body
     assert "<script>alert" not in body
+
+
+def elsewhere(made_run, how: str, **device: str):
+    """The run's facts, as if it had been for a board."""
+    facts = gather(made_run)
+    latency = facts.result.costs["latency"].model_copy(update={"how": how})
+    costs = {**facts.result.costs, "latency": latency}
+    return replace(facts, result=facts.result.model_copy(update={"device": device, "costs": costs}))
+
+
+def test_a_board_with_a_law_says_whose_latency_and_whose_accuracy_it_is(made_run):
+    facts = elsewhere(made_run, "analytic", name="mcu", type="int8", runtime="x-cube-ai", latency_of="a law (of ours)")
+    assert "by the device&#x27;s law" in headline(facts) and "for mcu in int8" in headline(facts)
+    table = budget_table(facts)
+    assert "nothing was measured there" in table and "counted in int8, as it will be shipped" in table
+    assert "It is float32; `edgewright export --for mcu --choose` makes it int8 and says what that loses." in table
+
+
+def test_a_board_without_a_law_says_that_latency_is_this_machines(made_run):
+    facts = elsewhere(made_run, "measured", name="pi", type="fp32", cpu="Some Processor", latency_of="this machine")
+    assert "on this machine" in headline(facts) and "for pi in fp32" in headline(facts)
+    assert "how fast pi is, nobody has said" in budget_table(facts)
+    assert "It is float32" not in budget_table(facts)

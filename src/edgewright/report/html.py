@@ -4,8 +4,10 @@ import math
 import re
 import shlex
 import time
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from edgewright.core.cost import Cost, show
 from edgewright.core.files import write_text
@@ -88,23 +90,33 @@ def headline(facts: Facts) -> str:
     limits = " and ".join(f"{show(name, ceiling)}{_suffix(name)}" for name, ceiling in ceilings.items())
     came = f"{result.metrics.test_accuracy:.1f} % on held-out test images"
     if latency := result.costs.get("latency"):
-        by_law = " by the device's law" if latency.how == "analytic" else ""
-        came += f" in {show('latency', latency.value)}{by_law}"
+        came += f" in {show('latency', latency.value)}{_latency_of(result.device, latency)[0]}"
     verdict = f"<em class='no'>missed</em> ({escape('; '.join(broken))})" if broken else "<em>met</em>"
     count = int(result.task.get("num_test", 0))
     low, high = interval(result.metrics.test_accuracy, count) if count else (0.0, 0.0)
     sure = f"; with {count:,} test images the true figure is between {low:.1f} and {high:.1f} % (95 %)" if count else ""
     device = result.device.get("cpu", result.device.get("name", "the device"))
     threads = result.device.get("threads", 1)
+    there = f"on {device}, {threads} thread{'s' if threads != 1 else ''}"
+    if number := result.device.get("type"):  # a board: nothing ran there
+        there = f"for {result.device.get('name', device)} in {number}"
     lead = (
         f"{result.search.evaluated:,} networks were considered for {len(result.classes)} classes of "
-        f"{result.task.get('name', facts.plan.task)}, on {device}, {threads} thread{'s' if threads != 1 else ''}, "
-        f"batch 1{sure}."
+        f"{result.task.get('name', facts.plan.task)}, {there}, batch 1{sure}."
     )
     return (
         f"<h1>edgewright: {escape(str(result.task.get('name', facts.plan.task)))}</h1>"
         f'<p class="verdict">{_kept(came)}; budget {_kept(limits)}: {verdict}.</p><p class="lead">{escape(lead)}</p>'
     )
+
+
+def _latency_of(device: Mapping[str, Any], latency: Cost) -> tuple[str, str]:
+    """Whose latency it is, where it is not the device's own measured one: in the verdict, and in the table."""
+    if latency.how == "analytic":
+        return " by the device's law", " by the device's law; nothing was measured there"
+    if device.get("latency_of") == "this machine":
+        return " on this machine", f" on this machine; how fast {device.get('name', 'the device')} is, nobody has said"
+    return "", ""
 
 
 def _kept(text: str) -> str:
@@ -122,10 +134,16 @@ def budget_table(facts: Facts) -> str:
     ceilings: dict[str, float] = {**facts.result.budget.ceilings()}
     order = [*ceilings, *(name for name in costs if name not in ceilings)]
     remarks = {"peak_memory": _held(facts.result.runtime_peak_bytes)}
-    if "latency" in costs and costs["latency"].how == "analytic":
-        remarks["latency"] = " by the device's law; nothing was measured there"
+    if "latency" in costs:
+        remarks["latency"] = _latency_of(facts.result.device, costs["latency"])[1]
     if number := facts.result.device.get("type"):  # a board, which gets a file of its own type
         remarks["size"] = remarks["peak_memory"] = f" in {number}, as it will be shipped"
+    converted = ""
+    if number not in (None, "fp32"):
+        name = facts.result.device.get("name", "the board")
+        converted = (
+            f" It is float32; `edgewright export --for {name} --choose` makes it {number} and says what that loses."
+        )
     rows = "".join(
         _budget_row(name, costs[name], ceilings.get(name), remarks.get(name, "")) for name in order if name in costs
     )
@@ -137,7 +155,7 @@ def budget_table(facts: Facts) -> str:
     lead = (
         f"Checked on the exported file itself, which gives the trained network's answer on "
         f"{100 * export.top1_agreement:.4g} % of {export.samples} images (logits differ by at most "
-        f"{export.max_abs_difference:.1g})."
+        f"{export.max_abs_difference:.1g}).{converted}"
     )
     refused = "".join(
         f'<p class="warn">Finalist {escape(key[:8])} was refused: {escape("; ".join(why))}.</p>'
