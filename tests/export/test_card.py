@@ -91,6 +91,25 @@ def test_it_says_what_is_in_the_evidence(digits_run, tmp_path: Path) -> None:
             assert candidate.refused in page
 
 
+def test_a_network_of_one_sample_says_so(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    info = helper.make_tensor_value_info
+    nodes = [helper.make_node("ReduceMean", ["x"], ["m"], axes=[0]), helper.make_node("Add", ["x", "m"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, (1, 6))], [info("y", TensorProto.FLOAT, (1, 6))]
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).standard_normal((20, 6), dtype=np.float32))
+    shipped = ship(tmp_path / "net.onnx", data=f"arrays:{tmp_path / 'a.npz'}", runtimes=["onnxruntime"], kinds=["fp32"])
+    page = shipped.file.with_name("MODEL_CARD.md").read_text()
+    assert "takes one sample only" in page and "for 8 samples" not in page
+    assert run(code(shipped), shipped.file.parent) in range(6)
+
+
 def test_it_names_no_person_host_or_folder(network_path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "alices_private_photos"
     folder.mkdir()

@@ -112,6 +112,10 @@ def _accuracy(given: Shipment) -> str:
             f"The same network built for {batch.size} samples at once: the same answers (largest difference "
             f"{batch.max_abs_difference:.3g})."
         )
+    elif batch is not None:
+        lines.append("Asked again in another order, it gives the same answers. Larger batches were not built.")
+    elif given.winner.runtime.from_onnx:
+        lines.append("The network takes one sample only; it was not compared in batches.")
     counts = given.facts["samples"]
     if counts["calibration"] and given.winner.kind == "int8":
         lines.append(f"Calibrated on {counts['calibration']} other samples.")
