@@ -76,8 +76,8 @@ def _name(arena: Arena) -> str:
 def arena_of(target: Target, model: bytes | Path | str | onnx.ModelProto, *, kind: Type | None = None) -> Arena:
     """The arena of activations there; in int8, inputs are whole numbers too."""
     model = read_onnx(model)
-    runs = kind or type_of(model)
-    network = of_onnx(model, BYTES[runs])
+    own, runs = type_of(model), kind or type_of(model)
+    network = of_onnx(model, BYTES["fp32" if own == "int8" else runs])  # floats of an int8 file stay floats
     return plan_memory(_whole_inputs(network) if runs == "int8" else network, rules_for(target))
 
 
@@ -104,8 +104,9 @@ def type_of(model: onnx.ModelProto) -> Type:
 
 
 def weight_bytes(model: onnx.ModelProto, kind: Type) -> int:
-    """Bytes of the constants in `kind`; of float ones in an int8 network, biases (one dimension) keep 32 bits."""
+    """Bytes of the constants in `kind`, of an int8 file as they are; in int8, biases (one dimension) have 32 bits."""
     total = 0
+    kind = "fp32" if type_of(model) == "int8" else kind
     for tensor in model.graph.initializer:
         count = math.prod(tensor.dims)
         if tensor.data_type != onnx.TensorProto.FLOAT:

@@ -8,9 +8,9 @@ from typing import Any
 import onnx
 
 from edgewright.core.errors import BadInput
-from edgewright.device.memory import onnx_peak_bytes
+from edgewright.device.limits import forbidden_nodes, refusals
 from edgewright.device.onnx_work import read_work
-from edgewright.device.target import BYTES, Target
+from edgewright.device.target import Target
 from edgewright.export.candidates import Candidate, Judge, build_all, pairs
 from edgewright.export.choose import Choice, NothingFits, lost
 from edgewright.export.int8.quantise import Int8Types
@@ -20,12 +20,6 @@ from edgewright.export.samples import Samples
 
 # Boards' own tools that convert a file of ours; of another name, ONNX is taken to be what it reads.
 CONVERTED = {"x-cube-ai": ("onnxruntime", "litert"), "tflite-micro": ("litert",)}
-OPERATORS = {  # of core.graph, by their names in ONNX
-    "Conv": "conv", "ConvTranspose": "conv", "Gemm": "linear", "MatMul": "linear", "BatchNormalization": "norm",
-    "Add": "add", "Mul": "mul", "Relu": "relu", "Clip": "relu", "HardSigmoid": "hardsigmoid",
-    "HardSwish": "hardsigmoid", "Sigmoid": "sigmoid", "Swish": "swish", "AveragePool": "avg_pool",
-    "GlobalAveragePool": "global_pool", "Flatten": "flatten", "Concat": "concat", "Slice": "take",
-}  # fmt: skip
 
 
 def choose_elsewhere(
@@ -71,20 +65,8 @@ def files_for(target: Target) -> tuple[str, ...]:
 
 def refuse_operators(model: onnx.ModelProto, target: Target) -> None:
     """Raise BadInput for the first node that the target cannot run."""
-    gated = {name for node in model.graph.node if node.op_type == "Mul" for name in node.input}
-    for index, node in enumerate(model.graph.node):
-        kind = OPERATORS.get(node.op_type)
-        if node.op_type == "Sigmoid" and node.output[0] in gated and _gates_itself(node, model):
-            kind = "swish"
-        if kind in target.forbidden:
-            name = f"'{node.name}'" if node.name else f"number {index}"
-            raise BadInput(f"{target.name} cannot run node {name}, a '{node.op_type}': its file forbids {kind}")
-
-
-def _gates_itself(sigmoid: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    """Whether x sigmoid(x) is what it is for."""
-    both = {sigmoid.input[0], sigmoid.output[0]}
-    return any(node.op_type == "Mul" and set(node.input) == both for node in model.graph.node)
+    for sentence in forbidden_nodes(target, model):
+        raise BadInput(sentence)
 
 
 def _held(row: Candidate, target: Target, network: Network) -> Candidate:
@@ -98,19 +80,9 @@ def _held(row: Candidate, target: Target, network: Network) -> Candidate:
         row = replace(row, latency_ms=sum(target.law.us(family, macs) for family, macs in work) / 1e3)
     if row.refused is not None:
         return row
-    size, peak = built.size_bytes, peak_bytes(row, network)
-    for needed, limit, what in ((size, target.flash_kb, "flash"), (peak, target.ram_kb, "RAM for activations")):
-        if limit is not None and needed > 1024 * limit:
-            return replace(row, refused=f"needs {needed / 1024:.0f} KB of {what}, {target.name} has {limit:g} KB")
-    return row
-
-
-def peak_bytes(row: Candidate, network: Network) -> int:
-    """Activations that are alive at once, each number in the bytes of its type; of an int8 network with layers left in
-    float, what its file says."""
-    if row.quantised is not None and row.quantised.in_float:
-        return onnx_peak_bytes(row.quantised.model)
-    return onnx_peak_bytes(network.model) * BYTES[row.kind] // BYTES["fp32"]
+    model = network.model if row.quantised is None else row.quantised.model
+    why = refusals(target, model, kind=row.kind, size_bytes=built.size_bytes)
+    return replace(row, refused="; ".join(why)) if why else row
 
 
 def _picked(rows: Sequence[Candidate], target: Target, max_drop: float) -> Choice:
