@@ -19,7 +19,8 @@ r"""DepthShrinker: drop the activations inside whole blocks, so that each of the
 Where it departs, and why. From the authors' code, as described: its cost term has the sign that keeps the most
 expensive blocks, here it is the paper's intent; scores that leave [0, 1] get no gradient there and freeze, here they
 are put back to the edge in every training step; equal scores (all, at the start) are told apart by their saving, the
-largest dropped first; blocks are really merged, borders included. From the paper: savings enter as shares, so that the
+largest dropped first; scores start at one half, since at 0, the edge, those of blocks that the task wants kept cannot
+tell how much; blocks are really merged, borders included. From the paper: savings enter as shares, so that the
 weight has no unit; the mean squared error of features is over blocks that are named, none by default.
 
 Source: Fu et al., "DepthShrinker: A New Compression Paradigm Towards Boosting Real-Hardware Efficiency of Compact
@@ -192,7 +193,7 @@ class Masks(nn.Module):
         if not 0 <= keep <= len(savings):
             raise BadInput(f"of {len(savings)} decisions {keep} cannot be kept")
         worth = torch.tensor([max(0.0, float(saving)) for saving in savings])
-        self.scores = nn.Parameter(torch.zeros(len(savings)))
+        self.scores = nn.Parameter(torch.full((len(savings),), 0.5))
         self.register_buffer("shares", worth / worth.sum().clamp_min(1e-30))
         self.keep = keep
 
