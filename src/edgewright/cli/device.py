@@ -9,7 +9,7 @@ import typer
 from edgewright.cli.app import AsJson, Quiet, app, guarded
 from edgewright.core.errors import BadInput
 
-group = typer.Typer(name="device", help="Devices of your own.", no_args_is_help=True)
+group = typer.Typer(name="device", help="Devices of your own (all: edgewright devices).", no_args_is_help=True)
 app.add_typer(group)
 
 Priors = Annotated[list[Path] | None, typer.Option(help=".npz with latencies of other devices; may be given again.")]

@@ -70,7 +70,7 @@ def _told(limit: float) -> str:
 def _name(arena: Arena) -> str:
     """The tensor that is made where the most bytes are alive."""
     made = [buffer for buffer in arena.buffers if buffer.first == arena.peak_step]
-    return str(max(made, key=lambda buffer: buffer.bytes).name)
+    return str(max(made, key=lambda buffer: buffer.bytes).name).removesuffix("_QuantizeLinear_Output")
 
 
 def arena_of(target: Target, model: bytes | Path | str | onnx.ModelProto, *, kind: Type | None = None) -> Arena:

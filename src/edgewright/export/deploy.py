@@ -12,8 +12,8 @@ from edgewright.core.errors import EdgewrightError
 from edgewright.core.graph import Graph
 from edgewright.device.base import Device
 from edgewright.device.board import Board
+from edgewright.device.limits import arena_of
 from edgewright.device.measure import Latency
-from edgewright.device.memory import onnx_peak_bytes
 from edgewright.device.profile import runtime_peak_bytes
 from edgewright.device.steps import FLOAT_BYTES
 from edgewright.export.onnx import export_onnx
@@ -85,7 +85,7 @@ def file_costs(device: Device, path: Path, latency: Latency, macs: int, params: 
         return {**own, **device.shipped(path)}
     number = device.target.number_bytes
     size = path.stat().st_size - (FLOAT_BYTES - number) * params
-    peak = onnx_peak_bytes(path) * number // FLOAT_BYTES
+    peak = arena_of(device.target, path, kind=device.target.types[0]).bytes
     return {**own, "size": cost("size", size, "analytic"), "peak_memory": cost("peak_memory", peak, "analytic")}
 
 
