@@ -9,9 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from edgewright.core.errors import BadInput
-from edgewright.model.mcunet import FloatHead, Int8Network, clip, largest_sum, quantised, read_int8
+from edgewright.core.graph import count_macs
+from edgewright.device.memory_plan import RULES, plan_memory
+from edgewright.device.resolve import make_device
+from edgewright.model.mcunet import (
+    FloatHead,
+    Int8Network,
+    clip,
+    int8_graph,
+    largest_sum,
+    quantised,
+    read_int8,
+    read_plan,
+)
 from model.integers import network, small
 
 PUBLISHED = {"mcunet-5fps": (61.2, 42), "proxyless-w0.3": (53.4, 60), "mbv2-w0.35": (52.0, 51)}
@@ -43,6 +56,29 @@ def test_the_published_networks_too(shared_data: Path) -> None:
         assert np.array_equal(model(x).detach().numpy(), network(x.numpy(), json.loads(str(arrays["cfg"])), arrays))
         assert len(model.convolutions()) == PUBLISHED[name][1]
         assert max(largest_sum(conv) for conv in model.convolutions().values()) < 2**24
+
+
+def test_as_a_graph_it_has_the_same_convolutions(tmp_path: Path) -> None:
+    model, cfg, _ = written(tmp_path)
+    graph = int8_graph(read_plan(tmp_path / "net.npz"), 17)
+    assert read_plan(tmp_path / "net.npz") == cfg
+    seen: list[tuple[int, ...]] = []
+    for conv in (*model.convolutions().values(), *(m for m in model.head.modules() if isinstance(m, nn.Conv2d))):
+        conv.register_forward_hook(lambda _m, _x, y: seen.append(tuple(y.shape[1:])))
+    model(torch.zeros(1, cfg["first_conv"]["in_channel"], 17, 17))
+    assert [graph.shapes[op.output] for op in graph.ops if op.kind == "conv"] == seen
+    assert sum(op.kind == "add" for op in graph.ops) == sum(block["residual"] is not None for block in cfg["blocks"])
+
+
+def test_the_published_networks_fit_the_microcontroller_they_were_published_for(shared_data: Path) -> None:
+    """At the published resolutions; 12.8 M multiply-adds are published for mcunet-5fps at 96 px."""
+    board = make_device("stm32f746")
+    for name, side in (("mbv2-w0.35", 144), ("proxyless-w0.3", 176), ("mcunet-5fps", 96)):
+        graph = int8_graph(read_plan(shared_data / "weights_mcunet_int8" / f"{name}.npz"), side)
+        costs = board.costs(graph)
+        assert all(costs[what].value <= limit for what, limit in board.ceilings().items())
+        assert plan_memory(graph, RULES["mcu"], number_bytes=1).bytes == costs["peak_memory"].value
+    assert round(count_macs(graph) / 1e6, 1) == 12.8
 
 
 @pytest.mark.slow
