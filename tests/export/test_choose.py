@@ -183,6 +183,14 @@ def test_a_source_that_gives_no_numbers(network, samples, tmp_path) -> None:
         chosen(network, samples, tmp_path, source=lambda array: np.full((1, 5), np.nan))
 
 
+def test_a_network_that_guesses_is_doubted(network, samples, tmp_path, capsys) -> None:
+    chosen(network, samples, tmp_path / "a", kinds=["fp32"])
+    assert "by chance" not in capsys.readouterr().err
+    wrong = Samples(samples.calibration, samples.comparison, (outputs(network, samples.comparison).argmax(1) + 1) % 5)
+    chosen(network, wrong, tmp_path / "b", kinds=["fp32"])
+    assert "right on 0.0 % of the samples, no more than by chance" in capsys.readouterr().err
+
+
 def test_the_drop_must_be_sensible(network, samples, tmp_path) -> None:
     for drop in (-1, 101, float("nan")):
         with pytest.raises(BadInput, match="points of accuracy, from 0 to 100"):

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgewright.core.errors import BadInput, EdgewrightError, one_line
-from edgewright.core.progress import progress
+from edgewright.core.progress import progress, say
 from edgewright.device.compare import Ratio
 from edgewright.export.batch import BATCH, BatchGate, compare_again, compare_batches, rebatched, takes_batches
 from edgewright.export.diverge import Divergence, diverge, of_module, tapped
@@ -87,7 +87,18 @@ class Judge:
             self.expected = np.concatenate([source(array) for array in samples.comparison])
         if not np.isfinite(self.expected).all():
             raise BadInput("the network itself gives outputs that are not numbers on this data; mend it first")
+        self._doubt()
         self.takes_batches = takes_batches(network.model, samples.comparison, self.expected)
+
+    def _doubt(self) -> None:
+        """Say so where the network guesses: no loss of accuracy can be seen then."""
+        source = compare(self.expected, self.expected, self.samples.labels)
+        chance = 100 / max(1, self.expected.reshape(len(self.expected), -1).shape[1])
+        if source.accuracy is not None and source.accuracy <= 1.2 * chance:
+            say(
+                f"the network itself is right on {source.accuracy:.1f} % of the samples, no more than by chance: are "
+                "the labels in the order of its outputs, and the inputs scaled as it learned (--mean, --std)?"
+            )
 
     def outputs(self, call: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """What a candidate says of each comparison sample, one at a time."""
