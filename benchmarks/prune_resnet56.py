@@ -133,6 +133,8 @@ def torch_pruned(model: nn.Module, method: str, ratio: float) -> nn.Module:
     import torch_pruning as tp  # pyright: ignore[reportMissingImports]
 
     copied: Any = copy.deepcopy(model)
+    for mine, theirs in zip(copied.parameters(), model.parameters(), strict=True):  # a copy comes without gradients
+        mine.grad = None if theirs.grad is None else theirs.grad.clone()
     if method == "tp-taylor":
         importance, pruner = tp.importance.GroupTaylorImportance(), tp.pruner.BasePruner
     else:
