@@ -98,8 +98,20 @@ def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decid
         ]
         if all(refusals) and not ground.budget.broken(own.costs):
             raise BadInput(_nothing_to_do(ground, own, files, refusals))
-        decided = Decided(trials=tuple(trials), merge=merge, remarks=remarks, ready=None in refusals)
+        told = (*_of_board(ground), *remarks)
+        decided = Decided(trials=tuple(trials), merge=merge, remarks=told, ready=None in refusals)
         return (decided if decided.ready else _ways(ground, decided, files, folder, until)), files
+
+
+def _of_board(ground: Ground) -> tuple[str, ...]:
+    """What is to be known of figures where nothing is measured."""
+    if ground.board is None:
+        return ()
+    target = ground.board.target
+    law = "latency is its law's, " if target.law else "latency is this machine's, "
+    return (
+        f"{target.name}: {law}size and memory are counted in {target.types[0]}, accuracy is of the float file here",
+    )
 
 
 def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Sequence[str | None]) -> str:
@@ -111,8 +123,8 @@ def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Seque
 def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, until: float) -> Decided:
     """The networks to train, narrowed down to the ceilings."""
     usable = [file for file in files if file.refused is None] or files[:1]
-    best = min(usable, key=lambda file: file.costs["latency"].value)
-    search = _Search(ground, decided.merge, best.kind, best.costs["latency"].value, folder, until)
+    now_ms = min(file.costs["latency"].value for file in usable)
+    search = _Search(ground, decided.merge, _types(ground, files), now_ms, folder, until)
     ways: list[Way] = []
     for step, find in (("prune", search.prune), ("linearise", search.linearise)):
         if step not in ground.asked.steps:
@@ -131,6 +143,13 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
     return decided.model_copy(update={"trials": trials, "ways": tuple(ways), "remarks": remarks})
 
 
+def _types(ground: Ground, files: list[File]) -> tuple[Kind, ...]:
+    """The types to look for: float always, as what is slower in int8 when wide may not be so when narrow, and the other
+    way round; int8 unless it loses too much of the network as it is."""
+    floor = ground.accuracy_before - ground.asked.max_drop
+    return tuple(file.kind for file in files if file.kind == "fp32" or file.accuracy >= floor - 1e-9)
+
+
 def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -> str:
     least = min(trials, key=lambda trial: excess(ground.budget, trial.costs))
     broken = "; ".join(ground.budget.broken(least.costs)) or least.verdict
@@ -142,7 +161,7 @@ def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -
 class _Search:
     ground: Ground
     merge: tuple[str, ...]
-    kind: Kind
+    kinds: tuple[Kind, ...]
     now_ms: float
     folder: Path
     until: float
@@ -162,9 +181,9 @@ class _Search:
         self.remarks.append(remark)
         network = apply(self.ground.model, plan, self.ground.checked)
         start = _Start("blocks merged", network, plan, blocks)
-        costs = self.costs(start.name, network, blocks)
-        if excess(self.ground.budget, costs) <= AIM:
-            return self.way(start, plan, costs)
+        trial = self.tried(start.name, network, blocks)
+        if excess(self.ground.budget, trial.costs) <= AIM:
+            return self.way(start, plan, trial)
         return self.narrowed(start) if "prune" in self.ground.asked.steps else None
 
     @property
@@ -175,30 +194,36 @@ class _Search:
     def narrowed(self, start: "_Start") -> Way | None:
         prune = Pruner(self.ground, start.network)
         known: list[Rewriting] = []
-        costs: list[dict[str, Cost]] = []
+        trials: list[Trial] = []
 
-        def make(share: float) -> tuple[float, tuple[Rewriting, dict[str, Cost]]]:
+        def make(share: float) -> tuple[float, tuple[Rewriting, Trial]]:
             plan = prune(share)
             if plan not in known:  # channels go eight at a time, so several shares may come to the same
                 network = apply(start.network, plan, self.ground.checked)
                 known.append(plan)
-                costs.append(self.costs(f"{start.name}, aimed at {100 * share:.0f} %", network, start.blocks))
-            found = costs[known.index(plan)]
-            return excess(self.ground.budget, found) / AIM, (start.then(plan), found)
+                trials.append(self.tried(f"{start.name}, aimed at {100 * share:.0f} %", network, start.blocks))
+            trial = trials[known.index(plan)]
+            return excess(self.ground.budget, trial.costs) / AIM, (start.then(plan), trial)
 
         found = narrow(make, lambda: time.monotonic() > self.until)
         return None if found is None else self.way(start, *found)
 
-    def way(self, start: "_Start", plan: Rewriting, costs: dict[str, Cost]) -> Way:
+    def way(self, start: "_Start", plan: Rewriting, trial: Trial) -> Way:
         data = plan.model_dump(mode="json")
-        return Way(name=start.name, type=self.kind, plan=data, costs=costs, merge=self.merge, blocks=start.blocks)
+        return Way(
+            name=start.name, type=trial.type, plan=data, costs=trial.costs, merge=self.merge, blocks=start.blocks
+        )
 
-    def costs(self, name: str, network: nn.Module, blocks: tuple[str, ...]) -> dict[str, Cost]:
+    def tried(self, name: str, network: nn.Module, blocks: tuple[str, ...]) -> Trial:
+        """An untrained network as a file, in the type that comes nearest to the ceilings."""
+        budget = self.ground.budget
         done, counts = finished(self.ground, network, self.merge, blocks)
-        costs = quick_costs(self.ground, done, counts, self.kind, self.folder / "probe")
-        verdict = "; ".join(self.ground.budget.broken(costs)) or "has yet to learn"
-        self.seen.append(Trial(name=name, type=self.kind, costs=costs, verdict=verdict))
-        return costs
+        found = quick_costs(self.ground, done, counts, self.kinds, self.folder / "probe")
+        kind = min(found, key=lambda kind: excess(budget, found[kind]))
+        verdict = "; ".join(budget.broken(found[kind])) or "has yet to learn"
+        trial = Trial(name=name, type=kind, costs=found[kind], verdict=verdict)
+        self.seen.append(trial)
+        return trial
 
 
 @dataclass(frozen=True)
