@@ -59,7 +59,6 @@ class Pruner:
             share=share,
             of="macs" if ground.budget.latency_ms is None else "latency",
             prices=None if law is None else law.piece_us,
-            timed=None if board is not None else lambda networks: (1.0, share)[: len(networks)],
             threads=ground.threads,
         )
 
