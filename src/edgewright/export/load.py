@@ -1,4 +1,4 @@
-"""A run's trained network, back as a PyTorch module: from JSON and safetensors only, so nothing is executed; its data."""
+"""A run's trained network, back as a PyTorch module: JSON and safetensors only, so nothing is executed; its data."""
 
 from pathlib import Path
 
