@@ -94,10 +94,18 @@ def test_with_memory_to_spare_everything_learns_in_full_whatever_a_few_batches_s
     assert sum(row.share or 0 for row in found.layers) == pytest.approx(1.0)
 
 
-def test_contributions_that_are_all_nothing_are_refused() -> None:
+def test_where_nothing_brings_anything_the_plan_is_by_guess() -> None:
+    """A network that knows its images by heart has no gradient on them; new ones may yet come."""
     model, x = odd()
-    with pytest.raises(BadInput, match="no method has a positive contribution"):
-        plan(model, x, contributions={("stem", "full"): -1.0})
+    budget = TrainingBudget(memory_bytes=plan_of(model, x, {"groups": "full"}).memory_bytes)
+    measured = plan(model, x, contributions={("stem", "full"): -1.0}, budget=budget)
+    assert measured.methods() == plan(model, x, budget=budget).methods()
+
+
+def test_methods_that_can_learn_nowhere_are_refused() -> None:
+    model, x = odd()
+    with pytest.raises(BadInput, match="none of the methods allowed"):
+        plan(model, x, allowed=("frozen",))
 
 
 def test_frozen_weights_stay_bit_identical_through_steps() -> None:

@@ -154,7 +154,7 @@ class _Ground:
         options = guessed if contributions is None else valued(guessed, contributions)
         self.choices = [useful(choice, choice.layer in always) for choice in options]
         if all(option.method == FROZEN for choice in self.choices for option in choice.options):
-            raise BadInput("no method has a positive contribution anywhere; measure on more batches, or allow others")
+            raise BadInput("none of the methods allowed can learn anywhere in this network; allow others")
         self._values = {
             (choice.layer, option.method): option.value for choice in self.choices for option in choice.options
         }

@@ -25,7 +25,8 @@ def valued(guessed: Sequence[Choice], contributions: Contributions) -> list[Choi
 
     Learning in full is worth no less than any part or approximation of it: where that seems to bring more, it averages
     noise away, as a training does anyway. And a layer that seems to bring nothing in a few batches is given a little,
-    by guess, so that memory to spare is not left idle.
+    by guess, so that memory to spare is not left idle. Where nothing brings anything (the network knows these images by
+    heart), all is by guess.
     """
     measured = {
         (choice.layer, option.method): max(0.0, contributions.get((choice.layer, option.method), 0.0))
@@ -34,7 +35,7 @@ def valued(guessed: Sequence[Choice], contributions: Contributions) -> list[Choi
     }
     best = {choice.layer: max(measured[choice.layer, option.method] for option in choice.options) for choice in guessed}
     likely = sum(max(option.value for option in choice.options) for choice in guessed) or 1.0
-    scale = UNSEEN * sum(best.values()) / likely
+    scale = (UNSEEN * sum(best.values()) or 1.0) / likely
 
     def worth(layer: str, option: Option) -> float:
         return (best[layer] if option.method == "full" else measured[layer, option.method]) + scale * option.value
