@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def not_quiet() -> Iterator[None]:
+    """A command that was run in this process with --quiet has silenced it."""
+    yield
+    from edgewright.core.progress import set_quiet
+
+    set_quiet(False)
 
 
 @pytest.fixture(scope="session")
