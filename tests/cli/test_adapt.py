@@ -2,33 +2,20 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from edgewright.cli.app import app
+from cli import commands
+from cli.commands import edgewright
 from edgewright.core.run import RunFolder
 from edgewright.task.load import load_task
 
-
-def edgewright(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(tmp_path: Path, *arguments: object, code: int = 2) -> str:
-    """An adaptation that must be refused; returns the line that says why, and sees that nothing was written."""
-    out = tmp_path / "out"
-    result = edgewright("adapt", *arguments, "--out", out)
-    assert result.exit_code == code, result.stderr
-    lines = [line for line in result.stderr.strip().splitlines() if line.startswith("edgewright: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    assert not out.exists()
-    return lines[0]
+refused = partial(commands.refused, "adapt")
 
 
 def write_arrays(path: Path, count: int = 40, channels: int = 1, classes: int = 2, val: int | None = None) -> str:

@@ -2,33 +2,20 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from edgewright.cli.app import app
+from cli import commands
+from cli.commands import edgewright
 from edgewright.core.cost import cost
 from edgewright.core.run import RunFolder
 from edgewright.job import compress as job
 from edgewright.job.compress_decide import NothingKeeps
 from edgewright.job.compress_files import Trial
 
-
-def edgewright(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(tmp_path: Path, *arguments: object, code: int = 2) -> str:
-    """A compression that must be refused; returns the line that says why, and sees that nothing was written."""
-    out = tmp_path / "out"
-    result = edgewright("compress", *arguments, "--out", out)
-    assert result.exit_code == code, result.stderr
-    lines = [line for line in result.stderr.strip().splitlines() if line.startswith("edgewright: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    assert not out.exists()
-    return lines[0]
+refused = partial(commands.refused, "compress")
 
 
 def test_what_is_missing_is_said_with_the_whole_command(tmp_path: Path) -> None:

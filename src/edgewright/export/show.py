@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import onnx
-
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256
 from edgewright.export.provenance import KEY, RECORD, WEIGHTS_KEY, weights_sha256
-from edgewright.export.source import load_external
+from edgewright.export.source import load_external, opened
 
 Kept = Literal["as recorded", "altered", "not recorded"]
 
@@ -76,12 +74,7 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def _of_onnx(path: Path) -> Provenance:
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf's error classes differ between versions
-        raise BadInput(f"{path}: not an ONNX file, or a broken one") from None
-    if not model.graph.node:
-        raise BadInput(f"{path}: not an ONNX file, or one without operators")
+    model = opened(path)
     load_external(model, path)
     texts = {entry.key: entry.value for entry in model.metadata_props}
     facts = _object(texts.get(KEY), path)

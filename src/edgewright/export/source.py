@@ -75,8 +75,8 @@ def read_onnx(path: Path, shape: tuple[int, ...] | None = None) -> tuple[onnx.Mo
     return model, found
 
 
-def check_onnx(path: Path) -> onnx.ModelProto:
-    """The model with its weights inside, its operators, opset and where its weights lie being as they should."""
+def opened(path: Path) -> onnx.ModelProto:
+    """The graph of an ONNX file; weights that lie in other files are not read yet."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file or folder")
     try:
@@ -85,6 +85,12 @@ def check_onnx(path: Path) -> onnx.ModelProto:
         raise BadInput(f"{path}: not an ONNX file, or a broken one") from None
     if not model.graph.node:
         raise BadInput(f"{path}: not an ONNX file, or one without operators")
+    return model
+
+
+def check_onnx(path: Path) -> onnx.ModelProto:
+    """The model with its weights inside, its operators, opset and where its weights lie being as they should."""
+    model = opened(path)
     _check_operators(model, path)
     load_external(model, path)
     return model

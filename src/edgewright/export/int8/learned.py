@@ -11,9 +11,8 @@ from torch import Tensor
 
 from edgewright.compress.qat import Rounded
 from edgewright.core.errors import EdgewrightError
-from edgewright.device.runtime import open_session
 from edgewright.export.int8.calibrators import minmax
-from edgewright.export.int8.quantise import Int8Types, collect, float_tensors, layers, prepare, quantise, ranges
+from edgewright.export.int8.quantise import Int8Types, collect, layers, prepare, quantise, ranges, watching
 from edgewright.export.onnx import export_onnx
 
 SAME = 1e-4  # of a tensor's largest number: what float32 may differ by between two runtimes
@@ -69,12 +68,7 @@ def learned_steps(net: Rounded, ready: onnx.ModelProto) -> dict[str, np.ndarray]
 
 
 def _values(ready: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
-    model = onnx.ModelProto()
-    model.CopyFrom(ready)
-    names = float_tensors(model)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = open_session(model.SerializeToString())
+    names, session = watching(ready)
     return dict(zip(names, map(np.asarray, session.run(names, {session.get_inputs()[0].name: x})), strict=True))
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.version_converter
+import onnxruntime as ort
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.device.instructions import has_vnni, is_x86
@@ -96,14 +97,19 @@ def layers(prepared: onnx.ModelProto) -> list[str]:
     return [node.name for node in prepared.graph.node if node.op_type in LAYERS and constants & set(node.input[1:2])]
 
 
+def watching(model: onnx.ModelProto) -> tuple[list[str], ort.InferenceSession]:
+    """The float tensors between the nodes, and a session that gives them all."""
+    open_ = onnx.ModelProto()
+    open_.CopyFrom(model)
+    names = float_tensors(open_)
+    del open_.graph.output[:]
+    open_.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return names, open_session(open_.SerializeToString())
+
+
 def collect(prepared: onnx.ModelProto, inputs: Iterable[np.ndarray]) -> dict[str, Histogram]:
     """The spread of every float tensor between the nodes, over `inputs` (each as the network takes it, batch 1)."""
-    model = onnx.ModelProto()
-    model.CopyFrom(prepared)
-    names = float_tensors(model)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = open_session(model.SerializeToString())
+    names, session = watching(prepared)
     (source,) = (value.name for value in session.get_inputs())
     found = {name: Histogram() for name in (source, *names)}
     empty = True
