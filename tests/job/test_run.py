@@ -112,11 +112,16 @@ def _scored(out) -> int:
         return len(study.candidates())
 
 
+def hears_ctrl_c() -> None:
+    """Tests that a shell runs in the background inherit that the signal is ignored, and Python leaves it so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = tmp_path / "stopped"
     many = ("--candidates", "5000")  # so that it is not done before it is stopped
     command = [sys.executable, "-m", "edgewright", "design", *PLAN, *many, "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c) as process:
         deadline = time.monotonic() + 120
         while _scored(out) < 3 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
