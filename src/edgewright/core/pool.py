@@ -73,7 +73,6 @@ def pool(workers: int | None = None, ray: str | None = None) -> Iterator[Pool]:
         yield InProcess()
         return
     # Spawned, not forked: torch's thread pool does not survive a fork.
-    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
     )
@@ -81,9 +80,8 @@ def pool(workers: int | None = None, ray: str | None = None) -> Iterator[Pool]:
         yield Processes(executor, workers)
         executor.shutdown()
     except BaseException:
-        # Ctrl-C and errors must not wait for work that nobody wants any more. Asked of the system, not of the executor,
-        # which does not know a process yet that it was starting when the signal came; we would wait for it at exit.
-        for process in set(multiprocessing.active_children()) - others:
+        # Ctrl-C and errors must not wait for work that nobody wants any more.
+        for process in list((executor._processes or {}).values()):
             process.terminate()
         executor.shutdown(wait=False, cancel_futures=True)
         raise
