@@ -35,7 +35,8 @@ class Provenance(Frozen):
         rows: list[tuple[str, str | None]] = [("file", self.file), ("sha-256", self.sha256)]
         if self.opset is not None:
             rows += [("format", f"ONNX, opset {self.opset}, IR {self.ir_version}"), ("weights", self.weights_sha256)]
-        rows += [("", self.kept), ("edgewright", self.edgewright), ("task", self.task)]
+        doubt = ": whether it was altered cannot be said" if self.kept == "not recorded" else ""
+        rows += [("", f"{self.kept}{doubt}"), ("edgewright", self.edgewright), ("task", self.task)]
         try:
             rows += _told(self.facts)
         except (AttributeError, TypeError, ValueError):
