@@ -8,6 +8,7 @@ from torch import Tensor
 
 from edgewright.core.errors import BadInput
 from edgewright.proxy import probe
+from edgewright.proxy.alone import alone
 from edgewright.proxy.base import Evidence, Proxy, weighted_layers
 
 
@@ -25,8 +26,8 @@ def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
         compat: as the official code: each sample goes alone, so that batch norm takes its statistics over one image's
             pixels; all samples of the batch. Not finite where a batch norm sees a single value a channel.
 
-    Cost: `samples` backward passes of `samples` inputs (compat: a forward and a backward pass per image); keeps one
-    tensor of the weights' size.
+    Cost: `samples` backward passes of `samples` inputs (compat: a forward and a backward pass per image, which
+    `knas_compat` shares); keeps one tensor of the weights' size.
     Differs from the paper: fewer samples; batch norm by the statistics of all of them.
     Source: Zhang and Jia, "GradSign: Model Performance Inference with Theoretical Insights", ICLR 2022,
     arXiv:2110.08616. Checked against: per-sample autograd; compat: the number of the code in HamsterMimi/MeCo.
@@ -64,32 +65,21 @@ def _together(evidence: Evidence, samples: int) -> float:
         losses = F.cross_entropy(logits, labels, reduction="none")
         signs = [torch.zeros_like(weight, requires_grad=False) for weight in weights.values()]
         for index in range(len(losses)):
-            _add_signs(signs, losses[index], weights, keep=index + 1 < len(losses))
+            found = torch.autograd.grad(
+                losses[index],
+                list(weights.values()),
+                retain_graph=index + 1 < len(losses),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for total, gradient in zip(signs, found, strict=True):
+                total += gradient.sign_()
     return _agreement(signs, losses)
 
 
 def _one_by_one(evidence: Evidence) -> float:
-    weights = _weights(evidence)
-    assert evidence.labels is not None  # `labels` is among the needs
-    signs = [torch.zeros_like(weight, requires_grad=False) for weight in weights.values()]
-    losses = []
-    with torch.enable_grad():
-        for x, y in zip(evidence.inputs.split(1), evidence.labels.split(1), strict=True):
-            try:
-                loss = F.cross_entropy(probe.run(evidence, x, parameters=weights), y)
-            except ValueError:  # batch norm: more than one value per channel
-                return math.nan
-            losses.append(loss.detach())
-            _add_signs(signs, loss, weights, keep=False)
-    return _agreement(signs, torch.stack(losses))
-
-
-def _add_signs(signs: list[Tensor], loss: Tensor, weights: dict[str, Tensor], *, keep: bool) -> None:
-    found = torch.autograd.grad(
-        loss, list(weights.values()), retain_graph=keep, allow_unused=True, materialize_grads=True
-    )
-    for total, gradient in zip(signs, found, strict=True):
-        total += gradient.sign_()
+    seen = alone(evidence, len(evidence.inputs))
+    return math.nan if seen.refused else _agreement(list(seen.signs.values()), torch.stack(seen.losses))
 
 
 def _agreement(signs: list[Tensor], losses: Tensor) -> float:

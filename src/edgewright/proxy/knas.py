@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from edgewright.proxy import probe
+from edgewright.proxy.alone import alone
 from edgewright.proxy.base import Evidence, Proxy, Seen
 
 _SOURCE = "Xu et al., KNAS, ICML 2021, arXiv:2111.13293"
-_TENSORS, _ENTRIES, _SAMPLES = 11, 50, 50  # what the official code looks at
+_SAMPLES = 50  # what the official code looks at; of each as much as `alone` keeps
 
 
 def knas(*, compat: bool = False) -> Proxy:
@@ -36,7 +35,7 @@ def knas(*, compat: bool = False) -> Proxy:
             fewer samples, as many as make two equal halves, in place of 50; under four it is the worst value.
 
     Cost: a forward and a backward pass per batch, keeps one number (compat: a forward and a backward pass per image,
-    keeps 550 numbers of each).
+    which `gradsign_compat` shares; keeps 550 numbers of each).
     Differs from the paper: all weights rather than a sample of each layer's parameters, no biases, no batch norm;
     samples see each other through batch norm. The paper's text was not at hand: the formula is that of its abstract
     (mean of the gradients' Gram matrix), and that of lines which its code has switched off.
@@ -77,32 +76,12 @@ def _watch(state: _State, seen: Seen) -> _State:
 
 
 def _covariance(evidence: Evidence) -> float:
-    assert evidence.labels is not None  # `labels` is among the needs
     half = min(_SAMPLES, len(evidence.inputs)) // 2
     if half < 2:
         return math.nan  # one value has no deviation from its mean
-    wanted = {
-        name: parameter.detach().requires_grad_()
-        for name, parameter in evidence.model.named_parameters()
-        if parameter.numel() >= _ENTRIES
-    }
-    rows = []
-    for x, y in zip(evidence.inputs[: 2 * half].split(1), evidence.labels[: 2 * half].split(1), strict=True):
-        try:
-            with torch.enable_grad():
-                loss = evidence.loss_function(probe.run(evidence, x, parameters=wanted), y)
-        except ValueError:  # batch norm: more than one value per channel
-            return math.nan
-        if not loss.requires_grad:
-            return math.nan
-        rows.append(_entries(loss, wanted))
+    rows = [row for row in alone(evidence, 2 * half).entries[: 2 * half] if row is not None]
+    if len(rows) < 2 * half:  # a batch norm of one value, or a loss that depends on nothing
+        return math.nan
     halves = torch.stack(rows).double().unflatten(0, (2, half))
     first, second = halves - halves.mean(1, keepdim=True)
     return float((first * second).sum()) / (2 * half) ** 2
-
-
-def _entries(loss: Tensor, wanted: dict[str, Tensor]) -> Tensor:
-    """The first entries of the first gradients, in one row; parameters that the loss does not reach have none."""
-    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-    reached = [gradient for gradient in found if gradient is not None]
-    return torch.cat([gradient.flatten()[:_ENTRIES] for gradient in reached[:_TENSORS]])

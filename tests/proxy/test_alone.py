@@ -1,0 +1,34 @@
+"""Images that go alone: one pass of each, whoever asks, in whatever order."""
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.proxy.base import score
+from edgewright.proxy.gradsign import gradsign
+from edgewright.proxy.knas import knas
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(6, 10))
+
+
+def scored(*proxies) -> tuple[dict[str, float], list[int]]:
+    """The scores of 7 images, and how many images each forward pass had."""
+    model, sizes = network(), []
+    model[0].register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    images = torch.randn(7, 3, 9, 11, generator=torch.Generator().manual_seed(1))
+    return score(model, [(images, torch.arange(7))], proxies), sizes
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_both_compatible_forms_share_the_pass_of_every_image(turned):
+    # KNAS looks at two equal halves, six of the seven images; GradSign at all of them.
+    proxies = [knas(compat=True), gradsign(compat=True)]
+    together, sizes = scored(*(proxies[::-1] if turned else proxies))
+    assert sizes == [1] * 7
+    separate = [scored(proxy) for proxy in proxies]
+    assert [len(sizes) for _, sizes in separate] == [6, 7]
+    assert together == {**separate[0][0], **separate[1][0]}
