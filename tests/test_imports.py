@@ -33,7 +33,7 @@ LEVELS = (
 # Rooms of methods: every file not named here is a method, and imports no other method. Mechanism is what methods stand
 # on and knows none of them; assembly picks among methods or drives them, and no method imports it.
 MECHANISM = {
-    "proxy": {"base", "calls", "probe"},
+    "proxy": {"alone", "base", "calls", "probe"},
     "search": {"base", "pareto", "predictor"},
     "space": {"base", "table"},
     "backward": {"base", "bits", "calls", "exact", "survey"},

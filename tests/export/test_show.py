@@ -72,7 +72,7 @@ def test_altered_weights_are_found_out(network_path: Path, tmp_path: Path) -> No
 
 def test_files_that_are_not_of_ours_or_say_nonsense(network_path: Path, network, tmp_path: Path) -> None:
     plain = read_provenance(network_path)  # exported, never chosen
-    assert plain.kept == "as recorded" and plain.facts is None and "not chosen by edgewright export" in plain.text()
+    assert plain.kept == "as recorded" and plain.facts is None and "not made by edgewright export" in plain.text()
     other, path = onnx.ModelProto(), tmp_path / "model.onnx"
     other.CopyFrom(network)
     del other.metadata_props[:]

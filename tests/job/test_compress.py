@@ -21,10 +21,12 @@ from edgewright.compress.planner import look, read_plan
 from edgewright.core.cost import cost
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
+from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
 from edgewright.export import choose
 from edgewright.export.ship import ship as export_chosen
+from edgewright.export.show import read_provenance
 from edgewright.job import compress as job
 from edgewright.job import compress_files, compress_ship
 from edgewright.job.adapt import adapt
@@ -112,6 +114,17 @@ def test_what_is_told_is_what_the_folder_holds(pruned) -> None:
     found = np.concatenate([call(x[i : i + 1].numpy()) for i in range(5)])
     np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-4)
     assert CompressResult.parse(json.loads((folder.path / "compressed.json").read_text()), "") == result
+
+
+def test_the_file_says_what_it_was_made_from_and_that_it_is_whole(pruned, digits_run) -> None:
+    folder, result = pruned
+    found = read_provenance(folder.onnx)
+    assert found.kept == "as recorded" and found.facts is not None and found.task == "digits"
+    assert found.facts["source_sha256"] == sha256(digits_run.onnx)
+    assert found.facts["source_weights_sha256"] == read_provenance(digits_run.onnx).weights_sha256
+    assert found.facts["winner"]["metric"] == result.after.val_accuracy
+    assert f"accuracy      {result.after.val_accuracy:.2f} %" in found.text()
+    assert str(digits_run.path) not in json.dumps(found.facts)
 
 
 def test_widths_are_those_of_the_layers(pruned, digits_run) -> None:

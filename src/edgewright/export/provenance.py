@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from edgewright.core.data import to_json
 from edgewright.core.environment import versions
 
-KEY = "edgewright.export"  # in the metadata of an ONNX file that was chosen: JSON
+KEY = "edgewright.export"  # in the metadata of an ONNX file that was chosen or compressed: JSON
 WEIGHTS_KEY = "edgewright.weights_sha256"
 RECORD = "choice.json"
 

@@ -17,7 +17,7 @@ class Provenance(Frozen):
     """What a file says of itself.
 
     kept: whether its weights (of an ONNX file), or all of its bytes (of another), are those that were recorded.
-    facts: what `export` found out of it; None for a file that was not chosen by it.   task: what the network learned.
+    facts: what `export` or `compress` found out of it; None for a file that neither made.   task: what was learned.
     """
 
     file: str
@@ -46,7 +46,7 @@ class Provenance(Frozen):
 
 def _told(facts: dict[str, Any] | None) -> list[tuple[str, str | None]]:
     if facts is None:
-        return [("", "not chosen by edgewright export: nothing was recorded of what it was made from")]
+        return [("", "not made by edgewright export or compress: nothing was recorded of what it was made from")]
     winner, gate, measured = (facts.get(name) or {} for name in ("winner", "gate", "measured"))
     latency, metric, share = winner.get("latency_ms"), winner.get("metric"), winner.get("top1_agreement")
     return [

@@ -17,17 +17,20 @@ from edgewright.compress.merge_linear import Merge
 from edgewright.compress.planner import Method, look
 from edgewright.compress.worthwhile import worthwhile
 from edgewright.core.cost import Cost
-from edgewright.core.data import Frozen, to_json
+from edgewright.core.data import Frozen
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_bytes
 from edgewright.device.compare import Ratio, ratio
+from edgewright.device.cpu import cpu_model
 from edgewright.device.measure import Latency, measure_many
 from edgewright.device.steps import FLOAT_BYTES
+from edgewright.export.candidates import Candidate
 from edgewright.export.choose import Choice, NothingFits, choose
 from edgewright.export.deploy import count, file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
 from edgewright.export.onnx import export_onnx
+from edgewright.export.provenance import signed, weights_sha256
 from edgewright.export.runtimes.base import Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.export.source import read_onnx
@@ -132,7 +135,7 @@ def files_of(ground: Ground, network: nn.Module, counts: Rewriting, folder: Path
     for row, path, latency in zip(rows, paths, latencies, strict=True):
         assert row.gate is not None and row.built is not None
         reached = accuracy if row.kind == "fp32" else row.gate.accuracy or 0.0
-        _sign(ground, path, {"type": row.kind, "note": row.built.note, "val_accuracy": reached}, latency)
+        write_bytes(path, signed(path, ground.metadata, _facts(ground, row, reached, latency)))
         file = File(
             kind=row.kind,
             path=path,
@@ -151,19 +154,30 @@ def files_of(ground: Ground, network: nn.Module, counts: Rewriting, folder: Path
     return found
 
 
-def _sign(ground: Ground, path: Path, facts: dict[str, Any], latency: Latency) -> None:
-    """Write into the file where it came from and what was measured."""
-    model = onnx.load(path)
-    facts = {
-        **facts,
+def _facts(ground: Ground, row: Candidate, reached: float, latency: Latency) -> dict[str, Any]:
+    """Where a file came from and what was found out of it, as `edgewright show` reads it."""
+    assert row.built is not None
+    measured = {"runs": latency.runs, "threads": ground.threads, "cpu": cpu_model()}
+    return {
+        "source": ground.run.onnx.name,
         "source_sha256": sha256(ground.run.onnx),
-        "latency": latency.cost().model_dump(exclude_none=True),
-        "device": ground.device.fingerprint(),
+        "source_weights_sha256": weights_sha256(onnx.load(ground.run.onnx)),
+        "made_by": "compress",
+        "winner": {
+            "runtime": row.runtime.name,
+            "type": row.kind,
+            "latency_ms": latency.median_ms,
+            "p90_ms": latency.p90_ms,
+            "metric": reached,
+        },
+        "note": row.built.note,
+        "gate": {"source_accuracy": ground.accuracy_before},
+        "max_drop": ground.asked.max_drop,
+        "target": ground.asked.device,
+        "latency_of": "measured" if latency.how == "measured" else "law",
+        "measured": measured if latency.how == "measured" else None,
         "versions": versions(),
     }
-    texts = {"edgewright": versions().get("edgewright", "unknown"), **ground.metadata}
-    onnx.helper.set_model_props(model, dict(sorted({**texts, "edgewright.compress": to_json(facts)}.items())))
-    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 def _choice(ground: Ground, exported: Path, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
