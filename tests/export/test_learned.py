@@ -37,10 +37,30 @@ class Paths(nn.Module):
         return self.last(x.view(x.size(0), -1))
 
 
+class Gated(nn.Module):
+    """Squeeze and excite with a hard sigmoid, SiLU, hard swish, a sigmoid gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.gate, self.last = nn.Conv2d(8, 8, 1), nn.Linear(8, 7)
+        self.soft, self.hard, self.means = nn.SiLU(inplace=True), nn.Hardswish(inplace=True), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.soft(self.stem(x))
+        y = self.hard(self.wide(x))
+        y = y * functional.hardsigmoid(self.excite(torch.relu(self.squeeze(self.means(y)))))
+        x = x + y * torch.sigmoid(self.gate(x))
+        return self.last(torch.flatten(self.means(x), 1))
+
+
 @functools.cache
 def made(name: str) -> tuple[nn.Module, Tensor]:
     if name == "paths":
         return lived_in(Paths()), images(16, 3, 14, 14)
+    if name == "gated":
+        return lived_in(Gated()), images(16, 3, 14, 18)
     network, x = lived_in(mobile()), images(16, 3, 18, 14)
     return apply(network, plan(network, x[:2], ["fold_batch_norm"]), x[:2]), x
 
@@ -66,7 +86,7 @@ def steps_off(net: qat.Rounded, file: onnx.ModelProto, x: Tensor) -> tuple[np.nd
     return np.abs(found - wanted) / step, found, wanted
 
 
-@pytest.mark.parametrize(("name", "bits"), [("mobile", 8), ("mobile", 2), ("paths", 3)])
+@pytest.mark.parametrize(("name", "bits"), [("mobile", 8), ("mobile", 2), ("paths", 3), ("gated", 8)])
 def test_the_file_computes_what_was_trained(name: str, bits: int) -> None:
     network, x = made(name)
     net = taught(qat.prepared(network, x[:8], bits=bits, kept=0.999), x)

@@ -25,6 +25,8 @@ from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
 from edgewright.export import choose
+from edgewright.export.int8 import fallback
+from edgewright.export.int8.quantise import best_ranges
 from edgewright.export.ship import ship as export_chosen
 from edgewright.export.show import read_provenance
 from edgewright.job import compress as job
@@ -203,6 +205,29 @@ def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatc
     assert len(task.val) == len(ground.samples.comparison)
     chosen = export_chosen(folder.path, max_drop=5.0, runtimes=["onnxruntime"], out=tmp_path / "export")
     assert chosen.choice.candidates[0].kind == "fp32"  # and not int8 made of int8
+
+
+def test_where_int8_loses_too_much_it_is_learned(digits_run, by_weights, tmp_path: Path, monkeypatch) -> None:
+    """Calibration is spoiled, so that int8 as it is made afterwards is useless; the network learns to be int8 instead."""
+
+    def spoiled(*given):
+        name, covered = best_ranges(*given)
+        return name, {tensor: (low / 40, high / 40) for tensor, (low, high) in covered.items()}
+
+    monkeypatch.setattr(fallback, "best_ranges", spoiled)
+    ceiling = 0.5 * weights(digits_run.onnx) / 1e5
+    result = compress_run(
+        digits_run.path, out=tmp_path / "out", latency_ms=ceiling, max_drop=5.0, epochs=8, steps=("quantise",)
+    )
+    folder = RunFolder(tmp_path / "out")
+    verdicts = {trial.name: trial.verdict for trial in result.trials}
+    assert "times the ceiling" in verdicts["exact rewrites, int8"]  # nearly all layers went back to float
+    assert result.way == "rounded to int8" and result.after.type == "int8" and "learned" in result.after.note
+    assert result.before.test_accuracy - result.after.test_accuracy <= 5.0
+    assert result.after.costs["latency"].value <= ceiling
+    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.after.test_accuracy, abs=1.0)
+    assert read_provenance(folder.onnx).kept == "as recorded"
+    assert edgewright.load_model(folder.path)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 def _asked(path: Path) -> dict:

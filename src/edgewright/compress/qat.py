@@ -41,8 +41,9 @@ SMALLEST = 1e-12
 SHRINKS = torch.linspace(0.3, 1, 36)
 LAYERS = frozenset({"conv2d", "linear"})
 PASSING = frozenset({"flatten", "view", "reshape", "max_pool2d", "pad", "constant_pad_nd", "slice", "dropout"})
-ACTIVATIONS = frozenset({"relu", "relu_", "relu6", "hardtanh", "hardtanh_"})
-OTHERS = frozenset({"add", "add_", "cat", "adaptive_avg_pool2d", "mean"})
+ACTIVATIONS = frozenset({"relu", "relu6", "hardtanh"})  # one rounding with the layer before
+GATES = frozenset({"hardsigmoid", "hardswish", "sigmoid", "mul"})
+OTHERS = frozenset({"add", "cat", "adaptive_avg_pool2d", "mean"}) | GATES
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -205,7 +206,8 @@ def prepared(
     """A copy of a trained network with rounding in it, ready to learn; the model stays as it was.
 
     Args:
-        model: its batch norms folded; convolutions, linear layers, ReLU, ReLU6, additions, concatenations, poolings.
+        model: its batch norms folded; convolutions, linear layers, ReLU, ReLU6, sigmoid, SiLU and their hard forms,
+            additions, products (squeeze and excite), concatenations, poolings.
         calibration: real inputs that the first ranges are taken from, two at least.
         bits: of the weights, 2 to 8; activations have 8.
         kept: share of each tensor's values that its first range holds (those of largest size are cut).
@@ -245,6 +247,7 @@ class _Rounding:
         self.graph, self.bits = graph, bits
         self.ranges: Ranges = ranges
         self.sources: dict[fx.Node, str] = {}  # by node, the name of what rounded its numbers
+        _spell_out(graph.graph)
         for node in list(graph.graph.nodes):
             if node.op == "placeholder":
                 self.round(node, -math.inf, math.inf)
@@ -259,7 +262,7 @@ class _Rounding:
         if operator in PASSING:
             self.sources[node] = self.sources[node.all_input_nodes[0]]
         elif operator in ACTIVATIONS:
-            self.round(node, 0.0, math.inf if operator in ("relu", "relu_") else _ceiling(node))
+            self.round(node, 0.0, math.inf if operator == "relu" else _ceiling(node))
         elif operator in LAYERS | OTHERS:
             readers = list(node.users)
             if not (len(readers) == 1 and _operator(readers[0]) in ACTIVATIONS):
@@ -295,8 +298,21 @@ class _Rounding:
         self.sources[made] = name
 
 
+def _spell_out(graph: fx.Graph) -> None:
+    """silu(x) as x sigmoid(x): the file has both steps, and rounds after each."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and _operator(node) == "silu":
+            (x,) = node.all_input_nodes
+            with graph.inserting_before(node):
+                gate = graph.call_function(torch.ops.aten.sigmoid.default, (x,))
+                made = graph.call_function(torch.ops.aten.mul.Tensor, (x, gate))
+            gate.meta["val"] = made.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(made)
+            graph.erase_node(node)
+
+
 def _operator(node: fx.Node) -> str:
-    return getattr(node.target, "__name__", str(node.target)).split(".")[0]
+    return getattr(node.target, "__name__", str(node.target)).split(".")[0].rstrip("_")
 
 
 def _ceiling(node: fx.Node) -> float:

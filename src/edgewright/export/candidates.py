@@ -173,7 +173,7 @@ def build_all(
             bar.note(f"{runtime.name} {kind}")
             row = Candidate(runtime, kind, refused=runtime.missing() or runtime.refusal(kind, network))
             if row.refused is None and kind == "int8" and runtime.from_onnx:
-                if quantised is None:
+                if quantised is None and network.int8 is None:
                     quantised = _quantised(network, judge, types or types_here())
                     if isinstance(quantised, Quantised):
                         network = replace(network, int8=quantised.model, int8_from=quantised.made_from)

@@ -187,7 +187,7 @@ def _walk(
     final, exact = finished(ground, network, merge, blocks)
     plan = exact if plan is None else plan.then(exact)
     if files is None:
-        files = files_of(ground, final, exact, scratch / "final")
+        files = files_of(ground, final, exact, scratch / "final", learned[-1].rounded if learned else None)
     trials = (*decided.trials, *_trials(ground, learned, files))
     file = fitting(ground, files)
     if file is None:

@@ -1,6 +1,6 @@
 """What would keep the ceilings: cheap things first, then networks that must learn again, each measured before it does.
 
-    the file as it was -> exact rewrites -> int8 -> pruned to the ceiling; blocks without activations, merged
+    the file as it was -> exact rewrites -> int8 -> learning as int8; pruned to the ceiling; blocks merged
 
 A network that only has to learn is found by its file's own cost: the share that is kept is narrowed down until the
 untrained network, exported in the type that it would ship in and measured, is just under the ceilings.
@@ -26,6 +26,7 @@ from edgewright.job.compress_files import (
     KEEPS,
     File,
     Trial,
+    as_int8,
     as_it_was,
     files_of,
     finished,
@@ -46,7 +47,8 @@ LEAST, MOST = 0.03, 0.98  # share of the cost that pruning may keep
 
 class Way(Frozen):
     """One way to the ceilings that asks for training. plan: the rewrites before it, as data.   costs: of the untrained
-    network as a file of `type`.   merge, blocks: how it is finished afterwards (see `finished`)."""
+    network as a file of `type`.   merge, blocks: how it is finished afterwards (see `finished`).   rounded: whether it
+    learns as the int8 file that it will be."""
 
     name: str
     type: Kind
@@ -54,6 +56,7 @@ class Way(Frozen):
     costs: dict[str, Cost]
     merge: tuple[str, ...]
     blocks: tuple[str, ...] = ()
+    rounded: bool = False
 
 
 class Decided(Frozen):
@@ -126,7 +129,7 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
     now_ms = min(file.costs["latency"].value for file in usable)
     search = _Search(ground, decided.merge, _types(ground, files), now_ms, folder, until)
     ways: list[Way] = []
-    for step, find in (("prune", search.prune), ("linearise", search.linearise)):
+    for step, find in (("quantise", search.rounded), ("prune", search.prune), ("linearise", search.linearise)):
         if step not in ground.asked.steps:
             continue
         if ways and time.monotonic() > until:
@@ -169,6 +172,19 @@ class _Search:
     def __post_init__(self) -> None:
         self.seen: list[Trial] = []
         self.remarks: list[str] = []
+
+    def rounded(self) -> Way | None:
+        """All of it in int8, which it learns to be; None where that would not keep the ceilings either."""
+        ground = self.ground
+        if ground.board is not None:
+            return None
+        network, plan = finished(ground, ground.model, self.merge)
+        as_int8(ground, network)  # BadInput where it cannot
+        start = _Start("rounded to int8", network, plan)
+        trial = self.tried(start.name, network, (), ("int8",))
+        if excess(ground.budget, trial.costs) > AIM:
+            return None
+        return self.way(start, plan, trial).model_copy(update={"merge": (), "rounded": True})  # merged they are already
 
     def prune(self) -> Way | None:
         """Pruned as little as the ceilings allow."""
@@ -214,11 +230,13 @@ class _Search:
             name=start.name, type=trial.type, plan=data, costs=trial.costs, merge=self.merge, blocks=start.blocks
         )
 
-    def tried(self, name: str, network: nn.Module, blocks: tuple[str, ...]) -> Trial:
-        """An untrained network as a file, in the type that comes nearest to the ceilings."""
+    def tried(
+        self, name: str, network: nn.Module, blocks: tuple[str, ...], kinds: tuple[Kind, ...] | None = None
+    ) -> Trial:
+        """An untrained network as a file, in the type (of `kinds`) that comes nearest to the ceilings."""
         budget = self.ground.budget
         done, counts = finished(self.ground, network, self.merge, blocks)
-        found = quick_costs(self.ground, done, counts, self.kinds, self.folder / "probe")
+        found = quick_costs(self.ground, done, counts, kinds or self.kinds, self.folder / "probe")
         kind = min(found, key=lambda kind: excess(budget, found[kind]))
         verdict = "; ".join(budget.broken(found[kind])) or "has yet to learn"
         trial = Trial(name=name, type=kind, costs=found[kind], verdict=verdict)

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import torch
 from torch import nn
 
 from edgewright.compress import merge_linear
@@ -15,10 +17,12 @@ from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.base import apply
 from edgewright.compress.merge_linear import Merge
 from edgewright.compress.planner import Method, look
+from edgewright.compress.qat import Rounded, prepared
 from edgewright.compress.worthwhile import worthwhile
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen
 from edgewright.core.environment import versions
+from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_bytes
 from edgewright.device.compare import Ratio, ratio
 from edgewright.device.cpu import cpu_model
@@ -28,6 +32,7 @@ from edgewright.export.candidates import Candidate
 from edgewright.export.choose import Choice, NothingFits, choose
 from edgewright.export.deploy import count, file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
+from edgewright.export.int8.learned import quantise_learned
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
 from edgewright.export.onnx import export_onnx
 from edgewright.export.provenance import signed, weights_sha256
@@ -43,6 +48,7 @@ SECONDS = 20.0  # about what one measurement may take
 TRIES = 3  # of a measurement while the machine is not quiet
 KEEPS = "keeps all that was asked"
 SMALLER = 0.99  # of a size is smaller
+LEARNED = "U8S8, learned steps and ranges"
 QUICK = 4  # images that int8 ranges are guessed from where only time matters
 
 
@@ -115,48 +121,61 @@ def timed(ground: Ground, files: Sequence[Path]) -> list[Latency]:
     return min(found, key=lambda latencies: latencies[0].reference_drift)
 
 
-def files_of(ground: Ground, network: nn.Module, counts: Rewriting, folder: Path) -> list[File]:
+def as_int8(ground: Ground, network: nn.Module) -> Rounded:
+    """A finished network that is rounded wherever its int8 file will be, ready to learn.
+
+    Errors: BadInput for an operator that cannot be rounded, and on processors whose int8 files are of other types.
+    """
+    types = types_here()
+    if types.signed:
+        raise BadInput(f"networks learn as U8S8 files here, and this processor's are {types.text()}")
+    few = torch.from_numpy(np.concatenate([*ground.samples.calibration]))
+    return prepared(network, few, bits=7 if types.narrow else 8)
+
+
+def files_of(
+    ground: Ground, network: nn.Module, counts: Rewriting, folder: Path, rounded: Rounded | None = None
+) -> list[File]:
     """Every type of a finished network as a file, measured in turns with the file as it was; mildest type first.
 
-    counts: the plan whose `after` counts the network. What loses more than is left of the allowed drop is refused, and
-    so is an int8 file that is not surely faster than the float one.
+    counts: the plan whose `after` counts the network.   rounded: the same network as it learned to be int8, whose steps
+    and ranges are the int8 file's. What loses more than is left of the allowed drop is refused, and so is an int8 file
+    that is not surely faster than the float one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exported = folder / "exported.onnx"
     export_onnx(network, ground.shape, exported, ground.metadata)
     floor = ground.accuracy_before - ground.asked.max_drop
     accuracy = ground.accuracy(session_call(exported))
-    kinds = ground.kinds if accuracy >= floor - 1e-9 else ground.kinds[:1]  # else the others have nothing to lose
-    choice = _choice(ground, exported, kinds, max(0.0, accuracy - floor), folder)
+    kinds = ground.kinds if rounded or accuracy >= floor - 1e-9 else ground.kinds[:1]  # the others have nothing to lose
+    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, accuracy - floor), folder)
     rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
-    paths = [row.built.path for row in rows if row.built is not None]
-    own, *latencies = timed(ground, [ground.run.onnx, *paths])
+    own, *latencies = timed(ground, [ground.run.onnx, *(row.built.path for row in rows if row.built is not None)])
     found = []
-    for row, path, latency in zip(rows, paths, latencies, strict=True):
+    for row, latency in zip(rows, latencies, strict=True):
         assert row.gate is not None and row.built is not None
         reached = accuracy if row.kind == "fp32" else row.gate.accuracy or 0.0
-        write_bytes(path, signed(path, ground.metadata, _facts(ground, row, reached, latency)))
+        note = row.built.note or (LEARNED if row.kind == "int8" else "")
+        facts = _facts(ground, row, reached, latency) | {"note": note}
+        write_bytes(row.built.path, signed(row.built.path, ground.metadata, facts))
+        lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
         file = File(
             kind=row.kind,
-            path=path,
-            costs=file_costs(ground.device, path, latency, counts.after.macs, counts.after.params),
+            path=row.built.path,
+            costs=file_costs(ground.device, row.built.path, latency, counts.after.macs, counts.after.params),
             accuracy=reached,
             latency=latency,
             own=own,
             ratio=None if ground.board else ratio(latency.samples, own.samples),
-            note=row.built.note,
-            refused=row.refused,
+            note=note,
+            refused=lost if reached < floor - 1e-9 else row.refused,
         )
-        if reached < floor - 1e-9:
-            lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
-            file = replace(file, refused=lost)
         found.append(file)
     return found
 
 
 def _facts(ground: Ground, row: Candidate, reached: float, latency: Latency) -> dict[str, Any]:
     """Where a file came from and what was found out of it, as `edgewright show` reads it."""
-    assert row.built is not None
     measured = {"runs": latency.runs, "threads": ground.threads, "cpu": cpu_model()}
     return {
         "source": ground.run.onnx.name,
@@ -170,7 +189,6 @@ def _facts(ground: Ground, row: Candidate, reached: float, latency: Latency) -> 
             "p90_ms": latency.p90_ms,
             "metric": reached,
         },
-        "note": row.built.note,
         "gate": {"source_accuracy": ground.accuracy_before},
         "max_drop": ground.asked.max_drop,
         "target": ground.asked.device,
@@ -180,13 +198,23 @@ def _facts(ground: Ground, row: Candidate, reached: float, latency: Latency) -> 
     }
 
 
-def _choice(ground: Ground, exported: Path, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
-    """ONNX Runtime's files of all types that are asked for, held against the float one."""
+def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network:
+    """What files are built from; the int8 one is there already where it was learned."""
     model, shape = read_onnx(exported)
+    found = Network(model, shape, None, None, ground.samples.calibration)
+    if rounded is None:
+        return found
+    few = torch.from_numpy(np.concatenate([*ground.samples.calibration[:QUICK]]))
+    plain, int8 = quantise_learned(rounded, few)
+    return replace(found, int8=int8, int8_from=prepare(plain))
+
+
+def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
+    """ONNX Runtime's files of all types that are asked for, held against the float one."""
     runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (2 * ground.own_ms))))
     try:
         return choose(
-            Network(model, shape, None, None, ground.samples.calibration),
+            network,
             ground.samples,
             folder,
             runtimes=make_runtimes(["onnxruntime"]),

@@ -9,9 +9,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgewright.compress.base import apply
 from edgewright.compress.depthshrinker import distillation
 from edgewright.compress.planner import read_plan
+from edgewright.compress.qat import Rounded
 from edgewright.core.progress import say
 from edgewright.core.seed import derive
 from edgewright.job.compress_decide import Way
+from edgewright.job.compress_files import as_int8
 from edgewright.job.compress_ground import Ground
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.loop import Diverged, Loss, Trained, fit, training_device
@@ -27,10 +29,12 @@ LEAST_SECONDS = 5.0
 
 
 class Learned:
-    """A network that has learned again. plan: what was done to it before."""
+    """A network that has learned again, on its way. rounded: itself as int8, where it learned as that."""
 
-    def __init__(self, way: Way, network: nn.Module, trained: Trained) -> None:
-        self.way, self.network, self.trained = way, network, trained
+    def __init__(self, way: Way, learner: nn.Module, trained: Trained) -> None:
+        self.way, self.trained = way, trained
+        self.rounded = learner if isinstance(learner, Rounded) else None
+        self.network = learner if self.rounded is None else self.rounded.float_network()
 
 
 def learn(ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None) -> list[Learned]:
@@ -59,11 +63,12 @@ def _accuracies(tried: list[Learned]) -> str:
 
 def start(ground: Ground, way: Way) -> nn.Module:
     """The network as a way leaves it before it learns."""
-    return apply(ground.model, read_plan(way.plan, way.name), ground.checked)
+    network = apply(ground.model, read_plan(way.plan, way.name), ground.checked)
+    return as_int8(ground, network) if way.rounded else network.requires_grad_(True)
 
 
 def train(ground: Ground, way: Way, checkpoint: Path, seconds: float | None, epochs: int | None) -> Learned:
-    network = start(ground, way).requires_grad_(True)
+    network = start(ground, way)
     task, macs = ground.task, way.costs["macs"].value
     recipe = gentle(ground, network, epochs or MOST_EPOCHS)
     loss = distillation(ground.model, alpha=ALPHA, temperature=TEMPERATURE)

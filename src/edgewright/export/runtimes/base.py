@@ -32,9 +32,9 @@ class Network:
     """What an adapter builds from.
 
     model: float32, one input, every shape fixed, batch 1.   shape: of the input.   module: the same network in PyTorch,
-    where there is one.   int8: the QDQ network (see `export.int8`), once it was made.   calibration: inputs (1, ...)
-    float32, for runtimes that quantise by their own means.   int8_from: the float network that `int8` was made from,
-    norms folded and channels evened.
+    where there is one.   int8: the QDQ network (see `export.int8`), once it was made; one that was learned is given.
+    calibration: inputs (1, ...) float32, for runtimes that quantise by their own means.   int8_from: the float network
+    that `int8` was made from, norms folded and channels evened.
     """
 
     model: onnx.ModelProto
