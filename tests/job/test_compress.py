@@ -208,7 +208,7 @@ def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatc
 
 
 def test_where_int8_loses_too_much_it_is_learned(digits_run, by_weights, tmp_path: Path, monkeypatch) -> None:
-    """Calibration is spoiled, so that int8 as it is made afterwards is useless; the network learns to be int8 instead."""
+    """Calibration is spoiled, so that int8 as it is made afterwards is useless; the network learns to be it instead."""
 
     def spoiled(*given):
         name, covered = best_ranges(*given)
