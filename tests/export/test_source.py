@@ -1,5 +1,6 @@
 """ONNX files from anywhere: what is wrong with them is one sentence that says what, where and what to do."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_unknown_opsets(tmp_path: Path) -> None:
     refused(written(tmp_path, model(opset=999)), "opset 999 is not known here")
+
+
+def test_an_opset_that_only_the_runtime_does_not_know(tmp_path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    try:
+        read_onnx(written(tmp_path, model(opset=newest)))
+    except BadInput as error:
+        assert re.fullmatch(
+            rf"\S+: ONNX Runtime cannot open it \(opset {newest} of ai.onnx is too new for version [\d.]+; "
+            r"export it with \d+ or an older one\)",
+            str(error),
+        )
+    else:
+        pytest.skip(f"this ONNX Runtime takes opset {newest}, the newest that there is")
 
 
 def test_unsupported_operators_are_named_with_their_node(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The adapter to ONNX Runtime: the only file that opens a session."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,16 @@ def open_session(
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # the runtime's exception classes are private, one for each status code
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{where}: ONNX Runtime cannot open it ({reason})") from None
+        raise BadInput(f"{where}: ONNX Runtime cannot open it ({_reason(str(error))})") from None
+
+
+def _reason(text: str) -> str:
+    """The runtime's own words without its source file; where the opset is too new for it, which one it takes."""
+    newest = re.search(r"Opset (\d+) .* support for domain (\S+) is till opset (\d+)", text)
+    if newest:
+        number, domain, taken = newest.groups()
+        return f"opset {number} of {domain} is too new for version {VERSION}; export it with {taken} or an older one"
+    return re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", " ".join(text.split()), count=1)
 
 
 def run(session: ort.InferenceSession, array: np.ndarray) -> np.ndarray:
