@@ -48,9 +48,10 @@ def _told(facts: dict[str, Any] | None) -> list[tuple[str, str | None]]:
     if facts is None:
         return [("", "not made by edgewright export or compress: nothing was recorded of what it was made from")]
     winner, gate, measured = (facts.get(name) or {} for name in ("winner", "gate", "measured"))
+    made = (winner.get("runtime"), winner.get("type"), facts.get("note"))
     latency, metric, share = winner.get("latency_ms"), winner.get("metric"), winner.get("top1_agreement")
     return [
-        ("made for", f"{winner.get('runtime')} {winner.get('type')}"),
+        ("made for", " ".join(str(part) for part in made if part)),
         ("source", f"{facts.get('source')}, sha-256 {facts.get('source_sha256')}"),
         ("", f"weights {facts.get('source_weights_sha256')}"),
         ("latency", None if latency is None else f"{latency:.3g} ms, {_how(facts, measured)}"),
