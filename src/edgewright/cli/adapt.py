@@ -44,7 +44,7 @@ def adapt(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Adapt a trained network to new data inside a training-memory budget.
+    """Let a trained network learn new data in a memory budget.
 
     The ceilings are of one training step, on top of running the network: activations kept for the backward
     pass, gradients, and the optimizer's state. The planner chooses which layers learn, and how; without a ceiling, what

@@ -42,10 +42,11 @@ def compress(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a run's network keep ceilings at the least loss of accuracy.
+    """Make a run's network keep lower ceilings.
 
-    Cheap things first: rewrites that change nothing, then int8, each measured. Only if that is not enough, channels or
-    whole activations go, and the network as it was teaches what is left. The folder made is a run again.
+    At the least loss of accuracy: first rewrites that change nothing, then int8, each measured. Only if that is not
+    enough, the network learns to be int8, or channels or whole activations go, and the network as it was teaches what
+    is left. The folder made is a run again.
     """
     flags = dict(locals())
     began = time.monotonic()  # importing torch takes seconds, which count

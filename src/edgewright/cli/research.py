@@ -28,7 +28,7 @@ def rank(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Which training-free score orders the networks of a published table best."""
+    """Compare training-free scores on published tables."""
     from edgewright.job import rank as job
     from edgewright.report.standings import in_order
 
@@ -81,7 +81,7 @@ def search(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """What each search strategy finds on a published table, beside random search."""
+    """Compare search strategies on a published table."""
     from edgewright.job.table_search import search_table
     from edgewright.search.regret import table_lines
 
@@ -133,7 +133,7 @@ def codesign(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """FLASH: laws fitted on a few samples, then a search of under a second."""
+    """FLASH: laws from a few samples, then a quick search."""
     from edgewright.core.cost import Budget, show
     from edgewright.job import codesign as job
 

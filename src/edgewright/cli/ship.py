@@ -32,7 +32,10 @@ def export(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the file that is really fastest, and loses little enough."""
+    """Write the file that is really fastest here.
+
+    Of every runtime and type that loses little enough, each measured in turns with the others.
+    """
     names, types = _words(runtime), _words(type_)
     if not choose and not (names and types and len(names) == len(types) == 1):
         raise BadInput("say --choose to measure every runtime and type, or name one: --runtime NAME --type TYPE")
@@ -77,7 +80,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A network's file.")],
     as_json: AsJson = False,
 ) -> None:
-    """What a file says of where it comes from, and whether it was altered since."""
+    """Tell where a file comes from, and whether it is whole."""
     from edgewright.export.show import read_provenance
 
     found = read_provenance(file)
