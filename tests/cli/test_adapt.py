@@ -195,5 +195,11 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
 
 def test_the_help_says_what_a_stranger_asks() -> None:
     told = " ".join(edgewright("adapt", "--help").stdout.split())
-    for words in ("training-memory budget", "activations kept for the backward pass", "timm:NAME", "--dry-run"):
+    for words in (
+        "memory budget",
+        "ceilings are of one training step",
+        "activations kept for the backward pass",
+        "timm:NAME",
+        "--dry-run",
+    ):
         assert words in told
