@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import edgewright
 from edgewright.compress.planner import look, read_plan
+from edgewright.compress.prune_channels import Prune
 from edgewright.core.cost import cost
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
@@ -36,6 +37,7 @@ from edgewright.job.compress import compress_run
 from edgewright.job.compress_decide import Decided, NothingKeeps, narrow
 from edgewright.job.compress_ground import CompressPlan, session_call, survey
 from edgewright.job.compress_result import CompressResult
+from edgewright.job.compress_shrink import Pruner
 from edgewright.task.load import load_task
 from edgewright.train import loop
 from edgewright.train.evaluate import evaluate
@@ -296,6 +298,15 @@ def test_narrowing_finds_the_largest_share_that_keeps(share: float, least: float
         assert found is None
     else:
         assert share - 0.1 <= found <= share
+
+
+@pytest.mark.parametrize(("device", "step"), [(None, 8), ("stm32f746", 4)])
+def test_channels_go_in_the_steps_that_the_board_takes(digits_run, device: str | None, step: int) -> None:
+    asked = CompressPlan.parse({**_asked(digits_run.path), "budget": {"macs": MACS}, "device": device}, "")
+    ground = survey(job.resolved(asked))
+    kept = [len(cut.kept) for cut in Pruner(ground, ground.model)(0.3).rewrites if isinstance(cut, Prune)]
+    assert kept and not any(count % step for count in kept)
+    assert step == 8 or any(count % 8 for count in kept)
 
 
 def test_what_cannot_be_is_found_out_at_once() -> None:

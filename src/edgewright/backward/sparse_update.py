@@ -6,7 +6,7 @@ g the gradient of what it gives:
     gx = W^T g  (exact)      gW[:, S] = g x[S]^T,  zero elsewhere      gb = sum g  (exact)
 
 S is chosen once, when the rule is put on: the int(share x channels) (at least one) whose weights have the largest norm.
-Which layers learn what is a `Scheme`; `scheme_search.py` finds one for a budget, `qas.py` scales integer gradients.
+Which layers learn what is a `Scheme`; `scheme_search.py` finds one for a budget, `int8.py` scales integer gradients.
 
 The paper's memory of a scheme, in bits for one image, over the layers whose bias learns (the last n of them):
 

@@ -27,6 +27,7 @@ from edgewright.job.compress_ground import Ground
 from edgewright.task.base import batches
 
 BATCHES, BATCH = 12, 32  # of training images that importance is judged on
+ALIGN = 8  # channels go in steps of so many where no target says otherwise
 
 
 class Pruner:
@@ -43,7 +44,7 @@ class Pruner:
         Errors: BudgetInfeasible where no plan does, BadInput where nothing in the network can go.
         """
         ground, board = self.ground, self.ground.board
-        law = board.target.law if board is not None else None
+        law, align = (None, ALIGN) if board is None else (board.target.law, board.target.align)
         images = batches(
             ground.task.train,
             ground.task.spec,
@@ -58,6 +59,7 @@ class Pruner:
             batches=itertools.islice(images, BATCHES),
             share=share,
             of="macs" if ground.budget.latency_ms is None else "latency",
+            round_to=align,
             prices=None if law is None else law.piece_us,
             threads=ground.threads,
         )
