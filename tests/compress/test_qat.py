@@ -193,6 +193,17 @@ def test_kept_cuts_what_is_far_out() -> None:
     assert ranges[1] < 300
 
 
+class Scaled(nn.Module):
+    """A convolution with a scale of its own for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gamma = nn.Conv2d(3, 4, 1), nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) * self.gamma.view(1, -1, 1, 1)
+
+
 def test_what_cannot_be_quantised_is_named() -> None:
     x = images(4, 3, 18, 14)
     with pytest.raises(BadInput, match=r"operator 'batch_norm'.*fold it into the layer before it first"):
@@ -201,6 +212,8 @@ def test_what_cannot_be_quantised_is_named() -> None:
         qat.prepared(folded(), x, bits=9)
     with pytest.raises(BadInput, match="at least two inputs"):
         qat.prepared(folded(), x[:1])
+    with pytest.raises(BadInput, match=r"'.*' works on a parameter"):
+        qat.prepared(Scaled(), x)
     with pytest.raises(BadInput, match="operator 'softplus'"):
         qat.prepared(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softplus()), x)
     with pytest.raises(BadInput, match="clips from -1"):

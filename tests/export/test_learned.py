@@ -102,6 +102,48 @@ def test_the_file_computes_what_was_trained(name: str, bits: int) -> None:
     assert (np.abs(wanted - unrounded).max() / np.abs(unrounded).max()) > 1e-4, "rounding is not nothing"
 
 
+def test_a_mean_at_the_end_is_not_rounded_in_either() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.last = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.one(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    net, other = qat.prepared(Pooled(), images(8, 3, 6, 5)), images(8, 3, 6, 5, seed=9)
+    _, file = quantise_learned(net, images(3, 3, 6, 5))
+    off, found, _ = steps_off(net, file, other)
+    assert off.max() < 1.01
+    step = list(net.activations().values())[-1].step()[0].item()
+    assert np.abs(found / step - np.round(found / step)).max() > 0.1
+
+
+def test_tensors_that_are_alike_for_one_image_keep_their_own_ranges() -> None:
+    """Both gates are shut for a blank image: told by it alone, one would get the other's range."""
+
+    class Gates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 5, 1), nn.Conv2d(3, 5, 1)
+            self.fine, self.coarse, self.last = nn.Conv2d(5, 5, 1), nn.Conv2d(5, 5, 1), nn.Linear(5, 7)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.fine(torch.relu(self.one(x))) + self.coarse(torch.relu(self.two(x)))
+            return self.last(y.mean((2, 3)))
+
+    torch.manual_seed(3)
+    network, x = Gates(), images(8, 3, 6, 5)
+    for layer, size in ((network.one, 1.0), (network.two, 40.0), (network.fine, 40.0), (network.coarse, 1.0)):
+        layer.weight.data.mul_(size)
+        layer.bias.data.fill_(-1e-3)
+    net = qat.prepared(network, x)
+    _, file = quantise_learned(net, torch.zeros(1, 3, 6, 5))
+    off, _, _ = steps_off(net, file, images(8, 3, 6, 5, seed=9))
+    assert off.max() < 1.01
+
+
 def test_steps_and_ranges_stand_in_the_file_as_they_were_learned() -> None:
     network, x = made("mobile")
     net = taught(qat.prepared(network, x[:8], bits=4), x)

@@ -85,6 +85,10 @@ def test_files_that_are_not_of_ours_or_say_nonsense(network_path: Path, network,
     onnx.helper.set_model_props(other, {KEY: json.dumps({"winner": "a", "gate": [1]})})
     onnx.save(other, path)
     assert "cannot be read; the file was altered" in read_provenance(path).text()
+    other.graph.initializer[0].raw_data = other.graph.initializer[0].raw_data[:-4]
+    onnx.save(other, path)
+    with pytest.raises(BadInput, match="a broken ONNX file"):
+        read_provenance(path)
     for content in (b"", b"garbage, certainly no protobuf \xff\xff"):
         path.write_bytes(content)
         with pytest.raises(BadInput, match="not an ONNX file"):

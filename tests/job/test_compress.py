@@ -31,7 +31,7 @@ from edgewright.export.int8.quantise import best_ranges
 from edgewright.export.ship import ship as export_chosen
 from edgewright.export.show import read_provenance
 from edgewright.job import compress as job
-from edgewright.job import compress_files, compress_ship
+from edgewright.job import compress_files, compress_ship, compress_train
 from edgewright.job.adapt import adapt
 from edgewright.job.compress import compress_run
 from edgewright.job.compress_decide import Decided, NothingKeeps, narrow
@@ -298,6 +298,59 @@ def test_narrowing_finds_the_largest_share_that_keeps(share: float, least: float
         assert found is None
     else:
         assert share - 0.1 <= found <= share
+
+
+def test_int8_that_is_slower_is_no_way(digits_run, by_weights, monkeypatch, tmp_path: Path) -> None:
+    """It would be smaller, and could learn; but it is never handed out, so nothing may be spent on it."""
+    by_type = compress_files.timed
+
+    def slow_int8(ground, files):
+        slower = [any(node.op_type == "QuantizeLinear" for node in onnx.load(file).graph.node) for file in files]
+        return [Latency.by_law(latency.median_ms * (9 if slow else 1)).model_copy(update={"runs": 40, "samples":
+                (latency.median_ms * (9 if slow else 1),) * 40})
+                for latency, slow in zip(by_type(ground, files), slower, strict=True)]  # fmt: skip
+
+    monkeypatch.setattr(compress_files, "timed", slow_int8)
+    size = 0.5 * digits_run.onnx.stat().st_size / 2**20
+    asked = {"source": str(digits_run.path), "budget": {"size_mb": size}, "max_drop": 8.0}
+    _, decided = job.dry_run(job.resolved(CompressPlan.parse(asked, "")))
+    assert not decided.ready and [(way.name, way.type) for way in decided.ways] == [("pruned", "fp32")]
+
+
+def test_a_small_ceiling_on_the_size_counts_what_the_file_says_of_itself(
+    digits_run, by_weights, tmp_path: Path
+) -> None:
+    ceiling = 0.75 * digits_run.onnx.stat().st_size
+    result = compress_run(
+        digits_run.path, out=tmp_path / "x", size_mb=ceiling / 2**20, max_drop=60.0, epochs=1, steps=("prune",)
+    )
+    assert (tmp_path / "x" / "model.onnx").stat().st_size <= ceiling and result.way == "pruned"
+
+
+def test_a_run_that_ships_int8_is_fitted_to_a_board_by_its_float_file(digits_run, by_weights, tmp_path: Path) -> None:
+    ceiling = 0.5 * weights(digits_run.onnx) / 1e5
+    compress_run(digits_run.path, out=tmp_path / "int8", latency_ms=ceiling, max_drop=5.0, steps=("quantise",))
+    asked = {"source": str(tmp_path / "int8"), "budget": {"macs": MACS}, "device": "stm32f746"}
+    ground = survey(job.resolved(CompressPlan.parse(asked, "")))
+    own = compress_files.as_it_was(ground)
+    assert own.path == RunFolder(tmp_path / "int8").float_onnx and own.kind == "fp32"
+    assert own.costs["size"].value > 0.2 * digits_run.onnx.stat().st_size
+
+
+def test_one_way_that_diverges_leaves_the_other(digits_run, decided, monkeypatch, tmp_path: Path) -> None:
+    real, way = compress_train.train, decided.ways[0]
+
+    def train(ground, way, *given):
+        if way.name == "bad":
+            raise loop.Diverged("bad: the loss is not finite")
+        return real(ground, way, *given)
+
+    monkeypatch.setattr(compress_train, "train", train)
+    ways = (way.model_copy(update={"name": "bad"}), way)
+    monkeypatch.setattr(job, "decide", lambda *_: (decided.model_copy(update={"ways": ways}), []))
+    result = compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "epochs": 6, "max_drop": 60.0})
+    assert [learning.name for learning in result.learned] == [way.name, way.name]
+    assert result.learned[0].trained.epochs == 1  # a fifth of those that were asked for
 
 
 @pytest.mark.parametrize(("device", "step"), [(None, 8), ("stm32f746", 4)])

@@ -1,9 +1,12 @@
 """Images that go alone: one pass of each, whoever asks, in whatever order."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
 
+from edgewright.proxy.alone import Alone
 from edgewright.proxy.base import score
 from edgewright.proxy.gradsign import gradsign
 from edgewright.proxy.knas import knas
@@ -32,3 +35,12 @@ def test_both_compatible_forms_share_the_pass_of_every_image(turned):
     separate = [scored(proxy) for proxy in proxies]
     assert [len(sizes) for _, sizes in separate] == [6, 7]
     assert together == {**separate[0][0], **separate[1][0]}
+
+
+def test_the_batch_is_free_when_it_was_scored():
+    gc.disable()  # what is only freed by a collection fills the memory while thousands of networks are scored
+    try:
+        scored(knas(compat=True), gradsign(compat=True))
+        assert not [one for one in gc.get_objects() if isinstance(one, Alone)]
+    finally:
+        gc.enable()

@@ -154,7 +154,9 @@ class Allocation:
             for number, group in enumerate(self.found.groups)
             if self.left[number] < group.units and number not in inside
         }
-        return Kept(units, tuple(self.blocks[b].name for b in sorted(self.gone)), self.cost)
+        names = [self.blocks[b].name for b in sorted(self.gone)]
+        outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+        return Kept(units, tuple(outer), self.cost)
 
 
 def levels_of(group: Group, step: int, free: bool) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ tests/export/test_learned.py).
 
 import contextlib
 import copy
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -228,7 +229,8 @@ def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
         shapes = ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(model, (example,), dynamic_shapes=shapes)
-        module = program.module(check_guards=False)
+        unguarded = "check_guards" in inspect.signature(program.module).parameters  # since torch 2.9
+        module = program.module(**({"check_guards": False} if unguarded else {}))
     except Exception as error:  # the exporter raises its own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"the network cannot be traced by torch.export for any batch ({reason})") from None
@@ -260,11 +262,13 @@ class _Rounding:
         if operator in LAYERS:
             self.layer(node)
         if operator in PASSING:
-            self.sources[node] = self.sources[node.all_input_nodes[0]]
+            self.sources[node] = self.source(node, node.all_input_nodes[0])
         elif operator in ACTIVATIONS:
             self.round(node, 0.0, math.inf if operator == "relu" else _ceiling(node))
         elif operator in LAYERS | OTHERS:
             readers = list(node.users)
+            if operator == "mean" and all(reader.op == "output" for reader in readers):
+                return  # no layer reads it, and the file leaves it as it comes
             if not (len(readers) == 1 and _operator(readers[0]) in ACTIVATIONS):
                 self.round(node, -math.inf, math.inf)
         else:
@@ -280,9 +284,15 @@ class _Rounding:
         rounding = Weight(_attribute(self.graph, str(weight.target)), self.bits)
         self.put(f"round_weight{number}", rounding, weight, node)
         if rest and isinstance(rest[0], fx.Node):
-            reads = self.graph.get_submodule(self.sources[source])
+            reads = self.graph.get_submodule(self.source(node, source))
             assert isinstance(reads, Activation)
             self.put(f"round_bias{number}", Bias(reads, rounding), rest[0], node)
+
+    def source(self, node: fx.Node, read: fx.Node) -> str:
+        """What rounded the numbers that a node reads."""
+        if read not in self.sources:
+            raise BadInput(f"'{node.name}' works on a parameter, which cannot be quantised here")
+        return self.sources[read]
 
     def put(self, name: str, module: nn.Module, value: fx.Node, reader: fx.Node) -> None:
         self.graph.add_submodule(name, module)

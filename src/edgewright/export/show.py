@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgewright.core.data import Frozen, read_json
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import sha256
 from edgewright.export.provenance import KEY, RECORD, WEIGHTS_KEY, weights_sha256
 from edgewright.export.source import load_external, opened
@@ -81,7 +81,10 @@ def _of_onnx(path: Path) -> Provenance:
     texts = {entry.key: entry.value for entry in model.metadata_props}
     facts = _object(texts.get(KEY), path)
     task = _object(texts.get("task"), path)
-    weights, said = weights_sha256(model), texts.get(WEIGHTS_KEY)
+    try:
+        weights, said = weights_sha256(model), texts.get(WEIGHTS_KEY)
+    except Exception as error:  # NumPy's and ONNX's errors are of many kinds
+        raise BadInput(f"{path}: a broken ONNX file ({one_line(error)})") from None
     return Provenance(
         file=path.name,
         sha256=sha256(path),

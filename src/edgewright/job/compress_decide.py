@@ -19,7 +19,7 @@ from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.base import apply
 from edgewright.core.cost import Cost, show
 from edgewright.core.data import Frozen
-from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError
 from edgewright.core.progress import progress
 from edgewright.export.runtimes.base import Kind
 from edgewright.job.compress_files import (
@@ -127,7 +127,7 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
     """The networks to train, narrowed down to the ceilings."""
     usable = [file for file in files if file.refused is None] or files[:1]
     now_ms = min(file.costs["latency"].value for file in usable)
-    search = _Search(ground, decided.merge, _types(ground, files), now_ms, folder, until)
+    search = _Search(ground, decided.merge, files, now_ms, folder, until)
     ways: list[Way] = []
     for step, find in (("quantise", search.rounded), ("prune", search.prune), ("linearise", search.linearise)):
         if step not in ground.asked.steps:
@@ -138,7 +138,7 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
         try:
             way = find()
             ways += [way] if way is not None else []
-        except (BadInput, BudgetInfeasible) as error:  # this network has nothing of the kind
+        except EdgewrightError as error:  # this network has nothing of the kind
             search.remarks.append(f"{step}: {error}")
     trials, remarks = (*decided.trials, *search.seen), (*decided.remarks, *search.remarks)
     if not ways:
@@ -164,25 +164,28 @@ def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -
 class _Search:
     ground: Ground
     merge: tuple[str, ...]
-    kinds: tuple[Kind, ...]
+    files: list[File]
     now_ms: float
     folder: Path
     until: float
 
     def __post_init__(self) -> None:
+        self.kinds = _types(self.ground, self.files)
         self.seen: list[Trial] = []
         self.remarks: list[str] = []
 
     def rounded(self) -> Way | None:
-        """All of it in int8, which it learns to be; None where that would not keep the ceilings either."""
-        ground = self.ground
-        if ground.board is not None:
+        """All of it in int8, which it learns to be; None where that would not keep the ceilings either, and where int8
+        lost nothing that there is to learn."""
+        ground, floor = self.ground, self.ground.accuracy_before - self.ground.asked.max_drop
+        made = next((file for file in self.files if file.kind == "int8"), None)
+        if ground.board is not None or (made is not None and made.accuracy >= floor - 1e-9 and not made.in_float):
             return None
         network, plan = finished(ground, ground.model, self.merge)
         as_int8(ground, network)  # BadInput where it cannot
         start = _Start("rounded to int8", network, plan)
-        trial = self.tried(start.name, network, (), ("int8",))
-        if excess(ground.budget, trial.costs) > AIM:
+        trial = self.tried(start.name, network, (), ("fp32", "int8"))
+        if trial.type != "int8" or excess(ground.budget, trial.costs) > AIM:
             return None
         return self.way(start, plan, trial).model_copy(update={"merge": (), "rounded": True})  # merged they are already
 
@@ -282,7 +285,7 @@ def narrow(make: Callable[[float], tuple[float, Any]], late: Callable[[], bool] 
             break
         guess = share / used if used > 0 else high
         share = guess if low < guess < high else (low + high) / 2
-        if best is None and guess <= low and not tried_least:
+        if best is None and math.isfinite(used) and guess <= low and not tried_least:
             share, tried_least = low, True
     return best
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,19 +22,19 @@ from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen
 from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
-from edgewright.core.files import sha256, write_bytes
+from edgewright.core.files import write_bytes
+from edgewright.core.progress import say
 from edgewright.device.compare import Ratio, ratio
 from edgewright.device.cpu import cpu_model
 from edgewright.device.measure import Latency, measure_many
 from edgewright.device.steps import FLOAT_BYTES
-from edgewright.export.candidates import Candidate
 from edgewright.export.choose import Choice, NothingFits, choose
 from edgewright.export.deploy import count, file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.learned import quantise_learned
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
 from edgewright.export.onnx import export_onnx
-from edgewright.export.provenance import signed, weights_sha256
+from edgewright.export.provenance import signed
 from edgewright.export.runtimes.base import Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.export.source import read_onnx
@@ -71,7 +70,7 @@ class Trial(Frozen):
 class File:
     """A file that could be shipped. accuracy: percent on val.   own: latency of the file as it was, in turns with this
     one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed out, ceilings
-    aside."""
+    aside.   in_float: layers of an int8 file that had to stay in float."""
 
     kind: Kind
     path: Path
@@ -82,6 +81,7 @@ class File:
     ratio: Ratio | None
     note: str = ""
     refused: str | None = None
+    in_float: int = 0
 
     def trial(self, name: str, verdict: str) -> Trial:
         return Trial(name=name, type=self.kind, costs=self.costs, accuracy=self.accuracy, verdict=verdict)
@@ -148,16 +148,18 @@ def files_of(
     floor = ground.accuracy_before - ground.asked.max_drop
     accuracy = ground.accuracy(session_call(exported))
     kinds = ground.kinds if rounded or accuracy >= floor - 1e-9 else ground.kinds[:1]  # the others have nothing to lose
-    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, accuracy - floor), folder)
+    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, accuracy - floor + 1e-9), folder)
     rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
-    own, *latencies = timed(ground, [ground.run.onnx, *(row.built.path for row in rows if row.built is not None)])
+    for row in choice.candidates:
+        if row not in rows and row.kind in kinds:
+            say(f"{row.kind} cannot be made: {row.refused}")
+    own, *latencies = timed(ground, [ground.own, *(row.built.path for row in rows if row.built is not None)])
     found = []
     for row, latency in zip(rows, latencies, strict=True):
         assert row.gate is not None and row.built is not None
         reached = accuracy if row.kind == "fp32" else row.gate.accuracy or 0.0
         note = row.built.note or (LEARNED if row.kind == "int8" else "")
-        facts = _facts(ground, row, reached, latency) | {"note": note}
-        write_bytes(row.built.path, signed(row.built.path, ground.metadata, facts))
+        sign(ground, row.built.path, row.kind, note, reached, latency)
         lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
         file = File(
             kind=row.kind,
@@ -169,33 +171,29 @@ def files_of(
             ratio=None if ground.board else ratio(latency.samples, own.samples),
             note=note,
             refused=lost if reached < floor - 1e-9 else row.refused,
+            in_float=len(row.quantised.in_float) if row.quantised else 0,
         )
         found.append(file)
     return found
 
 
-def _facts(ground: Ground, row: Candidate, reached: float, latency: Latency) -> dict[str, Any]:
-    """Where a file came from and what was found out of it, as `edgewright show` reads it."""
+def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, latency: Latency) -> None:
+    """Write into a file where it came from and what was found out of it, as `edgewright show` reads it."""
+    figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": accuracy}
     measured = {"runs": latency.runs, "threads": ground.threads, "cpu": cpu_model()}
-    return {
-        "source": ground.run.onnx.name,
-        "source_sha256": sha256(ground.run.onnx),
-        "source_weights_sha256": weights_sha256(onnx.load(ground.run.onnx)),
+    facts = {
+        **ground.origin,
         "made_by": "compress",
-        "winner": {
-            "runtime": row.runtime.name,
-            "type": row.kind,
-            "latency_ms": latency.median_ms,
-            "p90_ms": latency.p90_ms,
-            "metric": reached,
-        },
+        "winner": {"runtime": "onnxruntime", "type": kind, **figures},
+        "note": note,
         "gate": {"source_accuracy": ground.accuracy_before},
         "max_drop": ground.asked.max_drop,
-        "target": ground.asked.device,
+        "target": None if ground.board is None else ground.board.target.name,
         "latency_of": "measured" if latency.how == "measured" else "law",
         "measured": measured if latency.how == "measured" else None,
         "versions": versions(),
     }
+    write_bytes(path, signed(path, ground.metadata, facts))
 
 
 def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network:
@@ -230,19 +228,23 @@ def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: fl
 def quick_costs(
     ground: Ground, done: nn.Module, counts: Rewriting, kinds: Sequence[Kind], folder: Path
 ) -> dict[Kind, dict[str, Cost]]:
-    """What a finished network would cost as a file of each of some types, whatever it has learned.
+    """What a finished network would cost as a file of each of some types, whatever it has learned; int8 only where it
+    is surely faster than float, as otherwise it is not handed out.
 
-    counts: as of `files_of`.
+    kinds: float among them.   counts: as of `files_of`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "probe.onnx"
     export_onnx(done, ground.shape, path)
     files: dict[Kind, Path] = {kind: path if kind == "fp32" else quick_int8(ground, path) for kind in kinds}
-    latencies = timed(ground, list(files.values()))
-    return {
-        kind: file_costs(ground.device, file, latency, counts.after.macs, counts.after.params)
-        for (kind, file), latency in zip(files.items(), latencies, strict=True)
-    }
+    latencies = dict(zip(files, timed(ground, list(files.values())), strict=True))
+    found = {}
+    for kind, file in files.items():
+        latency = latencies[kind]
+        sign(ground, file, kind, LEARNED, 100.0, latency)  # as long as what will stand there
+        if kind == "fp32" or ratio(latency.samples, latencies["fp32"].samples).surely_faster:
+            found[kind] = file_costs(ground.device, file, latency, counts.after.macs, counts.after.params)
+    return found
 
 
 def quick_int8(ground: Ground, path: Path) -> Path:
@@ -274,12 +276,12 @@ def unworthy(ground: Ground, file: File) -> str | None:
 
 def size_before(ground: Ground) -> float:
     number = 1 if ground.board is None else ground.board.target.number_bytes / FLOAT_BYTES
-    return number * ground.run.onnx.stat().st_size
+    return number * ground.own.stat().st_size
 
 
 def as_it_was(ground: Ground) -> File:
-    """The file that the run ships, measured."""
-    (latency,) = timed(ground, [ground.run.onnx])
-    kind: Kind = "int8" if ground.run.float_onnx.exists() else "fp32"
-    costs = file_costs(ground.device, ground.run.onnx, latency, *count(ground.model, ground.example))
-    return File(kind, ground.run.onnx, costs, ground.accuracy_before, latency, latency, None)
+    """The file that is compared with, measured."""
+    (latency,) = timed(ground, [ground.own])
+    kind: Kind = "int8" if ground.own != ground.run.float_onnx and ground.run.float_onnx.exists() else "fp32"
+    costs = file_costs(ground.device, ground.own, latency, *count(ground.model, ground.example))
+    return File(kind, ground.own, costs, ground.accuracy_before, latency, latency, None)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from edgewright.compress.planner import read_plan
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Asked, read_json
 from edgewright.core.errors import BadInput
+from edgewright.core.files import sha256
 from edgewright.core.plan import Plan
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
@@ -26,6 +28,7 @@ from edgewright.device.resolve import make_device
 from edgewright.device.runtime import open_session
 from edgewright.device.runtime import run as run_session
 from edgewright.export.load import load_model, load_run_task
+from edgewright.export.provenance import weights_sha256
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.samples import COMPARISON, Samples, samples_of
 from edgewright.space.resolve import make_space
@@ -116,10 +119,21 @@ class Ground:
         """A few training images, as the network takes them."""
         return normalise(self.task.train.images[:CHECKED], self.task.spec, self.resolution)
 
+    @property
+    def own(self) -> Path:
+        """The file that is compared with: on a board the float one, whose numbers are counted in the board's type."""
+        return self.run.float_onnx if self.board is not None and self.run.float_onnx.exists() else self.run.onnx
+
+    @cached_property
+    def origin(self) -> dict[str, str]:
+        """What a file that is made from the run says of where it comes from."""
+        weights = weights_sha256(onnx.load(self.own))
+        return {"source": self.own.name, "source_sha256": sha256(self.own), "source_weights_sha256": weights}
+
     @cached_property
     def own_ms(self) -> float:
         """Milliseconds of the network as it is, roughly."""
-        return self.device.measure(self.run.onnx, runs=60).median_ms if self.board is None else 1.0
+        return self.device.measure(self.own, runs=60).median_ms if self.board is None else 1.0
 
     @cached_property
     def samples(self) -> Samples:
@@ -135,7 +149,7 @@ class Ground:
 
     @cached_property
     def accuracy_before(self) -> float:
-        return self.accuracy(session_call(self.run.onnx))
+        return self.accuracy(session_call(self.own))
 
 
 def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -165,7 +179,9 @@ def survey(asked: CompressPlan) -> Ground:
     result, plan = run.read_result(), run.read_plan()
     device = make_device(asked.device or plan.device, asked.threads or plan.threads)
     device.check(asked.budget.ceilings())
-    run.check_file(run.onnx)
+    for file in (run.onnx, run.float_onnx):
+        if file.exists() or file == run.onnx:
+            run.check_file(file)
     model = load_model(run.path)
     done = read_plan(read_json(run.rewrites), str(run.rewrites)) if run.rewrites.exists() else None
     task, budget = load_run_task(run), asked.budget.within(device.ceilings())

@@ -53,7 +53,7 @@ def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
         at here for the first time, say that more was lost than allowed. Nothing is handed out then.
     """
     export = _parity(ground, ready.network, file)
-    own, found = held_out_accuracy(ground, ground.run.onnx), held_out_accuracy(ground, file.path)
+    own, found = held_out_accuracy(ground, ground.own), held_out_accuracy(ground, file.path)
     if own - found > ground.asked.max_drop + 1e-9:
         raise GateFailed(
             f"on the {len(ground.task.test):,} held-out test images {own - found:.2f} points are lost ({own:.2f} to "

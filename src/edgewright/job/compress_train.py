@@ -46,15 +46,29 @@ def learn(ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: flo
     tried: list[Learned] = []
     if len(ways) > 1:
         share = None if seconds is None else seconds * TRIAL
-        epochs = max(1, (ground.asked.epochs or 0) // 5) if seconds is None else None
-        tried = [train(ground, way, checkpoints / f"trial-{number}.safetensors", share, epochs)
-                 for number, way in enumerate(ways)]  # fmt: skip
+        epochs = None if ground.asked.epochs is None else max(1, ground.asked.epochs // 5)
+        tried = _trials(ground, ways, checkpoints, share, epochs)
     best = max(tried, key=lambda learned: learned.trained.val_accuracy, default=None)
     way = best.way if best else next(iter(ways))
     if tried:
         say(f"{way.name} goes on; after their trials, on val: {_accuracies(tried)}")
     left = None if seconds is None else max(LEAST_SECONDS, seconds - (time.monotonic() - began))
     return [*tried, train(ground, way, checkpoints / "train.safetensors", left, ground.asked.epochs)]
+
+
+def _trials(
+    ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None, epochs: int | None
+) -> list[Learned]:
+    """Every way trained briefly; one that diverges is out, unless all do."""
+    tried: list[Learned] = []
+    for number, way in enumerate(ways):
+        try:
+            tried.append(train(ground, way, checkpoints / f"trial-{number}.safetensors", seconds, epochs))
+        except Diverged as error:
+            if number == len(ways) - 1 and not tried:
+                raise
+            say(str(error))
+    return tried
 
 
 def _accuracies(tried: list[Learned]) -> str:

@@ -18,7 +18,6 @@ class Alone:
     """
 
     def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
         layers = {f"{name}.weight" for name in weighted_layers(evidence.model)}
         self._wanted = {
             name: parameter.detach().requires_grad_()
@@ -30,9 +29,8 @@ class Alone:
         self.entries: list[Tensor | None] = []
         self.refused = False
 
-    def upto(self, count: int) -> "Alone":
+    def upto(self, evidence: Evidence, count: int) -> "Alone":
         """Having seen at least the first `count` images; those that another proxy asked for are not run again."""
-        evidence = self._evidence
         assert evidence.labels is not None  # `labels` is among the needs of who comes here
         while len(self.losses) < count and not self.refused:
             one = slice(len(self.losses), len(self.losses) + 1)
@@ -60,4 +58,4 @@ def alone(evidence: Evidence, count: int) -> Alone:
     """The first `count` images of the batch, one at a time; what was seen of them is kept with the batch."""
     if "alone" not in evidence.memo:
         evidence.memo["alone"] = Alone(evidence)
-    return evidence.memo["alone"].upto(count)
+    return evidence.memo["alone"].upto(evidence, count)  # it does not hold the evidence, which holds it

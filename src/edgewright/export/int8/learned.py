@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -38,20 +39,31 @@ def quantise_learned(
         plain = onnx.load(path)
     ready = prepare(plain)
     one_by_one = [inputs[i : i + 1].numpy() for i in range(len(inputs))]
-    covered = ranges(collect(ready, one_by_one), minmax) | learned_ranges(net, ready, inputs[:1])
+    covered = ranges(collect(ready, one_by_one), minmax) | learned_ranges(net, ready, _telling(net, inputs))
     return plain, quantise(ready, covered, Int8Types(), steps=learned_steps(net, ready))
 
 
 def learned_ranges(net: Rounded, ready: onnx.ModelProto, x: Tensor) -> dict[str, tuple[float, float]]:
-    """By name in the file, the range of every tensor that holds the numbers of a rounded one, for one input x."""
-    values = {ready.graph.input[0].name: x.numpy()} | _values(ready, x.numpy())
+    """By name in the file, the range of every tensor that holds the numbers of a rounded one, for all inputs x."""
+    shown = [(_values(ready, one.numpy()), net.tensors(one)) for one in x.split(1)]
     found: dict[str, tuple[float, float]] = {}
-    for index, (tensor, covered) in enumerate(net.tensors(x)):
-        names = [name for name, value in values.items() if _same(value, tensor.numpy())]
+    for index, (tensor, covered) in enumerate(shown[0][1]):
+        names = [
+            name for name in shown[0][0]
+            if all(_same(values[name], tensors[index][0].numpy()) for values, tensors in shown)
+        ]  # fmt: skip
         if not names:
             raise EdgewrightError(f"rounded tensor {index} of the network, {tuple(tensor.shape)}, is not in the file")
         found |= dict.fromkeys(names, covered)
     return found
+
+
+def _telling(net: Rounded, inputs: Tensor) -> Tensor:
+    """The inputs and one of noise over the range that they have: tensors that are alike for one image (gates that are
+    shut for it) are not for another."""
+    low, high = (end.detach().cpu() for end in next(iter(net.activations().values())).ends())
+    noise = torch.rand(inputs[:1].shape, generator=torch.Generator().manual_seed(0))
+    return torch.cat([inputs, low + (high - low) * noise])
 
 
 def learned_steps(net: Rounded, ready: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -68,8 +80,11 @@ def learned_steps(net: Rounded, ready: onnx.ModelProto) -> dict[str, np.ndarray]
 
 
 def _values(ready: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each float tensor, the input among them."""
     names, session = watching(ready)
-    return dict(zip(names, map(np.asarray, session.run(names, {session.get_inputs()[0].name: x})), strict=True))
+    source = session.get_inputs()[0].name
+    found = dict(zip(names, map(np.asarray, session.run(names, {source: x})), strict=True))
+    return {source: x} | found
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
