@@ -60,9 +60,9 @@ def test_samples_are_spread_over_sizes() -> None:
 
 @pytest.mark.slow
 def test_digits_end_to_end_and_again_from_what_is_kept(tmp_path, monkeypatch) -> None:
-    plan = job.CodesignPlan(task="digits", family="dense", budget=Budget(latency_ms=0.2), samples=8, epochs=1)
+    plan = job.CodesignPlan(task="digits", family="dense", budget=Budget(latency_ms=0.6), samples=8, epochs=1)
     found = job.codesign(plan, tmp_path / "c", workers=1)
-    assert found.costs["latency"].value <= 0.2
+    assert found.costs["latency"].value <= 0.6
     assert found.costs["latency"].how == "measured"
     kept = json.loads((tmp_path / "c" / "architecture.json").read_text())
     assert kept == found.architecture
