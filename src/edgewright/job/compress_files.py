@@ -28,6 +28,7 @@ from edgewright.device.compare import Ratio, ratio
 from edgewright.device.cpu import cpu_model
 from edgewright.device.measure import Latency, measure_many
 from edgewright.device.steps import FLOAT_BYTES
+from edgewright.export.candidates import Candidate
 from edgewright.export.choose import Choice, NothingFits, choose
 from edgewright.export.deploy import count, file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
@@ -145,36 +146,42 @@ def files_of(
     folder.mkdir(parents=True, exist_ok=True)
     exported = folder / "exported.onnx"
     export_onnx(network, ground.shape, exported, ground.metadata)
-    floor = ground.accuracy_before - ground.asked.max_drop
     accuracy = ground.accuracy(session_call(exported))
-    kinds = ground.kinds if rounded or accuracy >= floor - 1e-9 else ground.kinds[:1]  # the others have nothing to lose
-    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, accuracy - floor + 1e-9), folder)
+    left = accuracy - ground.floor + 1e-9
+    kinds = ground.kinds if rounded or left >= 0 else ground.kinds[:1]  # the others have nothing to lose
+    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, left), folder)
     rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
     for row in choice.candidates:
         if row not in rows and row.kind in kinds:
             say(f"{row.kind} cannot be made: {row.refused}")
     own, *latencies = timed(ground, [ground.own, *(row.built.path for row in rows if row.built is not None)])
-    found = []
-    for row, latency in zip(rows, latencies, strict=True):
-        assert row.gate is not None and row.built is not None
-        reached = accuracy if row.kind == "fp32" else row.gate.accuracy or 0.0
-        note = row.built.note or (LEARNED if row.kind == "int8" else "")
-        sign(ground, row.built.path, row.kind, note, reached, latency)
-        lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
-        file = File(
-            kind=row.kind,
-            path=row.built.path,
-            costs=file_costs(ground.device, row.built.path, latency, counts.after.macs, counts.after.params),
-            accuracy=reached,
-            latency=latency,
-            own=own,
-            ratio=None if ground.board else ratio(latency.samples, own.samples),
-            note=note,
-            refused=lost if reached < floor - 1e-9 else row.refused,
-            in_float=len(row.quantised.in_float) if row.quantised else 0,
-        )
-        found.append(file)
-    return found
+    return [
+        _file(ground, row, counts, accuracy if row.kind == "fp32" else None, latency, own)
+        for row, latency in zip(rows, latencies, strict=True)
+    ]
+
+
+def _file(
+    ground: Ground, row: Candidate, counts: Rewriting, accuracy: float | None, latency: Latency, own: Latency
+) -> File:
+    """A candidate as a file that is signed and judged. accuracy: of the float one; others have their gate's."""
+    assert row.gate is not None and row.built is not None
+    reached = (row.gate.accuracy or 0.0) if accuracy is None else accuracy
+    note = row.built.note or (LEARNED if row.kind == "int8" else "")
+    sign(ground, row.built.path, row.kind, note, reached, latency)
+    lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
+    return File(
+        kind=row.kind,
+        path=row.built.path,
+        costs=file_costs(ground.device, row.built.path, latency, counts.after.macs, counts.after.params),
+        accuracy=reached,
+        latency=latency,
+        own=own,
+        ratio=None if ground.board else ratio(latency.samples, own.samples),
+        note=note,
+        refused=lost if reached < ground.floor - 1e-9 else row.refused,
+        in_float=len(row.quantised.in_float) if row.quantised else 0,
+    )
 
 
 def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, latency: Latency) -> None:

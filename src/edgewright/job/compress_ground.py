@@ -151,6 +151,11 @@ class Ground:
     def accuracy_before(self) -> float:
         return self.accuracy(session_call(self.own))
 
+    @property
+    def floor(self) -> float:
+        """Percent of the val images that must be right at least."""
+        return self.accuracy_before - self.asked.max_drop
+
 
 def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """An ONNX file as a function of one input."""
