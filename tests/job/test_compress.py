@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 
 import edgewright
 from edgewright.compress.planner import look, read_plan
-from edgewright.compress.prune_channels import Prune
 from edgewright.core.cost import cost
 from edgewright.core.data import read_json
-from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
+from edgewright.core.errors import BadInput, GateFailed
 from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
@@ -34,10 +33,9 @@ from edgewright.job import compress as job
 from edgewright.job import compress_files, compress_ship, compress_train
 from edgewright.job.adapt import adapt
 from edgewright.job.compress import compress_run
-from edgewright.job.compress_decide import Decided, NothingKeeps, narrow
+from edgewright.job.compress_decide import Decided, NothingKeeps
 from edgewright.job.compress_ground import CompressPlan, session_call, survey
 from edgewright.job.compress_result import CompressResult
-from edgewright.job.compress_shrink import Pruner
 from edgewright.task.load import load_task
 from edgewright.train import loop
 from edgewright.train.evaluate import evaluate
@@ -279,27 +277,6 @@ def _grown(file: compress_files.File) -> compress_files.File:
     return replace(file, costs={**file.costs, "macs": cost("macs", 9e6, "analytic")})
 
 
-@pytest.mark.parametrize("least", [0.0, 0.25])
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.3, 0.77, 1.0])
-def test_narrowing_finds_the_largest_share_that_keeps(share: float, least: float) -> None:
-    """Costs that go in steps, as channels do; below `least` nothing can be had."""
-    tried = []
-
-    def make(asked: float) -> tuple[float, float]:
-        tried.append(asked)
-        if asked < least:
-            raise BudgetInfeasible("so little is not possible")
-        kept = np.floor(20 * asked) / 20
-        return (kept / share if share else 9.0), kept
-
-    found = narrow(make)
-    assert len(tried) <= 7
-    if share <= least:
-        assert found is None
-    else:
-        assert share - 0.1 <= found <= share
-
-
 def test_int8_that_is_slower_is_no_way(digits_run, by_weights, monkeypatch, tmp_path: Path) -> None:
     """It would be smaller, and could learn; but it is never handed out, so nothing may be spent on it."""
     by_type = compress_files.timed
@@ -351,21 +328,6 @@ def test_one_way_that_diverges_leaves_the_other(digits_run, decided, monkeypatch
     result = compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "epochs": 6, "max_drop": 60.0})
     assert [learning.name for learning in result.learned] == [way.name, way.name]
     assert result.learned[0].trained.epochs == 1  # a fifth of those that were asked for
-
-
-@pytest.mark.parametrize(("device", "step"), [(None, 8), ("stm32f746", 4)])
-def test_channels_go_in_the_steps_that_the_board_takes(digits_run, device: str | None, step: int) -> None:
-    asked = CompressPlan.parse({**_asked(digits_run.path), "budget": {"macs": MACS}, "device": device}, "")
-    ground = survey(job.resolved(asked))
-    kept = [len(cut.kept) for cut in Pruner(ground, ground.model)(0.3).rewrites if isinstance(cut, Prune)]
-    assert kept and not any(count % step for count in kept)
-    assert step == 8 or any(count % 8 for count in kept)
-
-
-def test_what_cannot_be_is_found_out_at_once() -> None:
-    tried = []
-    assert narrow(lambda share: (tried.append(share) or 50.0, None)) is None
-    assert len(tried) == 2
 
 
 def test_a_finished_compression_resumes_to_its_result(pruned, tmp_path: Path) -> None:
