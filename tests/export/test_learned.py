@@ -137,7 +137,7 @@ def test_tensors_that_are_alike_for_one_image_keep_their_own_ranges() -> None:
     network, x = Gates(), images(8, 3, 6, 5)
     for layer, size in ((network.one, 1.0), (network.two, 40.0), (network.fine, 40.0), (network.coarse, 1.0)):
         layer.weight.data.mul_(size)
-        layer.bias.data.fill_(-1e-3)
+        layer.state_dict()["bias"].fill_(-1e-3)
     net = qat.prepared(network, x)
     _, file = quantise_learned(net, torch.zeros(1, 3, 6, 5))
     off, _, _ = steps_off(net, file, images(8, 3, 6, 5, seed=9))
