@@ -17,10 +17,12 @@ import numpy as np
 
 from edgewright.core.cost import Budget
 from edgewright.core.ranking import spearman
+from edgewright.core.signal import signal
 from edgewright.device.analytic import fit_analytic, network_features
 from edgewright.device.onnx_graph import to_onnx
 from edgewright.device.resolve import make_device
 from edgewright.job.codesign import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
+from edgewright.proxy.combination import combine
 from edgewright.search.flash import fit_accuracy_law, minimise
 from edgewright.space.linked import linked_spaces
 
@@ -83,6 +85,7 @@ def main() -> None:
     print(f"{len(rows)} networks of {space.name}, {accuracy.min():.1f} to {accuracy.max():.1f} %, ", end="")
     print(f"{latency.min():.3f} to {latency.max():.3f} ms; {args.samples} samples, {args.draws} draws")
     naive = {"NN-Degree": told[:, 0], "parameters": [r["params"] for r in rows], "MACs": [r["macs"] for r in rows]}
+    naive["combination"] = combine([signal(graph for _, graph in space.blocks(a)) for a in architectures])
     for name, score in naive.items():
         print(f"{name:<12} alone: Spearman {spearman(np.asarray(score, dtype=float), accuracy):.3f} over all")
     rng = np.random.default_rng(0)
