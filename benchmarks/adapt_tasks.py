@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import cifar_resnet
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -11,53 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.core.npz import read_npz
-
-CIFAR_MEAN, CIFAR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as the shared ResNet-20 was trained
-
-
-class Block(nn.Module):
-    """Two 3x3 convolutions; where the sides halve, the shortcut takes every second pixel and pads channels with zeros
-    (option A of He et al., arXiv:1512.03385)."""
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu2 = nn.ReLU()
-        self.stride, self.pad = stride, (width - inputs) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        if self.stride > 1:
-            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
-        return self.relu2(y + x)
-
-
-class ResNet20(nn.Module):
-    """ResNet-20 for CIFAR-10, with the names of the shared weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.relu = nn.ReLU()
-        self.layer1 = nn.Sequential(Block(16, 16, 1), Block(16, 16, 1), Block(16, 16, 1))
-        self.layer2 = nn.Sequential(Block(16, 32, 2), Block(32, 32, 1), Block(32, 32, 1))
-        self.layer3 = nn.Sequential(Block(32, 64, 2), Block(64, 64, 1), Block(64, 64, 1))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
-        return self.linear(x.mean((2, 3)))
-
-
-def resnet20(weights: Path) -> nn.Module:
-    model = ResNet20()
-    model.load_state_dict(load_file(weights), strict=False)  # without counts of batches
-    return model
 
 
 def efficientnet_lite0(weights: Path) -> nn.Module:
@@ -122,7 +77,9 @@ ADAPTATIONS = {
     "efficientnet_lite0": Adaptation(
         efficientnet_lite0, "classifier", True, (0.5,) * 3, (0.5,) * 3, lambda images, _: enlarged(images)
     ),
-    "resnet20": Adaptation(resnet20, "linear", False, CIFAR_MEAN, CIFAR_STD, shifted),
+    "resnet20": Adaptation(
+        partial(cifar_resnet.trained, 20), "linear", False, cifar_resnet.MEAN, cifar_resnet.STD, shifted
+    ),
 }
 
 Part = tuple[np.ndarray, Tensor]

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cifar_resnet
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -46,52 +47,8 @@ from edgewright.train.evaluate import evaluate
 from edgewright.train.loop import Loss, fit
 from edgewright.train.recipe import Recipe
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as the weights were trained
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 METHODS = ("ours", "tp-taylor", "tp-norm")
-
-
-class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; where the sides halve it takes every second pixel, and zeros for channels
-    that are new (option A of He et al., arXiv:1512.03385), as a convolution."""
-
-    def __init__(self, source: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(source, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1:
-            self.shortcut = nn.Conv2d(source, width, 1, stride, bias=False)
-            weight = torch.zeros(width, source, 1, 1)
-            weight[torch.arange(source) + (width - source) // 2, torch.arange(source)] = 1
-            self.shortcut.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(y + self.shortcut(x))
-
-
-class ResNet(nn.Module):
-    """ResNet-(6n + 2) for CIFAR-10, with the names of the shared weights."""
-
-    def __init__(self, depth: int = 9) -> None:
-        super().__init__()
-        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        self.layer1 = nn.Sequential(*[Block(16, 16, 1) for _ in range(depth)])
-        self.layer2 = nn.Sequential(Block(16, 32, 2), *[Block(32, 32, 1) for _ in range(depth - 1)])
-        self.layer3 = nn.Sequential(Block(32, 64, 2), *[Block(64, 64, 1) for _ in range(depth - 1)])
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
-        return self.linear(x.mean((2, 3)))
-
-
-def trained(weights: Path) -> nn.Module:
-    model = ResNet()
-    model.load_state_dict(load_file(weights), strict=False)  # without counts of batches and shortcuts
-    return model.eval()
 
 
 def data(path: Path, images: int, tests: int) -> Task:
@@ -99,7 +56,7 @@ def data(path: Path, images: int, tests: int) -> Task:
     task = load_task(f"arrays:{path}", val_share=0.02)
     white = task.spec.white
     spec = task.spec.model_copy(
-        update={"mean": tuple(white * m for m in MEAN), "std": tuple(white * s for s in STD)},
+        update={"mean": tuple(white * m for m in cifar_resnet.MEAN), "std": tuple(white * s for s in cifar_resnet.STD)},
     )
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(task.train)))[:images]
     return replace(task, spec=spec, train=task.train.take(order), test=_first(task.test, tests))
@@ -274,7 +231,8 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    task, model, timed = data(options.data, options.images, options.tests), trained(options.weights), stopwatch(EXAMPLE)
+    task, timed = data(options.data, options.images, options.tests), stopwatch(EXAMPLE)
+    model = cifar_resnet.trained(56, options.weights, convolved=True)
     base = {**told(model), "accuracy": accuracy(model, task)}
     print(f"before: {base['accuracy']:.2f} % of {len(task.test)} test images", flush=True)
     networks: dict[str, nn.Module] = {"before": model}

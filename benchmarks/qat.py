@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cifar_resnet
 import numpy as np
 import onnx
 import torch
-from adapt_tasks import CIFAR_MEAN, CIFAR_STD, resnet20
 from torch import Tensor, nn
 
 from edgewright.compress import qat
@@ -61,11 +61,11 @@ def cifar(data: str, weights: Path, images: int, tests: int) -> tuple[Task, nn.M
     """CIFAR-10 as ResNet-20 was trained on it; training part and test part are cut."""
     task = load_task(f"arrays:{data}")
     spec = task.spec.model_copy(
-        update={"mean": tuple(255 * m for m in CIFAR_MEAN), "std": tuple(255 * s for s in CIFAR_STD)}
+        update={"mean": tuple(255 * m for m in cifar_resnet.MEAN), "std": tuple(255 * s for s in cifar_resnet.STD)}
     )
     parts = {"train": images, "test": tests, "val": 500}
     cut = {name: Split(getattr(task, name).images[:n], getattr(task, name).labels[:n]) for name, n in parts.items()}
-    return replace(task, spec=spec, **cut), resnet20(weights)
+    return replace(task, spec=spec, **cut), cifar_resnet.trained(20, weights)
 
 
 def train(model: nn.Module, task: Task, seed: int, epochs: float, recipe: Recipe) -> None:
