@@ -36,21 +36,21 @@ class Block(nn.Module):
         return self.relu2(y + x)
 
 
+def stage(source: int, width: int, stride: int, blocks: int, convolved: bool) -> nn.Sequential:
+    """Blocks of one width; the first one takes the stride."""
+    first = Block(source, width, stride, convolved)
+    return nn.Sequential(first, *[Block(width, width, 1, convolved) for _ in range(blocks - 1)])
+
+
 class ResNet(nn.Module):
-    """ResNet-(6 blocks + 2)."""
+    """ResNet of 6 x blocks + 2 layers."""
 
     def __init__(self, blocks: int, convolved: bool) -> None:
         super().__init__()
         self.conv1, self.bn1, self.relu = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(
-                *[
-                    Block(source if first else width, width, stride if first else 1, convolved)
-                    for first in [True] + [False] * (blocks - 1)
-                ]
-            )
-            for source, width, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-        )
+        self.layer1 = stage(16, 16, 1, blocks, convolved)
+        self.layer2 = stage(16, 32, 2, blocks, convolved)
+        self.layer3 = stage(32, 64, 2, blocks, convolved)
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@
 1. Ours: `plan_pruning(share=...)`, Taylor importance, layers and whole networks measured on this machine.
 2. Torch-Pruning (where it is installed): its pruners with the Taylor importance (`tp-taylor`) and with the group norm
    (`tp-norm`), over all layers at once and by 8 channels; the ratio is searched so that the measured latency is ours.
-3. All learn from the network as it was (distillation), with the same recipe, images and seeds. What it says is taken
-   once, of --views fixed variations of every training image (said.safetensors): a third of the time otherwise.
+3. All learn from the network as it was (distillation), with the same recipe, images and seeds. It is asked
+   once, of --views fixed variations of every training image (said.safetensors); asking in every step took a third more.
 4. All files measured in turns, one core, batch 1.
 
 The shortcuts that pad channels with zeros are written as 1x1 convolutions of ones, the same function, so that both may
@@ -142,7 +142,10 @@ def answers(teacher: nn.Module, task: Task, file: Path) -> dict[bytes, Tensor]:
                 for x, _ in batches(task.train, task.spec, batch_size=128, resolution=32)
             ]
         save_file({"logits": torch.cat(said)}, file)
-    return dict(zip(keys, load_file(file)["logits"], strict=True))
+    logits = load_file(file)["logits"]
+    if len(logits) != len(keys):
+        raise SystemExit(f"{file} is of {len(logits)} images, not {len(keys)}: remove it, or take another --out")
+    return dict(zip(keys, logits, strict=True))
 
 
 def digests(x: Tensor) -> list[bytes]:

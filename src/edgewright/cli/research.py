@@ -20,7 +20,7 @@ def rank(
     data: Annotated[str | None, typer.Option(help="arrays:FILE.npz or another task, for proxies that need it.")] = None,
     images: Annotated[int, typer.Option(help="Images of a scoring batch.")] = 64,
     batches: Annotated[int, typer.Option(help="Scoring batches.")] = 2,
-    cheap: Annotated[bool, typer.Option(help="Thin networks, few images: serves ZiCo; MeCo, Zen not.")] = False,
+    cheap: Annotated[bool, typer.Option(help="Thin networks, few images; misjudges MeCo and Zen.")] = False,
     weight_seeds: Annotated[int, typer.Option(min=1, help="Of weights and batches; scores are their mean.")] = 1,
     beside: Annotated[list[Path] | None, typer.Option(help="Another ranking's folder, for the heat map.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, the weights and the intervals.")] = 0,

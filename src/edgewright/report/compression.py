@@ -70,7 +70,8 @@ def _asked(result: Any) -> str:
     ceilings = " and ".join(
         f"{dict(NAMES)[name]} up to {show(name, value)}" for name, value in result.budget.ceilings().items()
     )
-    return f"Asked for: {ceilings}, losing at most {result.max_drop:g} percentage points of accuracy."
+    points = f"{result.max_drop:g} percentage point{'' if result.max_drop == 1 else 's'}"
+    return f"Asked for: {ceilings}, losing at most {points} of accuracy."
 
 
 def _measured_words(result: Any) -> str:
