@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
+from edgewright.task.augment import Augment
 from edgewright.task.base import (
     Split,
     Task,
@@ -135,6 +136,19 @@ def test_batches_cover_everything_once_in_a_seeded_order():
     assert torch.equal(torch.cat([y for _, y in run()]), task.train.labels)
     assert {len(y) for _, y in run(drop_last=True)} == {10}
     assert len(run(drop_last=True)) == len(task.train) // 10
+
+
+def test_a_pass_that_goes_on_gives_the_batches_of_the_whole_one():
+    task, augment = numbered([33, 30]), Augment(pad=2, rotate=20, erase=0.5)
+
+    def run(start: int = 0):
+        made = batches(task.train, task.spec, batch_size=8, resolution=8, shuffle=3, augment=augment, start=start)
+        return [torch.cat([x.flatten(1), y.unsqueeze(1)], 1) for x, y in made]
+
+    whole = run()
+    assert len(whole) > 4
+    for start in range(len(whole) + 2):
+        assert all(torch.equal(a, b) for a, b in zip(run(start), whole[start:], strict=True))
 
 
 def test_batches_leave_the_global_random_state_alone():

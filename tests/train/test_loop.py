@@ -14,6 +14,7 @@ from train_toys import RECIPE, conv_net, linear_net, toy_task
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.seed import rng
+from edgewright.task.augment import Augment
 from edgewright.task.base import Split
 from edgewright.task.load import load_task
 from edgewright.train import loop
@@ -188,6 +189,45 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     again, trained = train(tmp_path / "c.safetensors", stop=1)  # a finished one is given back, without an epoch
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(again), strict=True))
     assert (trained.steps, trained.val_accuracy) == (43, expected.val_accuracy)
+
+
+def test_a_training_cut_within_an_epoch_goes_on_from_the_step_it_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs may take hours; here of six steps, kept after each, cut within three of them and right after an end."""
+    recipe, file = RECIPE.model_copy(update={"mixup": 0.3, "augment": Augment(pad=1, erase=0.5)}), tmp_path / "c"
+    plain = cross_entropy(0.1)
+
+    def train(path: Path | None, stop: int = 1000):
+        calls = 0
+
+        def loss(model: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == stop:
+                raise KeyboardInterrupt
+            return plain(model, x, targets)
+
+        torch.manual_seed(3)
+        model = nn.Sequential(*conv_net(), nn.Dropout(0.3))
+        found = fit(
+            model, toy_task(train=96), recipe, resolution=8, seed=4, clock=StepClock(21), checkpoint=path, loss=loss,
+        )  # fmt: skip
+        return model, found, calls
+
+    whole, expected, _ = train(None)
+    assert expected.history[0].step == 6
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "STRETCH_SECONDS", 0.0)
+    for stop in (3, 2, 4, 7):  # calls until the cut: 2 steps are kept, then 3, 6 and 12
+        with pytest.raises(KeyboardInterrupt):
+            train(file, stop)
+    model, trained, calls = train(file)
+    assert calls == 21 - 12
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(model), strict=True))
+    assert [r.model_copy(update={"seconds": 0.0}) for r in trained.history] == [
+        r.model_copy(update={"seconds": 0.0}) for r in expected.history
+    ]
 
 
 def test_after_few_steps_batch_norm_has_the_statistics_of_the_training_images() -> None:

@@ -14,6 +14,7 @@ from edgewright.train.recipe import Recipe
 
 def main(folder: Path) -> None:
     loop.CHECKPOINT_SECONDS = 0.0
+    loop.STRETCH_SECONDS = 0.02  # within epochs too
     recipe = Recipe(
         optimizer="adamw", lr=0.01, batch_size=16, mixup=0.2, cutmix=1.0, augment=Augment(pad=1, rotate=10, erase=0.3)
     )

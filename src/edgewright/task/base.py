@@ -118,6 +118,7 @@ def batches(
     shuffle: int | None = None,
     augment: Transform | None = None,
     drop_last: bool = False,
+    start: int = 0,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One pass over a split: normalised inputs (B, C, resolution, resolution) float32 and labels (B,) int64.
 
@@ -125,19 +126,21 @@ def batches(
         shuffle: a seed; the order and the augmentation depend on it only. None keeps the stored order.
         augment: raw images, generator, resolution -> raw images (see `Augment`).
         drop_last: leave out a last batch that is not full (batch norm cannot train on a batch of one).
+        start: the number of the first batch, for a pass that goes on; each batch is what it is in a whole pass.
     """
     if batch_size < 1:
         raise BadInput(f"batch_size must be at least 1 (got {batch_size})")
     order = None
     if shuffle is not None:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(derive(shuffle, "order")))
-    noise = torch.Generator(split.images.device).manual_seed(derive(shuffle or 0, "augment"))
+    noise = torch.Generator(split.images.device)
     end = len(split) - len(split) % batch_size if drop_last else len(split)
-    for start in range(0, end, batch_size):
-        stop = min(start + batch_size, end)
-        part = slice(start, stop) if order is None else order[start:stop]
+    for first in range(start * batch_size, end, batch_size):
+        stop = min(first + batch_size, end)
+        part = slice(first, stop) if order is None else order[first:stop]
         images = split.images[part]
         if augment is not None:
+            noise.manual_seed(derive(shuffle or 0, "augment", first))
             images = augment(images, noise, resolution)
         yield normalise(images, spec, resolution), split.labels[part]
 

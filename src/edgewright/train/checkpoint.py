@@ -17,7 +17,7 @@ from edgewright.core.files import write_bytes
 from edgewright.task.base import Task
 from edgewright.train.clock import Clock
 
-FORMAT = "edgewright checkpoint 1"
+FORMAT = "edgewright checkpoint 2"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -253,17 +253,15 @@ class _Run:
             resolution=self.resolution,
             shuffle=derive(self.seed, "epoch", epoch),
             augment=self.recipe.augment,
+            start=done * self.recipe.accumulate,
         )
         parts: list[tuple[Tensor, Tensor]] = []
-        given = 0
         for batch in images:
             parts.append(batch)
-            if len(parts) == self.recipe.accumulate or (given + 1 == self.per_epoch == 1 and self._all(parts)):
-                given += 1
-                if given > done:
-                    yield parts
-                parts = []
-            if given == self.per_epoch:
+            if len(parts) == self.recipe.accumulate or (self.per_epoch == 1 and self._all(parts)):
+                yield parts
+                parts, done = [], done + 1
+            if done == self.per_epoch:
                 return
 
     def _all(self, parts: list[tuple[Tensor, Tensor]]) -> bool:

@@ -1,8 +1,8 @@
 """The one training loop. Short enough to be read whole; what varies comes in as values and functions.
 
 The law of this room: a training is a function of (weights, data, recipe, seed, clock). Every random choice comes from
-the seed and the number of the epoch, so nothing but weights, averages and the optimizer's state has to be kept for a
-killed training to go on as if it had never stopped. The test part of the task is never read.
+the seed and the number of the epoch or the step, so nothing but weights, averages and the optimizer's state has to be
+kept for a killed training to go on as if it had never stopped. The test part of the task is never read.
 """
 
 import contextlib
@@ -45,6 +45,7 @@ EVALUATIONS = 20  # at most this many in one training: with very short epochs th
 FEW_STEPS = 1000
 SETTLING_IMAGES = 512
 CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch that takes longer is kept
+STRETCH_SECONDS = 60.0  # an epoch can take hours: after so long the work so far is kept, and told, within it
 
 
 class Diverged(EdgewrightError):
@@ -114,8 +115,8 @@ def fit(
         resolution: side of the model's square input, pixels.
         seed: of order, augmentation, mixing and dropout. The model's first weights are the caller's.
         clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
-        checkpoint: file to go on from if it is there, and to write after every epoch (at most once a second); a
-            finished one gives back the finished training.
+        checkpoint: file to go on from if it is there, and to write after every epoch (at most once a second) and
+            every minute of a longer one; a finished one gives back the finished training.
         on_epoch: called with each new epoch's record.
         threads: of torch, during the training only. None leaves them.
         loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
@@ -128,10 +129,10 @@ def fit(
         bar.advance(100 * run.progress)
         while not run.finished:
             before = run.progress
-            record = run.epoch()
+            record = run.stretch()
             run.save(checkpoint)
             bar.advance(100 * (run.progress - before))
-            bar.note(f"epoch {math.ceil(run.epochs)}  val {run.val_accuracy:.1f} %")
+            bar.note(f"epoch {math.ceil(run.epochs)}" + f"  val {run.val_accuracy:.1f} %" * (run.evaluated_at >= 0))
             if on_epoch is not None and record is not None:
                 on_epoch(record)
         return run.end()
@@ -153,7 +154,9 @@ class _Run:
     epochs: float = 0.0
     progress: float = 0.0
     val_accuracy: float = math.nan
-    evaluated_at: int = -1  # the step that val_accuracy is of
+    evaluated_at: int = -1  # the step that val_accuracy is of, and the progress then
+    evaluated_progress: float = 0.0
+    total_loss: float = 0.0  # of the epoch under way
     history: list[EpochRecord] = field(default_factory=list)
     learned_images: int = 0
     learned_seconds: float = 0.0
@@ -186,43 +189,51 @@ class _Run:
         if not self.finished:
             self._estimate_evaluation()
 
-    def epoch(self) -> EpochRecord | None:
-        """One pass over the training part, or as much of it as there is time for; None if there was none left."""
-        number, before = round(self.epochs), self.progress
-        torch.manual_seed(derive(self.seed, "dropout", number))  # fit gives the caller's random state back
-        mixing = torch.Generator().manual_seed(derive(self.seed, "mix", number))
+    def stretch(self) -> EpochRecord | None:
+        """What is left of the epoch under way, or as much of it as there is time for; its record if steps ended it."""
+        number, done = int(self.epochs), round(self.epochs % 1 * self.per_epoch)
         self.model.train()
-        count, total, lr, began = 0, 0.0, 0.0, time.perf_counter()
-        for x, y in self._inputs(number):
-            self.epochs = number + count / self.per_epoch
+        count, lr, began = 0, 0.0, time.perf_counter()
+        if done == 0:
+            self.total_loss = 0.0
+        for x, y in self._inputs(number, done):
             self._look_at_clock()
             if self.finished:
                 break
+            if count and time.perf_counter() - began > STRETCH_SECONDS:
+                self._learned(count, began)
+                return None
             lr = learning_rate(self._middle_of_step(), peak=self.recipe.lr, warmup=self.recipe.warmup)
+            # Dropout draws from torch's global state; fit gives the caller's back.
+            torch.manual_seed(derive(self.seed, "dropout", self.step))
+            mixing = torch.Generator().manual_seed(derive(self.seed, "mix", self.step))
             x, targets = mix(x, y, len(self.task.spec.classes), mixing, self.recipe.mixup, self.recipe.cutmix)
-            total += self._update(x, targets, lr, number + 1)
+            self.total_loss += self._update(x, targets, lr, number + 1)
             count += 1
+            self.epochs = number + (done + count) / self.per_epoch
             self.step_seconds = (time.perf_counter() - began) / count
-        self.epochs = number + count / self.per_epoch
         self._look_at_clock()
-        self.learned_images += count * self.batch_size
-        self.learned_seconds += time.perf_counter() - began
-        due = self.finished or int(self.progress * EVALUATIONS) > int(before * EVALUATIONS)
+        self._learned(count, began)
+        due = self.finished or int(self.progress * EVALUATIONS) > int(self.evaluated_progress * EVALUATIONS)
         if due and self.evaluated_at != self.step:
             self._evaluate()
-        if count == 0:
+        if done + count == 0:
             return None
         record = EpochRecord(
             epoch=number + 1,
             step=self.step,
             progress=self.progress,
             lr=lr,
-            train_loss=total / count,
+            train_loss=self.total_loss / (done + count),
             val_accuracy=self.val_accuracy if self.evaluated_at == self.step else None,
             seconds=self.clock.spent(),
         )
         self.history.append(record)
         return record
+
+    def _learned(self, count: int, began: float) -> None:
+        self.learned_images += count * self.batch_size
+        self.learned_seconds += time.perf_counter() - began
 
     def save(self, checkpoint: Path | None) -> None:
         """Write the checkpoint, unless the last one is younger than CHECKPOINT_SECONDS and this is not the end."""
@@ -239,6 +250,8 @@ class _Run:
             "progress": self.progress,
             "val_accuracy": self.val_accuracy if self.evaluated_at >= 0 else None,
             "evaluated_at": self.evaluated_at,
+            "evaluated_progress": self.evaluated_progress,
+            "total_loss": self.total_loss,
             "spent": self.clock.spent(),
             "history": [record.model_dump() for record in self.history],
         }
@@ -260,7 +273,7 @@ class _Run:
             images_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
         )
 
-    def _inputs(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _inputs(self, number: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         return batches(
             self.task.train,
             self.task.spec,
@@ -269,6 +282,7 @@ class _Run:
             shuffle=derive(self.seed, "epoch", number),
             augment=self.recipe.augment,
             drop_last=True,
+            start=start,
         )
 
     def _update(self, x: Tensor, targets: Tensor, lr: float, epoch: int) -> float:
@@ -307,7 +321,7 @@ class _Run:
                 f"the training diverged: the network's outputs are not numbers after step {self.step}; lower the "
                 f"recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
             )
-        self.val_accuracy, self.evaluated_at = found.accuracy, self.step
+        self.val_accuracy, self.evaluated_at, self.evaluated_progress = found.accuracy, self.step, self.progress
         self.evaluation_seconds = time.monotonic() - began
 
     def _settle(self) -> None:
@@ -348,7 +362,8 @@ class _Run:
             self.ema.model.load_state_dict(parts["average"])
             restore_optimizer(self.optimizer, parts["optimizer"])
             self.step, self.epochs, self.progress = int(meta["step"]), float(meta["epochs"]), float(meta["progress"])
-            self.evaluated_at = int(meta["evaluated_at"])
+            self.evaluated_at, self.evaluated_progress = int(meta["evaluated_at"]), float(meta["evaluated_progress"])
+            self.total_loss = float(meta["total_loss"])
             self.val_accuracy = math.nan if meta["val_accuracy"] is None else float(meta["val_accuracy"])
             self.history = [EpochRecord.parse(record, str(checkpoint)) for record in meta["history"]]
             self.clock.start(float(meta["spent"]))
