@@ -39,7 +39,7 @@ from edgewright.compress.wiring import trace
 from edgewright.core.files import write_text
 from edgewright.core.seed import derive
 from edgewright.export.stopwatch import stopwatch
-from edgewright.task.augment import Augment
+from edgewright.task.augment import Augment, mix
 from edgewright.task.base import Split, Task, batches
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
@@ -125,27 +125,47 @@ def at_latency(
 
 
 def varied(split: Split, fill: tuple[float, ...], views: int) -> Split:
-    """Every image so many times, shifted and flipped."""
+    """Every image so many times, shifted and flipped; in every second view each is also mixed with another one: of
+    images between the classes a teacher that knows its training images by heart still has something to say."""
     augment, noise = Augment(pad=4, flip=True, fill=fill), torch.Generator().manual_seed(derive(0, "views"))
-    return Split(torch.cat([augment(split.images, noise) for _ in range(views)]), split.labels.repeat(views))
+    made = []
+    for view in range(views):
+        images = augment(split.images, noise)
+        made += list(images.split(128)) if view % 2 == 0 else [_mixed(some, noise) for some in images.split(128)]
+    return Split(torch.cat(made), split.labels.repeat(views))
+
+
+def _mixed(images: Tensor, noise: torch.Generator) -> Tensor:
+    """Whole or in part; the labels are not needed."""
+    found, _ = mix(images.float(), torch.zeros(len(images), dtype=torch.int64), 1, noise, mixup=1.0, cutmix=1.0)
+    return found.round().to(images.dtype)
 
 
 def answers(teacher: nn.Module, task: Task, file: Path) -> dict[bytes, Tensor]:
-    """What the teacher says of every training image, by the bytes of the network's input; taken once and kept."""
+    """The features before the teacher's classifier of every training image, by the bytes of the network's input; taken
+    once and kept."""
     keys = [key for x, _ in batches(task.train, task.spec, batch_size=512, resolution=32) for key in digests(x)]
     if not file.is_file():
         quick = apply(teacher, plan(teacher, EXAMPLE, ["fold_batch_norm"]), EXAMPLE + 0.5)
         quick = quick.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             said = [
-                quick(x.to(memory_format=torch.channels_last)).float()
+                features(quick, x.to(memory_format=torch.channels_last))[0].half()
                 for x, _ in batches(task.train, task.spec, batch_size=128, resolution=32)
             ]
-        save_file({"logits": torch.cat(said)}, file)
-    logits = load_file(file)["logits"]
-    if len(logits) != len(keys):
-        raise SystemExit(f"{file} is of {len(logits)} images, not {len(keys)}: remove it, or take another --out")
-    return dict(zip(keys, logits, strict=True))
+        save_file({"features": torch.cat(said)}, file)
+    found = load_file(file)["features"]
+    if len(found) != len(keys):
+        raise SystemExit(f"{file} is of {len(found)} images, not {len(keys)}: remove it, or take another --out")
+    return dict(zip(keys, found, strict=True))
+
+
+def features(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the classifier reads (B, width) and what it answers (B, classes), float32."""
+    seen: list[Tensor] = []
+    with model.get_submodule("linear").register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        logits = model(x)
+    return seen[0].float(), logits.float()
 
 
 def digests(x: Tensor) -> list[bytes]:
@@ -154,20 +174,30 @@ def digests(x: Tensor) -> list[bytes]:
     return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
 
 
-def taught_by(said: dict[bytes, Tensor], alpha: float, temperature: float) -> Loss:
-    """(1 - alpha) cross entropy + alpha T^2 KL(teacher || student), in bfloat16 where the processor is quicker so."""
+def taught_by(
+    teacher: nn.Module, student: nn.Module, said: dict[bytes, Tensor], temperature: float, weight: float
+) -> Loss:
+    """T^2 KL(teacher || student) + weight mean (f - g)^2 / mean g^2: answers, and the features f that the student kept
+    of the teacher's g (its classifier, not trained yet, has the teacher's columns for them). In bfloat16 where the
+    processor is quicker so."""
+    whole: nn.Linear = teacher.get_submodule("linear")  # pyright: ignore[reportAssignmentType]
+    columns: Tensor = student.get_submodule("linear").weight.detach()  # pyright: ignore[reportAssignmentType]
+    kept = torch.cdist(columns.T, whole.weight.detach().T).argmin(1)
 
     def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(x)
-        wanted = torch.stack([said[key] for key in digests(x)])
+            mine, logits = features(model, x)
+        given = torch.stack([said[key] for key in digests(x)]).float()
+        with torch.no_grad():
+            wanted = whole(given)
         soft = functional.kl_div(
-            functional.log_softmax(logits.float() / temperature, 1),
+            functional.log_softmax(logits / temperature, 1),
             functional.log_softmax(wanted / temperature, 1),
             log_target=True,
             reduction="batchmean",
         )
-        return (1 - alpha) * functional.cross_entropy(logits.float(), targets) + alpha * temperature**2 * soft
+        given = given[:, kept]
+        return temperature**2 * soft + weight * (mine - given).square().mean() / given.square().mean()
 
     return loss
 
@@ -221,12 +251,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--importance", default="taylor")
     parser.add_argument("--no-drop", action="store_true", help="ours prunes channels only, no whole blocks")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--views", type=int, default=5, help="variations of each training image")
+    parser.add_argument("--views", type=int, default=24, help="variations of each training image")
     parser.add_argument("--images", type=int, default=49_000, help="training images")
     parser.add_argument("--tests", type=int, default=10_000, help="test images")
     parser.add_argument("--lr", type=float, default=0.05)
-    parser.add_argument("--alpha", type=float, default=0.9, help="share of the teacher in the loss")
     parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--features", type=float, default=1.0, help="weight of the distance of features in the loss")
     return parser.parse_args()
 
 
@@ -251,10 +281,11 @@ def main() -> None:
     file = options.out / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     task = replace(task, train=varied(task.train, task.spec.mean, options.views))
-    loss = taught_by(answers(model, task, options.out / "said.safetensors"), options.alpha, options.temperature)
+    said = answers(model, task, options.out / "said.safetensors")
     for seed in options.seeds:
         for method in [one for one in options.methods if one in networks]:
             if not any((row["method"], row["seed"]) == (method, seed) for row in rows):
+                loss = taught_by(model, networks[method], said, options.temperature, options.features)
                 rows.append(run(networks[method], task, method, seed, options, loss))
                 with file.open("a") as out:
                     out.write(json.dumps(rows[-1]) + "\n")

@@ -132,7 +132,8 @@ def fit(
             record = run.stretch()
             run.save(checkpoint)
             bar.advance(100 * (run.progress - before))
-            bar.note(f"epoch {math.ceil(run.epochs)}" + f"  val {run.val_accuracy:.1f} %" * (run.evaluated_at >= 0))
+            looked = f"  val {run.val_accuracy:.1f} %" if run.evaluated_at >= 0 else ""
+            bar.note(f"epoch {math.ceil(run.epochs)}{looked}")
             if on_epoch is not None and record is not None:
                 on_epoch(record)
         return run.end()
