@@ -309,7 +309,7 @@ def distillation(
         task = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
         soft = functional.kl_div(
             functional.log_softmax(logits / temperature, 1),
-            functional.log_softmax(wanted / temperature, 1),
+            functional.log_softmax(wanted.float() / temperature, 1),
             log_target=True,
             reduction="batchmean",
         )

@@ -105,6 +105,7 @@ def _fit(
             checkpoint=checkpoint,
             device=training_device(),
             loss=loss,
+            precision="float32" if way.rounded else None,  # of rounded numbers 16 bits would round once more
             label="Learning again",
         )
     except Diverged as error:

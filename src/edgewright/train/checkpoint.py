@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,20 @@ def read_checkpoint(path: Path, expected: Mapping[str, Any]) -> tuple[dict[str, 
     if other:
         raise BadInput(f"{path}: a checkpoint of another training (another {', another '.join(other)}); {remedy}")
     return tensors, meta
+
+
+def joined(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Several sets of named tensors as one: "<part>/<name>"."""
+    return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def parted(tensors: Mapping[str, Tensor], parts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """The inverse of `joined`, for these parts; KeyError for a tensor of another."""
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
+    for key, value in tensors.items():
+        part, _, name = key.partition("/")
+        found[part][name] = value
+    return found
 
 
 def model_signature(model: nn.Module) -> str:

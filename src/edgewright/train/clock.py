@@ -13,7 +13,12 @@ from edgewright.core.errors import BadInput
 
 
 class Clock(Protocol):
-    """What `fit` asks of a clock; `StepClock` and `TimeClock` are the two there are."""
+    """What `fit` asks of a clock; `StepClock` and `TimeClock` are the two there are.
+
+    repeats: whether two equal trainings by it have the same steps, and so may end in the same weights.
+    """
+
+    repeats: bool
 
     def start(self, spent: float = 0.0) -> None:
         """Begin, or go on after `spent` seconds of earlier work."""
@@ -43,6 +48,8 @@ class StepClock:
 
     Args: total_steps: >= 1; `steps_per_epoch(...) * epochs` for a training in epochs.
     """
+
+    repeats = True
 
     def __init__(self, total_steps: int, *, now: Callable[[], float] = time.monotonic) -> None:
         if total_steps < 1:
@@ -78,6 +85,8 @@ class TimeClock:
         from_now: `seconds` are those to come; what an earlier process has spent on the training comes on top.
         now: seconds from any origin, never going back (injectable for tests).
     """
+
+    repeats = False
 
     def __init__(
         self,

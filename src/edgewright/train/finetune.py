@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -27,6 +26,8 @@ from edgewright.task.augment import Augment
 from edgewright.task.base import Task, batches
 from edgewright.train.checkpoint import (
     flatten_optimizer,
+    joined,
+    parted,
     read_checkpoint,
     restore_optimizer,
     training_identity,
@@ -212,9 +213,7 @@ class _Run:
         now = time.monotonic()
         if checkpoint is None or (now - self.saved_at < CHECKPOINT_SECONDS and not self.finished):
             return
-        tensors = {f"model/{name}": p for name, p in self.learning.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        tensors |= {f"optimizer/{name}": value for name, value in flatten_optimizer(self.optimizer).items()}
+        parts = {"model": self.learning, "best": self.best, "optimizer": flatten_optimizer(self.optimizer)}
         meta = {
             "identity": self.identity,
             "step": self.step,
@@ -225,7 +224,7 @@ class _Run:
             "usual_norm": self.clip.usual,
             "history": [look.model_dump() for look in self.history],
         }
-        write_checkpoint(checkpoint, tensors, meta)
+        write_checkpoint(checkpoint, joined(parts), meta)
         self.saved_at = now
 
     def end(self) -> FineTuned:
@@ -335,10 +334,7 @@ class _Run:
 
     def _restore(self, checkpoint: Path) -> None:
         tensors, meta = read_checkpoint(checkpoint, self.identity)
-        parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
-        for key, value in tensors.items():
-            part, name = key.split("/", 1)
-            parts[part][name] = value
+        parts = parted(tensors, ("model", "best", "optimizer"))
         with torch.no_grad():
             for name, parameter in self.learning.items():
                 parameter.copy_(parts["model"][name])

@@ -26,6 +26,8 @@ from edgewright.task.augment import mix
 from edgewright.task.base import Split, Task, batches
 from edgewright.train.checkpoint import (
     flatten_optimizer,
+    joined,
+    parted,
     read_checkpoint,
     restore_optimizer,
     training_identity,
@@ -35,7 +37,9 @@ from edgewright.train.clock import Clock, learning_rate, steps_per_epoch
 from edgewright.train.ema import Ema
 from edgewright.train.evaluate import evaluate
 from edgewright.train.optimizer import make_optimizer
+from edgewright.train.precision import Precision, Turns, computing, possible, prepared
 from edgewright.train.recipe import Recipe
+from edgewright.train.threads import so_many_threads
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -67,7 +71,7 @@ class EpochRecord(Frozen):
 
 class Trained(Frozen):
     """What a training was. val_accuracy: percent, of the final averaged weights.   images_per_second: while learning,
-    all overheads but evaluation and checkpoints included, of this process."""
+    all overheads but evaluation and checkpoints included, of this process.   precision: of most steps."""
 
     history: tuple[EpochRecord, ...]
     val_accuracy: float
@@ -75,6 +79,7 @@ class Trained(Frozen):
     epochs: float
     steps: int
     images_per_second: float
+    precision: Precision
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> Loss:
@@ -104,6 +109,7 @@ def fit(
     device: torch.device | str = "cpu",
     threads: int | None = None,
     loss: Loss | None = None,
+    precision: Precision | None = None,
     label: str = "Training",
 ) -> Trained:
     """Train `model` in place; it ends with the running average of its weights, in evaluation mode, on the CPU.
@@ -121,21 +127,27 @@ def fit(
         threads: of torch, during the training only. None leaves them.
         loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
             This is where distillation and its kin come in.
+        precision: of products. None: where the clock counts time, the quicker one here, which the first steps find
+            out; where it counts steps, float32, so that the training repeats.
     Errors: Diverged when the loss or the outputs are no longer numbers; BadInput for another training's checkpoint.
     """
-    with _threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
-        run = _Run(model, task, recipe, resolution, seed, clock, device, loss or cross_entropy(recipe.label_smoothing))
-        run.begin(checkpoint)
-        bar.advance(100 * run.progress)
-        while not run.finished:
-            before = run.progress
-            record = run.stretch()
-            run.save(checkpoint)
-            bar.advance(100 * (run.progress - before))
-            looked = f"  val {run.val_accuracy:.1f} %" if run.evaluated_at >= 0 else ""
-            bar.note(f"epoch {math.ceil(run.epochs)}{looked}")
-            if on_epoch is not None and record is not None:
-                on_epoch(record)
+    if precision is None and (clock.repeats or not possible(device)):
+        precision = "float32"
+    loss = loss or cross_entropy(recipe.label_smoothing)
+    with so_many_threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
+        run = _Run(model, task, recipe, resolution, seed, clock, device, loss, Turns(precision))
+        with prepared(model, precision):
+            run.begin(checkpoint)
+            bar.advance(100 * run.progress)
+            while not run.finished:
+                before = run.progress
+                record = run.stretch()
+                run.save(checkpoint)
+                bar.advance(100 * (run.progress - before))
+                looked = f"  val {run.val_accuracy:.1f} %" if run.evaluated_at >= 0 else ""
+                bar.note(f"epoch {math.ceil(run.epochs)}{looked}")
+                if on_epoch is not None and record is not None:
+                    on_epoch(record)
         return run.end()
 
 
@@ -151,6 +163,7 @@ class _Run:
     clock: Clock
     device: torch.device | str
     loss: Loss
+    turns: Turns
     step: int = 0
     epochs: float = 0.0
     progress: float = 0.0
@@ -199,11 +212,8 @@ class _Run:
             self.total_loss = 0.0
         for x, y in self._inputs(number, done):
             self._look_at_clock()
-            if self.finished:
+            if self.finished or (count and time.perf_counter() - began > STRETCH_SECONDS):
                 break
-            if count and time.perf_counter() - began > STRETCH_SECONDS:
-                self._learned(count, began)
-                return None
             lr = learning_rate(self._middle_of_step(), peak=self.recipe.lr, warmup=self.recipe.warmup)
             # Dropout draws from torch's global state; fit gives the caller's back.
             torch.manual_seed(derive(self.seed, "dropout", self.step))
@@ -214,7 +224,10 @@ class _Run:
             self.epochs = number + (done + count) / self.per_epoch
             self.step_seconds = (time.perf_counter() - began) / count
         self._look_at_clock()
-        self._learned(count, began)
+        self.learned_images += count * self.batch_size
+        self.learned_seconds += time.perf_counter() - began
+        if not self.finished and done + count < self.per_epoch:
+            return None
         due = self.finished or int(self.progress * EVALUATIONS) > int(self.evaluated_progress * EVALUATIONS)
         if due and self.evaluated_at != self.step:
             self._evaluate()
@@ -232,18 +245,16 @@ class _Run:
         self.history.append(record)
         return record
 
-    def _learned(self, count: int, began: float) -> None:
-        self.learned_images += count * self.batch_size
-        self.learned_seconds += time.perf_counter() - began
-
     def save(self, checkpoint: Path | None) -> None:
         """Write the checkpoint, unless the last one is younger than CHECKPOINT_SECONDS and this is not the end."""
         began = time.monotonic()
         if checkpoint is None or (began - self.saved_at < CHECKPOINT_SECONDS and not self.finished):
             return
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.ema.model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": value for name, value in flatten_optimizer(self.optimizer).items()}
+        parts = {
+            "model": self.model.state_dict(),
+            "average": self.ema.model.state_dict(),
+            "optimizer": flatten_optimizer(self.optimizer),
+        }
         meta = {
             "identity": self.identity,
             "step": self.step,
@@ -253,10 +264,11 @@ class _Run:
             "evaluated_at": self.evaluated_at,
             "evaluated_progress": self.evaluated_progress,
             "total_loss": self.total_loss,
+            "precision": self.turns.chosen,
             "spent": self.clock.spent(),
             "history": [record.model_dump() for record in self.history],
         }
-        write_checkpoint(checkpoint, tensors, meta)
+        write_checkpoint(checkpoint, joined(parts), meta)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began
 
@@ -272,6 +284,7 @@ class _Run:
             epochs=self.epochs,
             steps=self.step,
             images_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
+            precision=self.turns.chosen or "float32",
         )
 
     def _inputs(self, number: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -290,7 +303,10 @@ class _Run:
         """One step of the optimizer and of the average; the batch's loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss = self.loss(self.model, x.to(self.device, memory_format=torch.channels_last), targets.to(self.device))
+        precision, began = self.turns.next(), time.perf_counter()
+        x = x.to(self.device, memory_format=torch.channels_last)
+        with computing(precision, self.device):
+            loss = self.loss(self.model, x, targets.to(self.device))
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(
@@ -301,6 +317,7 @@ class _Run:
         loss.backward()
         self.optimizer.step()
         self.ema.update()
+        self.turns.took(precision, time.perf_counter() - began)
         self.step += 1
         return value
 
@@ -354,33 +371,21 @@ class _Run:
 
     def _restore(self, checkpoint: Path) -> None:
         tensors, meta = read_checkpoint(checkpoint, self.identity)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         try:
-            for key, value in tensors.items():
-                part, name = key.split("/", 1)
-                parts[part][name] = value
+            parts = parted(tensors, ("model", "average", "optimizer"))
             self.model.load_state_dict(parts["model"])
             self.ema.model.load_state_dict(parts["average"])
             restore_optimizer(self.optimizer, parts["optimizer"])
             self.step, self.epochs, self.progress = int(meta["step"]), float(meta["epochs"]), float(meta["progress"])
             self.evaluated_at, self.evaluated_progress = int(meta["evaluated_at"]), float(meta["evaluated_progress"])
             self.total_loss = float(meta["total_loss"])
+            self.turns = Turns(self.turns.chosen or meta["precision"])
             self.val_accuracy = math.nan if meta["val_accuracy"] is None else float(meta["val_accuracy"])
             self.history = [EpochRecord.parse(record, str(checkpoint)) for record in meta["history"]]
             self.clock.start(float(meta["spent"]))
         except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
             raise BadInput(f"{checkpoint}: altered since it was written ({error}); remove it to start anew") from None
         self.ema.updates = self.step
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
