@@ -56,6 +56,27 @@ def test_a_hopeless_precision_is_tried_once_and_a_known_one_is_not_judged() -> N
     assert turns.chosen == turns.next() == "bfloat16"
 
 
+def test_a_layer_without_a_kernel_ends_the_turns_and_its_images_are_taken_again() -> None:
+    turns, tried = Turns(None), []
+
+    def gradients(wanted: str) -> float:
+        tried.append(wanted)
+        if wanted == "bfloat16":
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return 3.0
+
+    assert [turns.take(gradients) for _ in range(3)] == [3.0] * 3
+    assert tried == ["float32", "bfloat16", "float32", "float32"]
+    with pytest.raises(RuntimeError):  # asked for, so not put right
+        Turns("bfloat16").take(gradients)
+
+    def broken(wanted: str) -> float:
+        raise RuntimeError("in any precision")
+
+    with pytest.raises(RuntimeError, match="in any"):
+        Turns(None).take(broken)
+
+
 def test_prepared_answers_in_float32_near_the_exact_answer_and_undoes_itself() -> None:
     model, x = mixed(), torch.randn(4, 2, 8, 8)
     exact, seen = model(x), []

@@ -204,7 +204,7 @@ class _Run:
             self._estimate_evaluation()
 
     def stretch(self) -> EpochRecord | None:
-        """What is left of the epoch under way, or as much of it as there is time for; its record if steps ended it."""
+        """Go on with the epoch under way, for STRETCH_SECONDS at most; its record when it, or the training, is over."""
         number, done = int(self.epochs), round(self.epochs % 1 * self.per_epoch)
         self.model.train()
         count, lr, began = 0, 0.0, time.perf_counter()
@@ -303,23 +303,24 @@ class _Run:
         """One step of the optimizer and of the average; the batch's loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        precision, began = self.turns.next(), time.perf_counter()
-        x = x.to(self.device, memory_format=torch.channels_last)
-        with computing(precision, self.device):
-            loss = self.loss(self.model, x, targets.to(self.device))
-        value = loss.item()
+        x, targets = x.to(self.device, memory_format=torch.channels_last), targets.to(self.device)
+        value = self.turns.take(lambda precision: self._gradients(x, targets, precision))
         if not math.isfinite(value):
             raise Diverged(
                 f"the training diverged: the loss is {value} in epoch {epoch}, step {self.step + 1}, at a learning "
                 f"rate of {lr:.3g}; lower the recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         self.optimizer.step()
         self.ema.update()
-        self.turns.took(precision, time.perf_counter() - began)
         self.step += 1
         return value
+
+    def _gradients(self, x: Tensor, targets: Tensor, precision: Precision) -> float:
+        with computing(precision, self.device):
+            loss = self.loss(self.model, x, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.item()
 
     def _look_at_clock(self) -> None:
         margin = 1.1 * self.evaluation_seconds + self.save_seconds + 1.5 * self.step_seconds

@@ -6,6 +6,7 @@ in 32. bfloat16 has the range of float32 and 8 bits of it, which steps as noisy 
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -31,6 +32,22 @@ class Turns:
         self.chosen: Precision | None = chosen
         self._seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
 
+    def take(self, gradients: Callable[[Precision], float]) -> float:
+        """What `gradients`, a forward and a backward pass in the precision it is told, gives back: its loss.
+
+        A layer that has no kernel for bfloat16 ends the turns: the same images once more, in float32.
+        """
+        precision, began = self.next(), time.perf_counter()
+        try:
+            loss = gradients(precision)
+        except RuntimeError:
+            if self.chosen is not None or precision == "float32":
+                raise
+            self.chosen = "float32"
+            return gradients("float32")
+        self.took(precision, time.perf_counter() - began)
+        return loss
+
     def next(self) -> Precision:
         if self.chosen is not None:
             return self.chosen
@@ -38,7 +55,7 @@ class Turns:
         return "float32" if len(plain) == len(short) else "bfloat16"
 
     def took(self, precision: Precision, seconds: float) -> None:
-        """A step's time, loss and update included."""
+        """How long a forward and backward pass was."""
         if self.chosen is not None:
             return
         self._seconds[precision].append(seconds)
