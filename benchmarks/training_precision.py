@@ -80,7 +80,7 @@ def learned(
         precision=precision, checkpoint=checkpoint, label=checkpoint.stem,
     )  # fmt: skip
     accuracy = evaluate(model, task.test, task.spec, one.side).accuracy
-    return {"accuracy": accuracy, "epochs": found.epochs, "seconds": found.seconds, "took": found.precision}
+    return {"accuracy": accuracy, "epochs": found.epochs, "seconds": found.seconds, "took": found.history[-1].precision}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

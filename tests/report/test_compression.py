@@ -27,7 +27,9 @@ def trial(name: str, ms: float, accuracy: float | None, verdict: str) -> Any:
 
 
 def training(name: str, trial: bool) -> Any:
-    history = [SimpleNamespace(epoch=n, val_accuracy=None if n == 1 else 60.0 + n) for n in range(5)]
+    history = [
+        SimpleNamespace(epoch=n, val_accuracy=None if n == 1 else 60.0 + n, precision="bfloat16") for n in range(5)
+    ]
     return SimpleNamespace(
         name=name, trial=trial, trained=SimpleNamespace(history=history, steps=1234, epochs=5.0, seconds=30.0)
     )
@@ -77,6 +79,7 @@ def test_the_page_says_what_came_of_it(tmp_path: Path) -> None:
     assert "latency 0.31 ms 0.14 ms 0.15 ms 45 %" in words
     assert "1 layer, and what reads it, has 8 of 32 channels left. Whole blocks that went: stage3.1." in words
     assert "own answer on 99.5 % of 200 images" in words and "1,234 held-out test images" in words
+    assert "1,234 steps in bfloat16, 5.0 epochs" in words
     assert "<script>alert" not in html and "<b>flowers" not in html and "<i>exact" not in html
     assert "<conv>" not in html and "<x>" not in html
     assert not re.search(r"https?://", html.partition("<main>")[2].partition("</main>")[0])

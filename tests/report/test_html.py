@@ -13,7 +13,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
 from edgewright.report.facts import gather
-from edgewright.report.html import budget_table, duration, headline, interval, write_report
+from edgewright.report.html import budget_table, duration, headline, interval, learning_words, write_report
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +120,13 @@ def test_a_broken_budget_is_the_headline(made_run, tmp_path):
     words = headline(gather(run))
     assert "missed" in words
     assert "times the ceiling of 0.1 ms" in words
+
+
+def test_it_says_when_the_network_learned_in_16_bits(made_run):
+    facts = gather(made_run)  # its epochs say nothing of precision, as those of older runs
+    assert "bfloat16" not in learning_words(facts)
+    epochs = [{**epoch, "precision": "bfloat16"} for epoch in facts.epochs]
+    assert "computed in bfloat16" in learning_words(replace(facts, epochs=epochs))
 
 
 def test_a_run_without_figures_still_has_a_report(made_run, tmp_path):

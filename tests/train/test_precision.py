@@ -120,7 +120,7 @@ def test_a_training_in_bfloat16_learns_and_keeps_its_numbers_in_float32() -> Non
     trained = fit(
         model, toy_task(), RECIPE, resolution=8, seed=0, clock=StepClock(150), precision="bfloat16",
     )  # fmt: skip
-    assert (trained.val_accuracy, trained.precision) == (100.0, "bfloat16")
+    assert (trained.val_accuracy, trained.history[-1].precision) == (100.0, "bfloat16")
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32, torch.int64}
 
 
@@ -136,14 +136,14 @@ def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
         return plain(model, x, targets)
 
     trained = fit(conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=StepClock(12), loss=loss)
-    assert (trained.precision, set(seen)) == ("float32", {False})
+    assert (trained.history[-1].precision, set(seen)) == ("float32", {False})
     seen.clear()
     trained = fit(
         conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=TimeClock(60, max_epochs=4), loss=loss,
     )  # fmt: skip
     tried = 2 * precision.TURNS if len(seen) > 2 and seen[:4] == [False, True, False, True] else 2
     assert seen[:2] == [False, True]
-    assert set(seen[tried:]) == {trained.precision == "bfloat16"}
+    assert set(seen[tried:]) == {trained.history[-1].precision == "bfloat16"}
     monkeypatch.setattr(loop, "possible", lambda device: False)
     seen.clear()
     fit(conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=TimeClock(60, max_epochs=1), loss=loss)
@@ -172,4 +172,4 @@ def test_a_training_that_goes_on_does_so_in_the_precision_it_chose(
     with pytest.raises(KeyboardInterrupt):
         train(stop)
     monkeypatch.setattr(precision, "WORTH", 0.0)  # it would choose float32 now
-    assert train().precision == "bfloat16"
+    assert train().history[-1].precision == "bfloat16"

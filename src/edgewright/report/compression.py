@@ -164,9 +164,10 @@ def _trials(result: Any) -> str:
 
 def _learning_words(result: Any) -> str:
     last = result.learned[-1].trained
+    short = " in bfloat16" if last.history and last.history[-1].precision == "bfloat16" else ""
     several = " Ways were tried briefly first, and the best on val went on." if len(result.learned) > 1 else ""
     return (
-        f"The network as it was taught what was left of it: {last.steps:,} steps, {last.epochs:.1f} epochs, "
+        f"The network as it was taught what was left of it: {last.steps:,} steps{short}, {last.epochs:.1f} epochs, "
         f"{duration(last.seconds)}. Accuracy is on val, of the running average of the weights.{several}"
     )
 

@@ -47,8 +47,7 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
         budget_table(facts),
         pareto(facts, figures),
         chosen_network(facts),
-        _plot(figures, "curves", pictures.learning_curves(facts), "How it learned",
-              "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."),
+        _plot(figures, "curves", pictures.learning_curves(facts), "How it learned", learning_words(facts)),
         mistakes(facts, task, figures),
         '<div class="two">' + latency(facts, figures) + prediction(facts, figures) + "</div>",
         stage_times(facts, time.monotonic() - began),
@@ -59,6 +58,14 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
         run.report, page(f"edgewright: {facts.result.task.get('name', facts.plan.task)}", "".join(parts), figures)
     )
     return run.report
+
+
+def learning_words(facts: Facts) -> str:
+    short = any(epoch.get("precision") == "bfloat16" for epoch in facts.epochs)
+    return (
+        "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."
+        + " Products were computed in bfloat16, which is quicker here." * short
+    )
 
 
 def section(title: str, lead: str, body: str) -> str:

@@ -58,7 +58,7 @@ class Diverged(EdgewrightError):
 
 class EpochRecord(Frozen):
     """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val_accuracy: percent, of the averaged weights,
-    None where it was not looked at.   seconds: since the start of the training."""
+    None where it was not looked at.   seconds: since the start of the training.   precision: of its last step."""
 
     epoch: int
     step: int
@@ -67,11 +67,12 @@ class EpochRecord(Frozen):
     train_loss: float
     val_accuracy: float | None
     seconds: float
+    precision: Precision = "float32"
 
 
 class Trained(Frozen):
     """What a training was. val_accuracy: percent, of the final averaged weights.   images_per_second: while learning,
-    all overheads but evaluation and checkpoints included, of this process.   precision: of most steps."""
+    all overheads but evaluation and checkpoints included, of this process."""
 
     history: tuple[EpochRecord, ...]
     val_accuracy: float
@@ -79,7 +80,6 @@ class Trained(Frozen):
     epochs: float
     steps: int
     images_per_second: float
-    precision: Precision
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> Loss:
@@ -241,6 +241,7 @@ class _Run:
             train_loss=self.total_loss / (done + count),
             val_accuracy=self.val_accuracy if self.evaluated_at == self.step else None,
             seconds=self.clock.spent(),
+            precision=self.turns.chosen or "float32",
         )
         self.history.append(record)
         return record
@@ -284,7 +285,6 @@ class _Run:
             epochs=self.epochs,
             steps=self.step,
             images_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
-            precision=self.turns.chosen or "float32",
         )
 
     def _inputs(self, number: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
