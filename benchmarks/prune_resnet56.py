@@ -7,7 +7,8 @@
    (`tp-norm`), over all layers at once and by 8 channels; the ratio is searched so that the measured latency is ours.
 3. All learn from the network as it was (distillation), with the same recipe, images and seeds. It is asked
    once, of --views fixed variations of every training image (said.safetensors); asking in every step took a third more.
-   Half of the variations are mixtures of two images; the labels have no part in it.
+   Half of the variations are mixtures of two images, and the labels have no part in it, unless --plain and --labels
+   say otherwise.
 4. All files measured in turns, one core, batch 1.
 
 The shortcuts that pad channels with zeros are written as 1x1 convolutions of ones, the same function, so that both may
@@ -125,19 +126,20 @@ def at_latency(
     return torch_pruned(ready, method, json.loads(file.read_text())["ratio"])
 
 
-def varied(split: Split, fill: tuple[float, ...], views: int) -> Split:
-    """Every image so many times, shifted and flipped; in every second view each is also mixed with another one: of
+def varied(split: Split, fill: tuple[float, ...], views: int, plain: bool) -> Split:
+    """Every image so many times, shifted and flipped; in every second view, unless plain, also mixed with another: of
     images between the classes a teacher that knows its training images by heart still has something to say."""
     augment, noise = Augment(pad=4, flip=True, fill=fill), torch.Generator().manual_seed(derive(0, "views"))
     made = []
     for view in range(views):
         images = augment(split.images, noise)
-        made += list(images.split(128)) if view % 2 == 0 else [_mixed(some, noise) for some in images.split(128)]
+        mixed = view % 2 == 1 and not plain
+        made += [_mixed(some, noise) if mixed else some for some in images.split(128)]
     return Split(torch.cat(made), split.labels.repeat(views))
 
 
 def _mixed(images: Tensor, noise: torch.Generator) -> Tensor:
-    """Whole or in part; the labels are not needed."""
+    """Whole or in part; a mixture keeps the label of the first of the two."""
     found, _ = mix(images.float(), torch.zeros(len(images), dtype=torch.int64), 1, noise, mixup=1.0, cutmix=1.0)
     return found.round().to(images.dtype)
 
@@ -166,8 +168,8 @@ def digests(x: Tensor) -> list[bytes]:
     return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
 
 
-def taught_by(said: dict[bytes, Tensor], temperature: float) -> Loss:
-    """T^2 KL(teacher || student), in bfloat16 where the processor is quicker so."""
+def taught_by(said: dict[bytes, Tensor], labels: float, temperature: float) -> Loss:
+    """(1 - labels) T^2 KL(teacher || student) + labels cross entropy, in bfloat16."""
 
     def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -179,7 +181,7 @@ def taught_by(said: dict[bytes, Tensor], temperature: float) -> Loss:
             log_target=True,
             reduction="batchmean",
         )
-        return temperature**2 * soft
+        return (1 - labels) * temperature**2 * soft + labels * functional.cross_entropy(logits.float(), targets)
 
     return loss
 
@@ -237,6 +239,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=49_000, help="training images")
     parser.add_argument("--tests", type=int, default=10_000, help="test images")
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--plain", action="store_true", help="no variation is a mixture")
+    parser.add_argument("--labels", type=float, default=0.0, help="share of the labels in the loss")
     parser.add_argument("--temperature", type=float, default=4.0)
     return parser.parse_args()
 
@@ -261,8 +265,8 @@ def main() -> None:
     latency = dict(zip(networks, timed(list(networks.values())), strict=True))
     file = options.out / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    task = replace(task, train=varied(task.train, task.spec.mean, options.views))
-    loss = taught_by(answers(model, task, options.out / "said.safetensors"), options.temperature)
+    task = replace(task, train=varied(task.train, task.spec.mean, options.views, options.plain))
+    loss = taught_by(answers(model, task, options.out / "said.safetensors"), options.labels, options.temperature)
     for seed in options.seeds:
         for method in [one for one in options.methods if one in networks]:
             if not any((row["method"], row["seed"]) == (method, seed) for row in rows):
