@@ -33,16 +33,20 @@ def follow(turns: Turns, plain: list[float], short: list[float]) -> list[str]:
 @pytest.mark.parametrize(
     ("plain", "short", "chosen"),
     [
-        ([9.0, 1.0, 1.1, 1.0], [0.1, 0.8, 2.0, 0.9], "bfloat16"),  # the least of those after the first
-        ([9.0, 1.0, 1.1, 1.0], [0.1, 0.95, 0.95, 0.95], "float32"),  # not worth it
-        ([1.0, 1.0, 1.0, 1.0], [3.9, 0.5, 0.5, 0.5], "bfloat16"),  # the first prepares its kernels
+        (
+            [9.0, 1.0, 1.1, 1.0, 1.2, 1.3],
+            [0.1, 0.8, 2.0, 0.9, 2.0, 2.0],
+            "bfloat16",
+        ),  # the least of those after the first
+        ([9.0, 1.0, 1.1, 1.0, 1.2, 1.3], [0.1] + [0.95] * 5, "float32"),  # not worth it
+        ([1.0] * 6, [3.9] + [0.5] * 5, "bfloat16"),  # the first prepares its kernels
     ],
 )
 def test_steps_take_turns_and_the_quicker_precision_is_chosen(
     plain: list[float], short: list[float], chosen: str
 ) -> None:
     turns = Turns(None)
-    assert follow(turns, plain, short) == ["float32", "bfloat16"] * 4
+    assert follow(turns, plain, short) == ["float32", "bfloat16"] * precision.TURNS
     assert turns.chosen == turns.next() == chosen
 
 

@@ -17,7 +17,7 @@ from edgewright.device.instructions import has_bf16
 
 Precision = Literal["float32", "bfloat16"]
 
-TURNS = 4  # steps in each precision before one is chosen; the first of each prepares its kernels, and is not judged
+TURNS = 6  # steps in each precision before one is chosen; the first of each prepares its kernels, and is not judged
 WORTH = 0.9  # of the time of float32: below it the gain is not noise
 HOPELESS = 4.0  # times float32 in the first step: no kernel for it, and a second look would be dear
 
