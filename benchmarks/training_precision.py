@@ -80,7 +80,17 @@ def learned(
         precision=precision, checkpoint=checkpoint, label=checkpoint.stem,
     )  # fmt: skip
     accuracy = evaluate(model, task.test, task.spec, one.side).accuracy
-    return {"accuracy": accuracy, "epochs": found.epochs, "seconds": found.seconds, "took": found.history[-1].precision}
+    return {
+        "accuracy": accuracy,
+        "epochs": found.epochs,
+        "seconds": found.seconds,
+        "computed_in": found.history[-1].precision,
+    }
+
+
+def _told(rows: list[dict[str, Any]]) -> str:
+    mean, epochs = (statistics.mean(row[name] for row in rows) for name in ("accuracy", "epochs"))
+    return f"{mean:.2f} % after {epochs:.1f} epochs (seeds: {len(rows)})"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -95,8 +105,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             told = []
             for precision in ("float32", "bfloat16"):
                 some = [row for row in mine if row["precision"] == precision]
-                mean = statistics.mean(row["accuracy"] for row in some) if some else float("nan")
-                told.append(f"{mean:.2f} % after {some[0]['epochs']:.1f} epochs ({len(some)} seeds)" if some else "")
+                told.append(_told(some) if some else "")
         lines.append(f"| {network} | {mine[0]['macs']:,} | {kind} | {' | '.join(told)} |")
     return "\n".join(lines)
 

@@ -33,11 +33,8 @@ def follow(turns: Turns, plain: list[float], short: list[float]) -> list[str]:
 @pytest.mark.parametrize(
     ("plain", "short", "chosen"),
     [
-        (
-            [9.0, 1.0, 1.1, 1.0, 1.2, 1.3],
-            [0.1, 0.8, 2.0, 0.9, 2.0, 2.0],
-            "bfloat16",
-        ),  # the least after the first
+        # the least after the first counts
+        ([9.0, 1.0, 1.1, 1.0, 1.2, 1.3], [0.1, 0.8, 2.0, 0.9, 2.0, 2.0], "bfloat16"),
         ([9.0, 1.0, 1.1, 1.0, 1.2, 1.3], [0.1] + [0.95] * 5, "float32"),  # not worth it
         ([1.0] * 6, [3.9] + [0.5] * 5, "bfloat16"),  # the first prepares its kernels
     ],
@@ -131,7 +128,7 @@ def test_a_training_in_bfloat16_learns_and_keeps_its_numbers_in_float32() -> Non
 def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "possible", lambda device: True)
+    monkeypatch.setattr(loop, "bfloat16_possible", lambda device: True)
     seen: list[bool] = []
     plain = loop.cross_entropy()
 
@@ -148,7 +145,7 @@ def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
     tried = 2 * precision.TURNS if len(seen) > 2 and seen[:4] == [False, True, False, True] else 2
     assert seen[:2] == [False, True]
     assert set(seen[tried:]) == {trained.history[-1].precision == "bfloat16"}
-    monkeypatch.setattr(loop, "possible", lambda device: False)
+    monkeypatch.setattr(loop, "bfloat16_possible", lambda device: False)
     seen.clear()
     fit(conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=TimeClock(60, max_epochs=1), loss=loss)
     assert set(seen) == {False}
@@ -157,7 +154,7 @@ def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
 def test_a_training_that_goes_on_does_so_in_the_precision_it_chose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "possible", lambda device: True)
+    monkeypatch.setattr(loop, "bfloat16_possible", lambda device: True)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(precision, "WORTH", math.inf)  # bfloat16 whatever it takes
     monkeypatch.setattr(precision, "HOPELESS", math.inf)

@@ -64,7 +64,7 @@ def learning_words(facts: Facts) -> str:
     short = any(epoch.get("precision") == "bfloat16" for epoch in facts.epochs)
     return (
         "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."
-        + " Products were computed in bfloat16, which is quicker here." * short
+        + " While it learned, its layers computed in bfloat16, which is quicker here." * short
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgewright.proxy.resolve import resolve_proxies
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, TaskSpec, normalise
+from edgewright.train.threads import torch_threads
 
 CHEAP_IMAGES = 16  # of a batch; 8 to 32 on thin NAS-Bench-201 networks gave ZiCo the same Spearman within noise
 
@@ -77,7 +78,7 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     seed = derive(job.seed, "score", architecture.key())
     resolution = getattr(architecture, "resolution", job.spec.resolution)
     proxies = resolve_proxies(job.proxies)
-    with _one_thread():
+    with torch_threads(1):
         batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, resolution)
         if not job.cheap:
             return score(_fresh(space.build, architecture, seed), batches, proxies, seed=seed)
@@ -127,15 +128,3 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 2**25)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    if threads != 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if threads != 1:
-            torch.set_num_threads(threads)

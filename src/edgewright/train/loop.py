@@ -37,9 +37,9 @@ from edgewright.train.clock import Clock, learning_rate, steps_per_epoch
 from edgewright.train.ema import Ema
 from edgewright.train.evaluate import evaluate
 from edgewright.train.optimizer import make_optimizer
-from edgewright.train.precision import Precision, Turns, computing, possible, prepared
+from edgewright.train.precision import Precision, Turns, bfloat16_possible, computing, prepared
 from edgewright.train.recipe import Recipe
-from edgewright.train.threads import so_many_threads
+from edgewright.train.threads import torch_threads
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -131,10 +131,10 @@ def fit(
             out; where it counts steps, float32, so that the training repeats.
     Errors: Diverged when the loss or the outputs are no longer numbers; BadInput for another training's checkpoint.
     """
-    if precision is None and (clock.repeats or not possible(device)):
+    if precision is None and (clock.repeats or not bfloat16_possible(device)):
         precision = "float32"
     loss = loss or cross_entropy(recipe.label_smoothing)
-    with so_many_threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
+    with torch_threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
         run = _Run(model, task, recipe, resolution, seed, clock, device, loss, Turns(precision))
         with prepared(model, precision):
             run.begin(checkpoint)

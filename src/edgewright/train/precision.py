@@ -66,7 +66,7 @@ class Turns:
             self.chosen = "bfloat16" if min(short[1:]) < WORTH * min(plain[1:]) else "float32"
 
 
-def possible(device: torch.device | str) -> bool:
+def bfloat16_possible(device: torch.device | str) -> bool:
     """Whether bfloat16 is worth a try: on a CPU with instructions for it."""
     return torch.device(device).type == "cpu" and has_bf16()
 

@@ -13,14 +13,17 @@ THREADED_MACS = 2e8  # of a batch: about 10 ms of one core
 def threads_for(macs: float) -> contextlib.AbstractContextManager[None]:
     """Every core for a batch whose forward pass has enough multiply-adds, one for a small one, which threads only slow
     down."""
-    return so_many_threads(cores() if macs >= THREADED_MACS else 1)
+    return torch_threads(cores() if macs >= THREADED_MACS else 1)
 
 
 @contextlib.contextmanager
-def so_many_threads(count: int | None) -> Iterator[None]:
-    """Within it, torch has so many; None leaves them."""
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Within it, torch has so many; None leaves them. Nothing is set that is so already."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
     try:
         yield
     finally:
