@@ -36,7 +36,7 @@ MECHANISM = {
     "proxy": {"alone", "base", "calls", "probe"},
     "search": {"base", "pareto", "predictor"},
     "space": {"base", "table"},
-    "backward": {"base", "bits", "calls", "exact", "survey"},
+    "backward": {"base", "bits", "calls", "exact", "kernels", "survey"},
     "supernet": {"base"},
     "compress": {
         "affine",

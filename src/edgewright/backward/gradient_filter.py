@@ -38,6 +38,7 @@ from torch.nn import functional
 
 from edgewright.backward.base import Rule
 from edgewright.backward.calls import Call, Kind, Needs, Tensors, conv_input_gradient, conv_weight_gradient
+from edgewright.backward.kernels import product, window_means
 from edgewright.core.errors import BadInput
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -197,7 +198,7 @@ def _pooled(x: Tensor, windows: list[tuple[int, int]], whole: bool) -> Tensor:
         return _pooled(x, [(1, 0), windows[0]], whole).view(images, -1, channels)
     sides, before = zip(*windows, strict=True)
     x = x.contiguous(memory_format=torch.channels_last)
-    means = functional.avg_pool2d(x, sides, sides, before, count_include_pad=whole)
+    means = window_means(x, sides, before, whole=whole)
     return means.flatten(2).transpose(1, 2).contiguous()
 
 
@@ -246,7 +247,7 @@ def _input_product(call: Call, axes: tuple[_Axis, ...], g: Tensor, weight: Tenso
         return conv_input_gradient(coarse, _as_image(g, sides), weight).flatten(2).transpose(1, 2)
     groups, rows, flat = call.options["groups"], g.flatten(0, 1), weight.flatten(1)
     if groups == 1:
-        result = rows @ flat
+        result = product(rows, flat)
     elif call.weight[1] == 1:
         result = rows * flat.view(-1)
         result = result if call.output[1] == groups else result.view(len(rows), groups, -1).sum(2)
@@ -263,7 +264,7 @@ def _weight_product(call: Call, axes: tuple[_Axis, ...], g: Tensor, x: Tensor) -
         return conv_weight_gradient(coarse, _as_image(g, sides), _as_image(x, sides))
     groups, rows, source = call.options["groups"], g.flatten(0, 1), x.flatten(0, 1)
     if groups == 1:
-        result = rows.T @ source
+        result = product(rows.T, source)
     elif call.weight[1] == 1:
         result = (rows.view(len(rows), groups, -1) * source.unsqueeze(2)).sum(0)
     else:

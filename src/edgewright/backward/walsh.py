@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from edgewright.backward.base import Rule
 from edgewright.backward.calls import Call, Kind, Needs, Tensors
+from edgewright.backward.kernels import product
 from edgewright.core.errors import BadInput
 
 PATCH = 8
@@ -93,8 +94,8 @@ class Walsh(Rule):
         if not needs[0] and not needs[1]:
             return None, None, _summed(call, gradient)
         g = self._projected(call, gradient)
-        gx = None if weight is None else self._spread(call, g @ weight.flatten(1), gradient)
-        gw = None if x is None else (g.flatten(0, 1).T @ x.flatten(0, 1)).view(call.weight)
+        gx = None if weight is None else self._spread(call, product(g, weight.flatten(1)), gradient)
+        gw = None if x is None else product(g.flatten(0, 1).T, x.flatten(0, 1)).view(call.weight)
         return gx, gw, _summed(call, gradient, g, self._place(call)) if needs[2] else None
 
     def macs(self, call: Call, needs: Needs) -> int:
