@@ -9,7 +9,7 @@ untrained network, exported in the type that it would ship in and measured, is j
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,9 @@ class _Search:
         trial = self.tried(start.name, network, blocks)
         if aimed(self.ground.budget, trial.costs) <= 1:
             return self.way(start, plan, trial)
-        return self.narrowed(start) if "prune" in self.ground.asked.steps else None
+        if "prune" not in self.ground.asked.steps:
+            return None
+        return self.narrowed(replace(start, name=f"{start.name} and pruned"))
 
     @property
     def share(self) -> float:
