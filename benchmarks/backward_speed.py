@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from edgewright.backward.base import swapped
 from edgewright.backward.gradient_filter import GradientFilter
+from edgewright.backward.kernels import product
 
 
 class Layer(NamedTuple):
@@ -100,7 +101,7 @@ def product_work(layer: Layer, batch: int, patch: int) -> Callable[[], object]:
         return lambda: None
     rows = batch * (-(-layer.side // patch)) ** 2
     x, g, weight = torch.randn(rows, layer.into), torch.randn(rows, layer.out), torch.randn(layer.out, layer.into)
-    return lambda: (g @ weight, g.T @ x)
+    return lambda: (product(g, weight), product(g.T, x))
 
 
 def medians(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

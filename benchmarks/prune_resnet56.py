@@ -236,7 +236,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.5, help="of the latency")
     parser.add_argument("--importance", default="taylor")
     parser.add_argument("--no-drop", action="store_true", help="ours prunes channels only, no whole blocks")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--views", type=int, default=24, help="variations of each training image")
     parser.add_argument("--images", type=int, default=49_000, help="training images")
     parser.add_argument("--tests", type=int, default=10_000, help="test images")

@@ -1,9 +1,10 @@
 """How fast is the backward of a linear layer in a few Walsh bases beside PyTorch's own, and how far from the floor?
 
-    python benchmarks/walsh_speed.py [--batch 8] [--rounds 21] [--orders 2 4 6 8] [--only 16x16] [--core 1]
+    python benchmarks/walsh_speed.py [--batch 8] [--rounds 9] [--orders 2 4 6 8] [--only 16x16] [--core 1]
 
-One thread, fp32, layers without bias, all in turns in one run; medians over the rounds, of processor time, which other
-programs change least. Layers over tokens, and 1x1 convolutions in both memory formats (channels first and last).
+One thread, fp32, layers without bias, all in turns in one run, each three times in a row of which the first is not
+counted; medians over the rounds, of processor time, which other programs change least. Layers over tokens, and 1x1
+convolutions in both memory formats (channels first and last).
 backward: gradients of input and weight.   step: forward and backward; the forward projects the input.
 floor: reading the output gradient and the input once and writing the input's gradient, each timed on tensors of that
 size.   products: the two matrix products on the rows that the bases leave, alone.   over both: backward over floor and
@@ -23,6 +24,7 @@ from backward_speed import Case, keep_freed_memory, medians
 from torch import Tensor, nn
 
 from edgewright.backward.base import swapped
+from edgewright.backward.kernels import product
 from edgewright.backward.walsh import Walsh
 
 Work = Callable[[], object]
@@ -83,7 +85,7 @@ def products(layer: Layer, batch: int, order: int) -> Work:
     patches, side = -(-layer.side // 8), min(8, layer.side)
     rows = batch * patches**2 * sum(max(0, min(order - r, side)) for r in range(side))
     x, g, weight = torch.randn(rows, layer.into), torch.randn(rows, layer.out), torch.randn(layer.out, layer.into)
-    return lambda: (g @ weight, g.T @ x)
+    return lambda: (product(g, weight), product(g.T, x))
 
 
 def rows(layer: Layer, batch: int, orders: list[int], rounds: int) -> list[str]:
@@ -114,7 +116,7 @@ HEAD = (
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=8)
-    options.add_argument("--rounds", type=int, default=21)
+    options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--orders", type=int, nargs="+", default=[2, 4, 6, 8])
     options.add_argument("--only", default="", help="layers whose name has this in it")
     options.add_argument("--core", type=int, help="the processor to stay on, where the system can do that")
