@@ -4,8 +4,8 @@
 
 One thread, fp32, layers without bias, all in turns in one run; medians over the rounds, of processor time, which other
 programs change least. Each side has the better of the two memory formats (c: contiguous, l: channels last), chosen for
-the backward and for the step on its own. Each runs three times in a row, as the published operator was timed, and the
-first time, with the caches full of what ran before, is not counted: it takes up to a millisecond longer.
+the backward and for the step on its own. Each runs three times in a row; the first time, with the caches
+full of what ran before, is not counted: it takes up to a millisecond longer, as it does between a network's layers.
 backward: gradients of input and weight.   step: forward and backward; the filtered forward pools the input for later.
 Freed memory stays with the process (glibc): handing it back and taking it again would cost both sides the same page
 faults, up to three times the filtered backward itself.

@@ -265,7 +265,7 @@ def test_units_that_are_not_known_keep_their_own_normalisation(digits_run, new_t
 def test_minutes_are_kept(digits_run, new_tasks, tmp_path: Path) -> None:
     result = adapt(digits_run.path, task=new_tasks["inverted"], out=tmp_path / "x", minutes=0.5, memory_bytes=MEMORY)
     assert result.seconds < 33
-    assert result.tuned.steps > 4  # 8 were seen on a machine that three other jobs shared
+    assert result.tuned.steps > 20
 
 
 def test_a_network_of_timm_from_a_weights_file(tmp_path: Path) -> None:

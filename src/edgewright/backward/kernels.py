@@ -1,9 +1,9 @@
 """Two operations of torch by whichever of its libraries does them quicker here; the results are equal up to rounding.
 
 On processors with AVX-512 torch's own matrix products come from MKL, which reaches half of what AMD's newer ones can
-do, and its own pooling reaches half of the memory's speed. oneDNN, which torch brings along for convolutions, does both
-better: products up to twice as fast, pooling of more than the cache holds 1.3 to 2.3 times (AMD Zen 5). Elsewhere, and
-of anything but float32, it is torch's own.
+do, and its own pooling is far from the memory's speed. oneDNN, which torch brings along for convolutions, does both
+better: products up to twice as fast on AMD Zen 5, pooling where it reads more than the cache holds. Elsewhere, and of
+anything but float32, it is torch's own.
 Checked against: products in float64, torch's pooling (tests/backward/test_kernels.py). Speed: the rules that use it,
 benchmarks/backward_speed.py and walsh_speed.py.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_POOLED_BYTES = 1 << 22  # smaller ones stay in cache, and calling a convolution takes 50 us longer
+_POOLED_BYTES = 1 << 22  # smaller ones stay in cache, and it takes longer to call a convolution
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
