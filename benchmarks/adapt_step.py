@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from backward_speed import keep_freed_memory, medians
+from backward_speed import keep_freed_memory, timed
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -161,12 +161,12 @@ def prepare(build: Callable[[], nn.Sequential], variant: Variant, x: Tensor, sta
 def rows(name: str, build: Callable[[], nn.Sequential], x: Tensor, variants: list[Variant], rounds: int) -> None:
     with contextlib.ExitStack() as stack:
         ready = {variant: prepare(build, variant, x, stack) for variant in variants}
-        times = medians({str(variant): one.step for variant, one in ready.items()}, rounds)
+        times = timed({str(variant): one.step for variant, one in ready.items()}, rounds)
     full = Variant(None, None)
     for variant, one in ready.items():
-        ours, exact = times[str(variant)], Variant(variant.blocks, None)
-        cells = [name, *variant.says, f"{ours:.1f}", f"{times[str(full)] / ours:.2f}"]
-        cells += [f"{ready[full].macs / one.macs:.2f}", f"{times[str(exact)] / ours:.2f}"]
+        ours, exact = times[str(variant)].median, Variant(variant.blocks, None)
+        cells = [name, *variant.says, f"{ours:.1f}", f"{times[str(full)].median / ours:.2f}"]
+        cells += [f"{ready[full].macs / one.macs:.2f}", f"{times[str(exact)].median / ours:.2f}"]
         cells += [f"{ready[exact].macs / one.macs:.2f}", f"{one.stored / 1e6:.1f}", f"{one.light / 1e6:.1f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from backward_speed import Case, keep_freed_memory, medians
+from backward_speed import Case, keep_freed_memory, timed
 from torch import Tensor, nn
 
 from edgewright.backward.base import swapped
@@ -94,7 +94,7 @@ def rows(layer: Layer, batch: int, orders: list[int], rounds: int) -> list[str]:
     for order in (None, *orders):
         one = case(layer, batch, order)
         works |= {f"backward {order}": one.backward, f"step {order}": one.step}
-    found = medians(works, rounds)
+    found = {name: time.median for name, time in timed(works, rounds).items()}
     dense, dense_step = found["backward None"], found["step None"]
     lines = []
     for order in orders:

@@ -25,17 +25,21 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     onednn = _onednn()
     if onednn is None or not _served(a) or not a.numel() or not b.numel():
         return a @ b
+    if a.dim() == 2 and not a.is_contiguous() and a.numel() > b.numel() + len(a) * b.shape[1]:
+        return onednn(b.T, a).T.contiguous()  # it wants its first argument by rows: the smaller one is copied
     return onednn(a, b.T)
 
 
 def window_means(x: Tensor, sides: tuple[int, int], before: tuple[int, int], *, whole: bool) -> Tensor:
     """Means of images [N, C, H, W], channels last, over windows of `sides` side by side, the first of which begins
     `before` pixels outside (half a window at most); `whole`: the zeros outside count."""
-    outside = any(before) and not whole
-    if outside or _onednn() is None or not _served(x) or x.numel() * x.element_size() < _POOLED_BYTES:
+    if _onednn() is None or not _served(x) or x.numel() * x.element_size() < _POOLED_BYTES:
         return functional.avg_pool2d(x, sides, sides, before, count_include_pad=whole)
-    channels = x.shape[1]
-    return functional.conv2d(x, _window(channels, sides), stride=sides, padding=before, groups=channels)
+    channels, (height, width) = x.shape[1], x.shape[2:]
+    means = functional.conv2d(x, _window(channels, sides), stride=sides, padding=before, groups=channels)
+    if any(before) and not whole:
+        means *= torch.outer(_fullness(height, sides[0], before[0]), _fullness(width, sides[1], before[1])).reciprocal()
+    return means
 
 
 def _served(tensor: Tensor) -> bool:
@@ -45,6 +49,13 @@ def _served(tensor: Tensor) -> bool:
 @functools.lru_cache(maxsize=64)
 def _window(channels: int, sides: tuple[int, int]) -> Tensor:
     return torch.full((channels, 1, *sides), 1 / prod(sides), dtype=torch.float32, device="cpu")
+
+
+@functools.lru_cache(maxsize=64)
+def _fullness(size: int, side: int, before: int) -> Tensor:
+    """Of each window along an axis, the part that is inside."""
+    first = torch.arange(-before, size + before - side + 1, side, device="cpu")
+    return ((first + side).clamp(max=size) - first.clamp(min=0)).float() / side
 
 
 @functools.cache
