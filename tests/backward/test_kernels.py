@@ -26,7 +26,14 @@ def test_product(m: int, k: int, n: int, first: bool, second: bool, cut: bool) -
     if cut:  # neither starts where its memory does
         a, b = a[m // 2 :, k // 3 :], b[k // 3 :]
     found = product(a, b)
-    assert found.shape == (len(a), n)
+    assert found.shape == (len(a), n) and found.is_contiguous()
+    torch.testing.assert_close(found.double(), a.double() @ b.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_product_of_a_wide_factor_stored_by_columns() -> None:
+    a, b = torch.randn(300, 90).T, torch.randn(300, 8)  # the narrow one is turned in its place
+    found = product(a, b)
+    assert found.is_contiguous()
     torch.testing.assert_close(found.double(), a.double() @ b.double(), rtol=1e-4, atol=1e-4)
 
 
