@@ -4,8 +4,8 @@
 
 One thread, fp32, layers without bias, all in turns in one run; medians over the rounds, of processor time, which other
 programs change least. Each side has the better of the two memory formats (c: contiguous, l: channels last), chosen for
-the backward and for the step on its own. Each runs three times in a row; the first time, with the caches
-full of what ran before, is not counted: it takes up to a millisecond longer, as it does between a network's layers.
+the backward and for the step on its own. Each runs three times in a row; the first time, with the caches full of what
+ran before, is not counted: it takes up to a millisecond longer, as it does between a network's layers.
 backward: gradients of input and weight.   step: forward and backward; the filtered forward pools the input for later.
 of least: the ratio of the least times.   formulas: the paper's formulas in plain torch, for the same gradients.
 Freed memory stays with the process (glibc): handing it back and taking it again would cost both sides the same page
@@ -73,7 +73,8 @@ class Time(NamedTuple):
 
 
 class Formulas(torch.autograd.Function):
-    """Gradient filtering as its paper has it, in a few lines of torch: what our operator has to beat on one machine."""
+    """Gradient filtering as its paper has it, in a few lines of torch: what our operator has to beat on one machine.
+    The weight is summed over its taps in the forward pass, and the sum kept, as published."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, patch: int, groups: int) -> Tensor:

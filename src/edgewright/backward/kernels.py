@@ -38,7 +38,7 @@ def window_means(x: Tensor, sides: tuple[int, int], before: tuple[int, int], *, 
     channels, (height, width) = x.shape[1], x.shape[2:]
     means = functional.conv2d(x, _window(channels, sides), stride=sides, padding=before, groups=channels)
     if any(before) and not whole:
-        means *= torch.outer(_fullness(height, sides[0], before[0]), _fullness(width, sides[1], before[1])).reciprocal()
+        means /= torch.outer(_fullness(height, sides[0], before[0]), _fullness(width, sides[1], before[1]))
     return means
 
 
