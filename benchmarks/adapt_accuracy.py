@@ -28,12 +28,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgewright.backward.contribution import measure
-from edgewright.backward.mobiletl import inverted_residuals
-from edgewright.backward.planner import plan, plan_of
+from edgewright.backward.plans.contribution import measure
+from edgewright.backward.plans.planner import plan, plan_of
+from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.backward.resolve import methods
+from edgewright.backward.rules.mobiletl import inverted_residuals
 from edgewright.backward.survey import Site, survey
-from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.report.page import page

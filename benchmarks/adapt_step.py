@@ -25,7 +25,7 @@ from torch.nn import functional
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
-from edgewright.backward.gradient_filter import GradientFilter
+from edgewright.backward.rules.gradient_filter import GradientFilter
 from edgewright.backward.survey import Site, survey
 
 

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.backward.base import swapped
-from edgewright.backward.gradient_filter import GradientFilter
 from edgewright.backward.kernels import product
+from edgewright.backward.rules.gradient_filter import GradientFilter
 
 
 class Layer(NamedTuple):

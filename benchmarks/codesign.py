@@ -17,14 +17,14 @@ import numpy as np
 
 from edgewright.core.cost import Budget
 from edgewright.core.ranking import spearman
-from edgewright.core.signal import signal
-from edgewright.device.analytic import fit_analytic, network_features
-from edgewright.device.onnx_graph import to_onnx
+from edgewright.device.few.analytic import fit_analytic, network_features
 from edgewright.device.resolve import make_device
-from edgewright.job.codesign import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
+from edgewright.ir.signal import signal
+from edgewright.ir.to_onnx import to_onnx
+from edgewright.job.codesign.codesign import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
 from edgewright.proxy.combination import combine
-from edgewright.search.flash import fit_accuracy_law, minimise
-from edgewright.space.linked import linked_spaces
+from edgewright.search.strategies.flash import fit_accuracy_law, minimise
+from edgewright.space.spaces.linked import linked_spaces
 
 
 def accuracy_laws(told: np.ndarray, accuracy: np.ndarray, draws: list[np.ndarray], samples: int) -> None:

@@ -14,8 +14,8 @@ from dataclasses import fields
 import numpy as np
 
 from edgewright.core.ranking import band_mean, ranks, spearman, stand, within_bands
-from edgewright.core.signal import Signal, signal
-from edgewright.core.structure import Structure
+from edgewright.ir.signal import Signal, signal
+from edgewright.ir.structure import Structure
 from edgewright.proxy.combination import WEIGHTS, combine, combine_columns
 from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular

@@ -24,9 +24,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgewright.compress import depthshrinker, merge_linear
 from edgewright.compress.base import Plan, apply
 from edgewright.compress.planner import look, plan
+from edgewright.compress.rewrites import depthshrinker, merge_linear
 from edgewright.compress.wiring import trace
 from edgewright.compress.worthwhile import Timing, timed
 from edgewright.core.files import write_text
@@ -34,8 +34,8 @@ from edgewright.core.seed import derive
 from edgewright.device.compare import Ratio
 from edgewright.device.measure import Latency
 from edgewright.export.blocks import measure_blocks
+from edgewright.export.choose.versus import versus
 from edgewright.export.onnx import export_onnx
-from edgewright.export.versus import versus
 from edgewright.model.mobile import MobileNet, Stage
 from edgewright.task.base import Split, Task
 from edgewright.task.load import load_task

@@ -23,9 +23,9 @@ from edgewright.core.files import write_text
 from edgewright.core.plan import Plan
 from edgewright.core.pool import Pool, pool
 from edgewright.core.seed import derive
-from edgewright.device.cpu import Cpu
+from edgewright.device.here.cpu import Cpu
 from edgewright.export.onnx import export_onnx
-from edgewright.job.run import resume, run
+from edgewright.job.design.run import resume, run
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
 from edgewright.train.evaluate import evaluate

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from edgewright.core.files import write_text
-from edgewright.export.choose import Choice, choose
+from edgewright.export.choose.choice import Choice, choose
+from edgewright.export.choose.samples import Samples, read_samples
+from edgewright.export.choose.versus import Versus, versus
 from edgewright.export.gates import compare
 from edgewright.export.int8.quantise import outputs
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.openvino_adapter import OpenVino
 from edgewright.export.runtimes.resolve import make_runtimes, runtime_for, runtimes
-from edgewright.export.samples import Samples, read_samples
-from edgewright.export.source import Source, read_source
-from edgewright.export.versus import Versus, versus
+from edgewright.export.ship.source import Source, read_source
 
 
 def default_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) -> Path:

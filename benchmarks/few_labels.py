@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from edgewright.core.ranking import spearman
 from edgewright.core.seed import derive
-from edgewright.core.signal import signal
+from edgewright.ir.signal import signal
 from edgewright.proxy.combination import combine
 from edgewright.search.predictor import describe, predict
 from edgewright.space.resolve import make_tabular

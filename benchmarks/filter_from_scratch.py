@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.backward.base import swapped
-from edgewright.backward.gradient_filter import GradientFilter
+from edgewright.backward.rules.gradient_filter import GradientFilter
 from edgewright.core.npz import read_npz
 from edgewright.core.seed import derive
 from edgewright.train.clock import learning_rate

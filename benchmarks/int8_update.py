@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from edgewright.backward.account import measure_kept, total
 from edgewright.backward.base import swapped
-from edgewright.backward.int8 import norm_ratios, scale_gradients
-from edgewright.backward.scheme_search import best_scheme, contributions
-from edgewright.backward.sparse_update import Scheme, convolutions, memory_bits, scheme_rules
+from edgewright.backward.plans.scheme_search import best_scheme, contributions
+from edgewright.backward.rules.int8 import norm_ratios, scale_gradients
+from edgewright.backward.rules.sparse_update import Scheme, convolutions, memory_bits, scheme_rules
 from edgewright.backward.survey import Site, survey
 from edgewright.core.npz import read_npz
 from edgewright.core.seed import derive

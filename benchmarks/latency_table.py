@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from edgewright.core.graph import chain
 from edgewright.core.seed import rng
 from edgewright.device.measure import measure
-from edgewright.device.onnx_graph import to_onnx
 from edgewright.device.resolve import make_device
-from edgewright.space.mobile import MobileSpace
+from edgewright.ir.graph import chain
+from edgewright.ir.to_onnx import to_onnx
+from edgewright.space.spaces.mobile import MobileSpace
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.graph import count_macs, count_params
 from edgewright.core.npz import read_npz
 from edgewright.core.pool import pool
 from edgewright.core.seed import derive
-from edgewright.job.codesign import evenly_over_macs
+from edgewright.ir.graph import count_macs, count_params
+from edgewright.job.codesign.codesign import evenly_over_macs
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.load import load_task

@@ -4,8 +4,8 @@
 
 --networks: folder with mbv2-w0.35.npz, proxyless-w0.3.npz and mcunet-5fps.npz (integer networks; see model/mcunet.py).
 Flash: bytes of weights, 32-bit biases and, for each channel, a 32-bit multiplier and shift. SRAM: the arena of int8
-activations, input included, by three sets of rules of `device/memory_plan.py`. Each network at the resolution of the
-file and at the published one; below that, the largest resolution (multiple of 16) that fits. KB of 1024 bytes.
+activations, input included, by three sets of rules of `device/board/memory_plan.py`. Each network at the resolution of
+the file and at the published one; below that, the largest resolution (multiple of 16) that fits. KB of 1024 bytes.
 Published figures are of the whole engine, its code and its buffers with it.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgewright.core.graph import Graph, count_macs
-from edgewright.device.board import Board
-from edgewright.device.memory_plan import RULES, plan_memory
+from edgewright.device.board.board import Board
+from edgewright.device.board.memory_plan import RULES, plan_memory
 from edgewright.device.resolve import make_device
+from edgewright.ir.graph import Graph, count_macs
 from edgewright.model.mcunet import int8_graph, read_plan
 
 # By network: name there, resolution, million multiply-adds, SRAM and flash in kB, from the table of int8 networks on an

@@ -4,8 +4,8 @@
 
 Each float network as it is and in int8, each integer network of `--int8` (.npz files) in int8. Weights are drawn anew:
 memory does not depend on them. "least": the most bytes alive at once, the input included, below which no arena can be.
-"plan": the arena that `device/memory_plan.py` needs. Then, for each runtime that is installed, what the plan says by
-that runtime's rules, what the runtime takes, and the one over the other:
+"plan": the arena that `device/board/memory_plan.py` needs. Then, for each runtime that is installed, what the plan says
+by that runtime's rules, what the runtime takes, and the one over the other:
 
     onnxruntime   the block of its memory pattern, from its profile, second run; inputs and outputs are the caller's.
                   Foretold from the ONNX file alone.
@@ -30,15 +30,15 @@ from torch.nn import functional
 
 from edgewright.core.errors import EdgewrightError, one_line
 from edgewright.core.files import write_text
-from edgewright.device.memory_plan import RULES, plan_memory
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.profile import runtime_arena_bytes
-from edgewright.device.steps import Activations, Role, Step
+from edgewright.device.board.memory_plan import RULES, plan_memory
+from edgewright.device.here.profile import runtime_arena_bytes
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
 from edgewright.export.onnx import silent
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.litert_adapter import LiteRt
+from edgewright.ir.steps import Activations, Role, Step
+from edgewright.ir.to_onnx import to_onnx
 from edgewright.model.mcunet import int8_graph, read_plan
 
 IN_PLACE: dict[str, Role] = {"ADD": "add", "RESHAPE": "view"}  # what LiteRT computes over an input

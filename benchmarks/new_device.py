@@ -23,10 +23,10 @@ import numpy as np
 
 from edgewright.core.files import write_text
 from edgewright.core.ranking import spearman
-from edgewright.device.samples import read_priors
-from edgewright.device.smooth import smooth
-from edgewright.device.transfer import fit_known, known, suggest
-from edgewright.job.new_device import latency_features, live_rows
+from edgewright.device.few.samples import read_priors
+from edgewright.device.few.smooth import smooth
+from edgewright.device.few.transfer import fit_known, known, suggest
+from edgewright.job.new_device.new_device import latency_features, live_rows
 from edgewright.report.page import page
 from edgewright.space.resolve import make_tabular
 

@@ -21,7 +21,7 @@ from edgewright.core.plan import Plan
 from edgewright.core.pool import pool
 from edgewright.core.ranking import stand
 from edgewright.core.seed import derive
-from edgewright.job.ground import Ground, survey
+from edgewright.job.design.ground import Ground, survey
 from edgewright.proxy.resolve import proxies
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture

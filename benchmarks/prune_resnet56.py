@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from edgewright.compress.base import apply, rebuilt
 from edgewright.compress.planner import plan, read_plan
-from edgewright.compress.prune import plan_pruning
+from edgewright.compress.prune.prune import plan_pruning
 from edgewright.compress.wiring import trace
 from edgewright.core.files import write_text
 from edgewright.core.seed import derive

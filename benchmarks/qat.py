@@ -25,8 +25,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgewright.compress import qat
 from edgewright.compress.base import apply
+from edgewright.compress.bits import qat
 from edgewright.compress.planner import plan
 from edgewright.core.files import write_text
 from edgewright.core.seed import derive

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.graph import count_macs
 from edgewright.core.pool import pool
+from edgewright.ir.graph import count_macs
 from edgewright.proxy.base import score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.base import Proposals

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edgewright.core.files import write_text
-from edgewright.report.regret import write_regret_report
+from edgewright.report.parts.regret import write_regret_report
 from edgewright.search.regret import choices, regret_curves, table_lines
-from edgewright.space.nasbench201 import NASBench201
+from edgewright.space.spaces.nasbench201 import NASBench201
 from edgewright.space.table import read_table
 
 

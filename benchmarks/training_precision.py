@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgewright.core.graph import count_macs
 from edgewright.core.seed import derive
+from edgewright.ir.graph import count_macs
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Task, batches
 from edgewright.task.load import load_task

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from edgewright.backward.base import swapped
 from edgewright.backward.kernels import product
-from edgewright.backward.walsh import Walsh
+from edgewright.backward.rules.walsh import Walsh
 
 Work = Callable[[], object]
 

@@ -8,13 +8,13 @@ from safetensors.torch import save_file
 from edgewright.core.cost import Budget, cost
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text
-from edgewright.core.graph import count_macs, count_params
 from edgewright.core.plan import Plan
 from edgewright.core.result import BlockShare, Export, Metrics, Noise, Result, Search
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import rng
 from edgewright.export.onnx import export_onnx
-from edgewright.job.run import plan_text
+from edgewright.ir.graph import count_macs, count_params
+from edgewright.job.design.run import plan_text
 from edgewright.space.resolve import make_space
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock

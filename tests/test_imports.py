@@ -21,6 +21,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # A room may import the rooms of the rows above its own, and itself. A new room is entered here and in the docs.
 LEVELS = (
     {"core"},
+    {"ir"},
     {"task", "device", "model"},
     {"space", "backward"},
     {"proxy", "supernet", "train", "compress", "dynamic", "graph", "robust"},
@@ -29,47 +30,6 @@ LEVELS = (
     {"job"},
     {"", "design", "cli", "__main__"},  # "" is the package's own __init__, which only names what others define
 )
-
-# Rooms of methods: every file not named here is a method, and imports no other method. Mechanism is what methods stand
-# on and knows none of them; assembly picks among methods or drives them, and no method imports it.
-MECHANISM = {
-    "proxy": {"alone", "base", "calls", "probe"},
-    "search": {"base", "pareto", "predictor"},
-    "space": {"base", "table"},
-    "backward": {"base", "bits", "calls", "exact", "kernels", "survey"},
-    "supernet": {"base"},
-    "compress": {
-        "affine",
-        "base",
-        "flow",
-        "flow_rules",
-        "groups",
-        "importance",
-        "integer",
-        "integer_onnx",
-        "parts",
-        "region",
-        "watch",
-        "wiring",
-    },
-    "dynamic": {"base"},
-    "graph": {"base"},
-    "robust": {"base"},
-}
-ASSEMBLY = {
-    "search": {"resolve", "scoring", "explore", "finalists", "regret"},
-    "backward": {
-        "resolve",
-        "account",
-        "training_plan",
-        "planner",
-        "knapsack",
-        "worth",
-        "contribution",
-        "scheme_search",
-    },
-    "compress": {"allocate", "planner", "prune", "worthwhile"},
-}
 
 OPTIONAL = {
     "ai_edge_litert", "ai_edge_torch", "dp_accounting", "executorch", "flwr", "litert_torch", "mlflow", "nncf",
@@ -197,25 +157,27 @@ def cycles(known: dict[str, Module]) -> list[str]:
     return wrong
 
 
-def kind(module: Module) -> str | None:
-    """What a file of a method room is: mechanism, method or assembly; None outside these rooms."""
-    if module.room not in MECHANISM or "." not in module.name:
+def holds_methods(folder: Module) -> bool:
+    """Whether every file of a folder is a method: its `__init__.py` says so with its first word."""
+    return folder.path.name == "__init__.py" and (ast.get_docstring(folder.tree) or "").startswith("Methods:")
+
+
+def method_folder(module: Module, known: dict[str, Module]) -> str | None:
+    """The folder of methods that a file lies in as one of them (`base` and `resolve` are not), or None."""
+    parent = module.name.rpartition(".")[0]
+    if module.stem in ("base", "resolve") or parent not in known or not holds_methods(known[parent]):
         return None
-    if module.stem in MECHANISM[module.room]:
-        return "mechanism"
-    return "assembly" if module.stem in ASSEMBLY.get(module.room, {"resolve"}) else "method"
+    return parent
 
 
 def sibling_arrows(known: dict[str, Module]) -> list[str]:
-    """Rule 3: mechanism <- method <- assembly inside a room; methods never import each other."""
-    allowed = {"mechanism": {"mechanism"}, "method": {"mechanism"}, "assembly": {"mechanism", "method", "assembly"}}
+    """Rule 3: methods of one folder never import each other; what they share is mechanism, outside it."""
     wrong = []
     for module in known.values():
-        own = kind(module)
+        own = method_folder(module, known)
         for target, line in edges(module, known) if own else ():
-            other = known.get(target)
-            if other and other.room == module.room and kind(other) and kind(other) not in allowed[own or ""]:
-                rule = f"{own} file may not import {kind(other)} file {target}: what methods share goes to base.py"
+            if target != module.name and target in known and method_folder(known[target], known) == own:
+                rule = f"a method may not import another, {target}: what methods share goes into their mechanism"
                 wrong.append(module.at(line, rule))
     return wrong
 
@@ -302,7 +264,11 @@ def test_source_keeps_the_rule(rule) -> None:
 BREACHES = {
     room_arrows: {"core/x.py": "def f():\n    from edgewright.task.base import Task\n"},
     cycles: {"train/a.py": "import edgewright.train.b\n", "train/b.py": "from edgewright.train import a\n"},
-    sibling_arrows: {"proxy/one.py": "", "proxy/two.py": "from edgewright.proxy.one import score\n"},
+    sibling_arrows: {
+        "proxy/scores/__init__.py": '"""Methods: scores."""\n',
+        "proxy/scores/one.py": "",
+        "proxy/scores/two.py": "from edgewright.proxy.scores.one import score\n",
+    },
     through_packages: {"core/__init__.py": "", "task/x.py": "from edgewright.core import Cost\n"},
     optional_libraries: {"core/pool.py": "import ray\n"},
     unsafe_loading: {"core/x.py": "import torch as t\n\n\ndef f(p):\n    return t.load(p)\n"},
@@ -312,8 +278,7 @@ MORE_BREACHES = [
     (room_arrows, {"train/x.py": "import edgewright\n"}),
     (room_arrows, {"attic/x.py": ""}),
     (cycles, {"job/a.py": "def f():\n    import edgewright.job.a\n"}),
-    (sibling_arrows, {"proxy/base.py": "import edgewright.proxy.one\n", "proxy/one.py": ""}),
-    (sibling_arrows, {"search/evolution.py": "import edgewright.search.resolve\n", "search/resolve.py": ""}),
+    (cycles, {"proxy/base.py": "import edgewright.proxy.one\n", "proxy/one.py": "import edgewright.proxy.base\n"}),
     (through_packages, {"proxy/base.py": "", "proxy/x.py": "from .base import score\n"}),
     (optional_libraries, dict.fromkeys(("model/a.py", "model/b.py"), "def f():\n    import timm\n")),
     (unsafe_loading, {"core/x.py": "from pickle import loads\n"}),
@@ -345,12 +310,12 @@ def test_rules_pass_an_orderly_tree(tmp_path: Path) -> None:
     known = _write(
         tmp_path,
         {
-            "__init__.py": "from edgewright.job.run import design\n",
+            "__init__.py": "from edgewright.job.design.run import design\n",
             "core/cost.py": "def f(model):\n    import ray\n    model.eval()\n",
             "proxy/base.py": "from edgewright.core.cost import f\n",
-            "proxy/zico.py": "from edgewright.proxy import base\n",
-            "proxy/resolve.py": "from edgewright.proxy.zico import z\n",
-            "job/run.py": "from edgewright.proxy.resolve import r\n",
+            "proxy/scores/zico.py": "from edgewright.proxy import base\n",
+            "proxy/resolve.py": "from edgewright.proxy.scores.zico import z\n",
+            "job/design/run.py": "from edgewright.proxy.resolve import r\n",
         },
     )
     assert [message for rule in RULES for message in rule(known)] == []

@@ -30,28 +30,28 @@ _HOMES = {
     "Cost": "edgewright.core.cost",
     "Plan": "edgewright.core.plan",
     "Result": "edgewright.core.result",
-    "design": "edgewright.job.run",
-    "resume": "edgewright.job.run",
-    "adapt": "edgewright.job.adapt",
-    "compress_run": "edgewright.job.compress",
+    "design": "edgewright.job.design.run",
+    "resume": "edgewright.job.design.run",
+    "adapt": "edgewright.job.adapt.run",
+    "compress_run": "edgewright.job.compress.run",
     "predict": "edgewright.export.predict",
     "bench": "edgewright.export.bench",
     "load_model": "edgewright.export.load",
-    "TrainingBudget": "edgewright.backward.training_plan",
+    "TrainingBudget": "edgewright.backward.plans.training_plan",
 }
 
 if TYPE_CHECKING:
     from edgewright import backward, compress
-    from edgewright.backward.training_plan import TrainingBudget
+    from edgewright.backward.plans.training_plan import TrainingBudget
     from edgewright.core.cost import Budget, Cost
     from edgewright.core.plan import Plan
     from edgewright.core.result import Result
     from edgewright.export.bench import bench
     from edgewright.export.load import load_model
     from edgewright.export.predict import predict
-    from edgewright.job.adapt import adapt
-    from edgewright.job.compress import compress_run
-    from edgewright.job.run import design, resume
+    from edgewright.job.adapt.run import adapt
+    from edgewright.job.compress.run import compress_run
+    from edgewright.job.design.run import design, resume
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,9 @@ from torch import nn
 from backward.networks import exact, odd
 from edgewright.backward.account import measure_kept, measure_peak, predict_kept, total
 from edgewright.backward.base import swapped
-from edgewright.backward.planner import plan
+from edgewright.backward.plans.planner import plan
+from edgewright.backward.plans.training_plan import TrainingBudget, applied
 from edgewright.backward.survey import survey
-from edgewright.backward.training_plan import TrainingBudget, applied
 
 
 def test_prediction_equals_measurement_with_and_without_rules() -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from backward.networks import odd
 from edgewright.backward.base import swapped
-from edgewright.backward.contribution import measure
+from edgewright.backward.plans.contribution import measure
 from edgewright.backward.resolve import methods, rule_for
 from edgewright.core.errors import BadInput
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import swapped
-from edgewright.backward.gradient_filter import GradientFilter
+from edgewright.backward.rules.gradient_filter import GradientFilter
 from edgewright.backward.survey import survey
 from edgewright.core.errors import BadInput
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from edgewright.backward.account import measure_kept, predict_kept
 from edgewright.backward.base import swapped
-from edgewright.backward.int8 import norm_ratios, scale_gradients
-from edgewright.backward.sparse_update import Scheme, convolutions, memory_bits, scheme_rules
+from edgewright.backward.rules.int8 import norm_ratios, scale_gradients
+from edgewright.backward.rules.sparse_update import Scheme, convolutions, memory_bits, scheme_rules
 from edgewright.backward.survey import Site, survey
 from edgewright.model.mcunet import Int8Network, int8_network, quantised, read_int8
 from model.integers import small

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from edgewright.backward.knapsack import FROZEN, Choice, Option, price, solve
+from edgewright.backward.plans.knapsack import FROZEN, Choice, Option, price, solve
 
 
 def random_choices(seed: int) -> list[Choice]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
-from edgewright.backward.mobiletl import SignedMask, cosine, inverted_residuals, mobiletl
+from edgewright.backward.rules.mobiletl import SignedMask, cosine, inverted_residuals, mobiletl
 from edgewright.backward.survey import survey
 from edgewright.core.errors import BadInput
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import Rule, swapped
-from edgewright.backward.gradient_filter import GradientFilter
-from edgewright.backward.onward import ExactOnward
+from edgewright.backward.rules.gradient_filter import GradientFilter
+from edgewright.backward.rules.onward import ExactOnward
+from edgewright.backward.rules.walsh import Walsh
 from edgewright.backward.survey import survey
-from edgewright.backward.walsh import Walsh
 from edgewright.core.errors import BadInput
 
 CASES = [

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from backward.networks import odd
 from edgewright.backward.account import measure_kept, total
-from edgewright.backward.planner import plan, plan_of
-from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
+from edgewright.backward.plans.planner import plan, plan_of
+from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.backward.scheme_search import SHARES, Contributions, best_scheme, contributions, gain
-from edgewright.backward.sparse_update import Scheme, convolutions, memory_bits
+from edgewright.backward.plans.scheme_search import SHARES, Contributions, best_scheme, contributions, gain
+from edgewright.backward.rules.sparse_update import Scheme, convolutions, memory_bits
 from edgewright.backward.survey import Site, survey
 from edgewright.core.errors import BudgetInfeasible
 from edgewright.core.seed import rng

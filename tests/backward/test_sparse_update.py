@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import swapped
-from edgewright.backward.sparse_update import Scheme, SubTensor, convolutions, layer_bits, memory_bits, scheme_rules
+from edgewright.backward.rules.sparse_update import (
+    Scheme,
+    SubTensor,
+    convolutions,
+    layer_bits,
+    memory_bits,
+    scheme_rules,
+)
 from edgewright.backward.survey import survey
 from edgewright.core.errors import BadInput
 

@@ -13,10 +13,10 @@ from backward.networks import odd
 from edgewright.backward.account import measure_kept, predict_kept, total
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.exact import Exact
-from edgewright.backward.gradient_filter import GradientFilter
+from edgewright.backward.rules.gradient_filter import GradientFilter
+from edgewright.backward.rules.tune_mode import Tuned, TuneMode, tune_mode
+from edgewright.backward.rules.walsh import Walsh
 from edgewright.backward.survey import survey
-from edgewright.backward.tune_mode import Tuned, TuneMode, tune_mode
-from edgewright.backward.walsh import Walsh
 from edgewright.core.errors import BadInput
 
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

@@ -13,7 +13,7 @@ from torch.nn import functional
 from edgewright.backward.account import measure_kept, predict_kept
 from edgewright.backward.base import swapped
 from edgewright.backward.calls import as_call
-from edgewright.backward.walsh import Walsh, walsh
+from edgewright.backward.rules.walsh import Walsh, walsh
 from edgewright.core.errors import BadInput
 
 ALL = 15  # the order with all 64 bases

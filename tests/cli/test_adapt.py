@@ -170,7 +170,7 @@ def test_an_interruption_names_the_command_that_goes_on(tmp_path: Path, monkeypa
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgewright.job.adapt.run", interrupted)
+    monkeypatch.setattr("edgewright.job.adapt.run.run", interrupted)
     if begun:
         RunFolder(tmp_path).adaptation.write_text("{}")
         (tmp_path / "plan.yaml").write_text("")  # it is nearly finished

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from edgewright import __version__, cli
 from edgewright.cli.app import app
-from edgewright.job.run import guesswork
+from edgewright.job.design.run import guesswork
 
 
 def edgewright(*arguments: str):
@@ -241,7 +241,7 @@ def test_an_interruption_names_the_run_only_if_there_is_one(tmp_path, monkeypatc
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgewright.job.run.run", interrupted)
+    monkeypatch.setattr("edgewright.job.design.run.run", interrupted)
     options = ("design", "--task", "digits", "--macs", "1e6", "--out", str(tmp_path))
     result = edgewright(*options)
     assert (result.exit_code, "--resume" in result.stderr) == (130, False)

@@ -20,9 +20,10 @@ from compress.networks import (
     lived_in,
     mobile,
 )
-from edgewright.compress import merge_linear, planner
+from edgewright.compress import planner
 from edgewright.compress.base import EXACT, Plan, Rewrite, apply, rebuilt
 from edgewright.compress.planner import METHODS, REWRITES, plan, read_plan
+from edgewright.compress.rewrites import merge_linear
 from edgewright.compress.wiring import trace
 
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from compress.networks import TimmInverted, images, lived_in, mobile, mobilenet_v2
-from edgewright.compress import depthshrinker as ds
-from edgewright.compress import merge_linear
 from edgewright.compress.affine import BorderedConv
 from edgewright.compress.base import apply, rebuilt
 from edgewright.compress.planner import plan
+from edgewright.compress.rewrites import depthshrinker as ds
+from edgewright.compress.rewrites import merge_linear
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
 from edgewright.model.mobile import MobileNet, Stage

@@ -11,8 +11,8 @@ from torch import nn
 from compress.networks import images, lived_in, mobile
 from compress.prunable import Residual, resnet
 from edgewright.compress.base import apply, rebuilt
-from edgewright.compress.drop_block import blocks, find
 from edgewright.compress.planner import plan, read_plan
+from edgewright.compress.rewrites.drop_block import blocks, find
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
 

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from compress.networks import ReadTwice, Shared, TimmInverted, images, lived_in, mobile
-from edgewright.compress import fold_batch_norm
 from edgewright.compress.base import apply
 from edgewright.compress.planner import plan
+from edgewright.compress.rewrites import fold_batch_norm
 from edgewright.compress.wiring import trace
 
 FOLD = ("fold_batch_norm",)

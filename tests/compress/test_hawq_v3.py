@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgewright.compress.hawq_v3 import Allocation, allocate, hessian_traces, penalties
+from edgewright.compress.bits.hawq_v3 import Allocation, allocate, hessian_traces, penalties
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
 CONSTANTS = json.loads((Path(__file__).parent / "hawq_v3.json").read_text())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from edgewright.compress.integer import Dyadic, IntegerStep, conv, dyadic, quantised, rescale
+from edgewright.compress.bits.integer import Dyadic, IntegerStep, conv, dyadic, quantised, rescale
 from edgewright.core.errors import BadInput, GateFailed
 
 

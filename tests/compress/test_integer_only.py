@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from compress.networks import images, lived_in, mobile
 from edgewright.compress.base import apply
-from edgewright.compress.integer import IntegerNetwork, whole
-from edgewright.compress.integer_only import quantise
+from edgewright.compress.bits.integer import IntegerNetwork, whole
+from edgewright.compress.bits.integer_only import quantise
 from edgewright.compress.planner import plan
 from edgewright.core.errors import BadInput
 

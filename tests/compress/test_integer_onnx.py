@@ -7,9 +7,9 @@ import pytest
 from compress.networks import images, lived_in, mobile
 from compress.test_integer_only import Residual
 from edgewright.compress.base import apply
-from edgewright.compress.integer import IntegerNetwork
-from edgewright.compress.integer_only import quantise
-from edgewright.compress.integer_onnx import as_onnx
+from edgewright.compress.bits.integer import IntegerNetwork
+from edgewright.compress.bits.integer_only import quantise
+from edgewright.compress.bits.integer_onnx import as_onnx
 from edgewright.compress.planner import plan
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from compress.networks import Branches, Collapsible, Inverted, ReadTwice, images, lived_in
-from edgewright.compress import merge_linear
 from edgewright.compress.affine import BorderedConv
 from edgewright.compress.base import Plan, apply
 from edgewright.compress.planner import plan
+from edgewright.compress.rewrites import merge_linear
 from edgewright.core.errors import BadInput
 from edgewright.export.onnx import export_onnx
 

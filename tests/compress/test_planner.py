@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from compress.networks import images, lived_in, mobile
-from edgewright.compress import depthshrinker
 from edgewright.compress.base import Plan, apply
 from edgewright.compress.planner import plan, read_folder, read_plan, write_folder
+from edgewright.compress.rewrites import depthshrinker
 from edgewright.core.errors import BadInput
 
 

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from compress.networks import images, lived_in
 from compress.prunable import networks, resnet
-from edgewright.compress.allocate import Allocation, levels_of
 from edgewright.compress.base import Plan, apply
-from edgewright.compress.groups import Group, dependencies
-from edgewright.compress.importance import Batches, Loss
-from edgewright.compress.parts import latency_parts, macs_parts, timed_steps
-from edgewright.compress.prune import plan_pruning
-from edgewright.compress.prune_channels import Prune
+from edgewright.compress.prune.allocate import Allocation, levels_of
+from edgewright.compress.prune.groups import Group, dependencies
+from edgewright.compress.prune.importance import Batches, Loss
+from edgewright.compress.prune.parts import latency_parts, macs_parts, timed_steps
+from edgewright.compress.prune.prune import plan_pruning
+from edgewright.compress.rewrites.prune_channels import Prune
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
-from edgewright.device.pieces import Piece
+from edgewright.device.table.pieces import Piece
 
 EXAMPLE = torch.zeros(2, 3, 9, 12)
 

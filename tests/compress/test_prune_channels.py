@@ -12,9 +12,9 @@ from torch import nn
 from compress.networks import images, lived_in
 from compress.prunable import Residual, networks, resnet
 from edgewright.compress.base import Plan, apply, rebuilt
-from edgewright.compress.groups import Dependencies, dependencies
 from edgewright.compress.planner import plan, read_folder, read_plan, write_folder
-from edgewright.compress.prune_channels import find
+from edgewright.compress.prune.groups import Dependencies, dependencies
+from edgewright.compress.rewrites.prune_channels import find
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import rng

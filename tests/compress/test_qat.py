@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.networks import Shared, images, lived_in, mobile
-from edgewright.compress import qat
 from edgewright.compress.base import apply
+from edgewright.compress.bits import qat
 from edgewright.compress.planner import plan
 from edgewright.core.errors import BadInput
 

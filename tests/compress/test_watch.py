@@ -9,8 +9,8 @@ from torch import nn
 from compress.networks import images, lived_in, mobile
 from edgewright.compress import base
 from edgewright.compress.base import Plan, Rewrite, Saving, Totals, apply
-from edgewright.compress.fold_batch_norm import Fold
 from edgewright.compress.planner import plan
+from edgewright.compress.rewrites.fold_batch_norm import Fold
 from edgewright.compress.watch import AT_ONCE, forced, given, portions, recorded
 from edgewright.core.errors import GateFailed
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from compress.networks import Inverted, images, lived_in, mobile
-from edgewright.compress import depthshrinker as ds
-from edgewright.compress import merge_linear
 from edgewright.compress.affine import BorderedConv
 from edgewright.compress.base import apply, must_save
 from edgewright.compress.planner import plan
+from edgewright.compress.rewrites import depthshrinker as ds
+from edgewright.compress.rewrites import merge_linear
 from edgewright.compress.wiring import trace
 from edgewright.compress.worthwhile import saved_ms, timed, worthwhile
 from edgewright.core.errors import BadInput

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.device.added import AddedDevice, added_devices, devices_folder, load_device, save_device
-from edgewright.device.transfer import fit
+from edgewright.device.few.added import AddedDevice, added_devices, devices_folder, load_device, save_device
+from edgewright.device.few.transfer import fit
 
 MODEL = fit(range(6), [1.0, 2.0, 3.0, 4.0, 5.0, 6.5], np.arange(9.0)[:, None])
 

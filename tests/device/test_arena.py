@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.device.arena import Arena, Buffer, Order, bound, place
+from edgewright.device.board.arena import Arena, Buffer, Order, bound, place
 
 
 @st.composite

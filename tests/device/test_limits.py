@@ -6,11 +6,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, GraphBuilder
-from edgewright.device.board import Board
-from edgewright.device.limits import arena_of, refusals, type_of
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.target import Target
+from edgewright.device.board.board import Board
+from edgewright.device.board.limits import arena_of, refusals, type_of
+from edgewright.device.board.target import Target
+from edgewright.ir.graph import Graph, GraphBuilder
+from edgewright.ir.to_onnx import to_onnx
 
 
 def target(**said: object) -> Target:

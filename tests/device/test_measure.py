@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import GraphBuilder
 from edgewright.device.measure import drift, measure, pinned, quiet_mean, reference_graph, time_calls
-from edgewright.device.onnx_graph import to_onnx
+from edgewright.ir.graph import GraphBuilder
+from edgewright.ir.to_onnx import to_onnx
 
 
 class Machine:

@@ -6,12 +6,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgewright.core.errors import BadInput, EdgewrightError
-from edgewright.core.graph import Graph, GraphBuilder
-from edgewright.device.memory import graph_peak_bytes
-from edgewright.device.memory_plan import RULES, Rules, buffers, plan_memory
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.profile import runtime_arena_bytes
-from edgewright.device.steps import of_graph, of_onnx
+from edgewright.device.board.memory_plan import RULES, Rules, buffers, plan_memory
+from edgewright.device.here.profile import runtime_arena_bytes
+from edgewright.ir.graph import Graph, GraphBuilder
+from edgewright.ir.memory import graph_peak_bytes
+from edgewright.ir.steps import of_graph, of_onnx
+from edgewright.ir.to_onnx import to_onnx
 
 
 def inverted_residual() -> Graph:

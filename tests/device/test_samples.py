@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.device.samples import read_priors, read_samples
+from edgewright.device.few.samples import read_priors, read_samples
 
 
 def test_samples_are_sorted_and_repeats_averaged(tmp_path: Path) -> None:

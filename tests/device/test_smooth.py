@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.device.smooth import smooth, unit
+from edgewright.device.few.smooth import smooth, unit
 
 RNG = np.random.default_rng(5)
 CHOICES = RNG.integers(0, 3, (900, 4))

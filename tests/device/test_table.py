@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput, EdgewrightError
-from edgewright.core.graph import Graph, GraphBuilder, chain
-from edgewright.device.calibrate import fit_calibration
-from edgewright.device.interpolate import fit_families
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.pieces import cut, read_piece, work
-from edgewright.device.profile import PieceTime, profile_pieces
+from edgewright.device.here.profile import PieceTime, profile_pieces
 from edgewright.device.resolve import devices, make_device
-from edgewright.device.table import LatencyModel, LatencyTable
+from edgewright.device.table.calibrate import fit_calibration
+from edgewright.device.table.interpolate import fit_families
+from edgewright.device.table.pieces import cut, read_piece, work
+from edgewright.device.table.table import LatencyModel, LatencyTable
+from edgewright.ir.graph import Graph, GraphBuilder, chain
+from edgewright.ir.to_onnx import to_onnx
 
 
 def block(shape: tuple[int, ...], width: int, kernel: int, stride: int, expansion: int, squeeze: bool) -> Graph:

@@ -8,16 +8,16 @@ from torch import nn
 
 from edgewright.core.cost import Budget
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, Op, count_macs, count_params
 from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP
-from edgewright.device.board import Board
-from edgewright.device.memory import graph_peak_bytes
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.onnx_work import read_work
-from edgewright.device.pieces import cut
+from edgewright.device.board.board import Board
+from edgewright.device.board.target import LAYERS, Target, read_target, save_target, shipped_targets, targets
 from edgewright.device.resolve import devices, make_device
-from edgewright.device.target import LAYERS, Target, read_target, save_target, shipped_targets, targets
+from edgewright.device.table.pieces import cut
 from edgewright.export.onnx import export_onnx
+from edgewright.ir.graph import Graph, Op, count_macs, count_params
+from edgewright.ir.memory import graph_peak_bytes
+from edgewright.ir.onnx_work import read_work
+from edgewright.ir.to_onnx import to_onnx
 
 LAW = {
     "clock_mhz": 100.0,

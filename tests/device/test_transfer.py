@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import rankdata
 
 from edgewright.core.errors import BadInput
-from edgewright.device import transfer
-from edgewright.device.transfer import TransferModel, fit, fit_known, known, suggest
+from edgewright.device.few import transfer
+from edgewright.device.few.transfer import TransferModel, fit, fit_known, known, suggest
 
 RNG = np.random.default_rng(3)
 SIZE = 700

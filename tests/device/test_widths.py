@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.device.pieces import Piece, cut
-from edgewright.device.widths import measured_prices, together
+from edgewright.device.table.pieces import Piece, cut
+from edgewright.device.table.widths import measured_prices, together
 
 PIECES = [
     Piece("conv", (8, 12, 9), (24, 12, 9), 3, 1, 1, activation=True),
@@ -31,5 +31,5 @@ def test_measured_once_and_wider_takes_longer(tmp_path: Path, monkeypatch: pytes
     assert price(wide) > 5 * price(PIECES[0])
     between = price(Piece("conv", (128, 12, 9), (128, 12, 9), 3))  # never measured
     assert price(PIECES[0]) < between < price(wide)
-    monkeypatch.setattr("edgewright.device.widths.profile_pieces", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("edgewright.device.table.widths.profile_pieces", lambda *_, **__: pytest.fail("measured again"))
     assert measured_prices(PIECES, cache=tmp_path)(wide) == price(wide)

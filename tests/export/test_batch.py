@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright.export.batch import BATCH, BatchGate, compare_again, compare_batches, stacked, takes_batches
-from edgewright.export.candidates import Judge, build_all
+from edgewright.export.choose.batch import BATCH, BatchGate, compare_again, compare_batches, stacked, takes_batches
+from edgewright.export.choose.candidates import Judge, build_all
+from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.quantise import outputs
 from edgewright.export.runtimes.base import Network, Program
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
-from edgewright.export.samples import Samples
 
 SHAPE = (1, 3, 12, 20)
 

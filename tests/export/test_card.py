@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from edgewright.core.files import sha256
-from edgewright.export import choose as choosing
+from edgewright.export.choose.choice import choice as choosing
 from edgewright.export.load import load_model
 from edgewright.export.parity import torch_logits
 from edgewright.export.runtimes.resolve import runtimes
-from edgewright.export.ship import Shipped, ship
+from edgewright.export.ship.ship import Shipped, ship
 from edgewright.task.base import TaskSpec, normalise
-from edgewright.task.images import read_images
+from edgewright.task.sources.images import read_images
 
 # ExecuTorch's and LiteRT's converters load for many seconds.
 FORMS = [

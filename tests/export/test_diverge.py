@@ -10,15 +10,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgewright.core.errors import GateFailed
-from edgewright.export.candidates import Judge, build_all
-from edgewright.export.diverge import Pair, diverge, of_module, pairs, tapped
+from edgewright.export.choose.candidates import Judge, build_all
+from edgewright.export.choose.diverge import Pair, diverge, of_module, pairs, tapped
+from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.equalise import equalise
 from edgewright.export.int8.quantise import Int8Types, best_ranges, prepare, quantise
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import verify
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
-from edgewright.export.samples import Samples
 
 SHAPE = (1, 3, 12, 20)
 

@@ -9,14 +9,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.core.errors import BadInput
-from edgewright.device.target import Law, Target
-from edgewright.export.choose import Choice, NothingFits
-from edgewright.export.elsewhere import choose_elsewhere, files_for, refuse_operators
+from edgewright.device.board.target import Law, Target
+from edgewright.export.choose.choice import Choice, NothingFits
+from edgewright.export.choose.elsewhere import choose_elsewhere, files_for, refuse_operators
+from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.quantise import outputs
 from edgewright.export.runtimes.base import KINDS, Network
 from edgewright.export.runtimes.resolve import runtimes
-from edgewright.export.samples import Samples
-from edgewright.export.ship import ship
+from edgewright.export.ship.ship import ship
 
 SHAPE = (1, 3, 12, 20)
 LAW = Law(clock_mhz=100, cycles_per_mac={"dense": 1, "pointwise": 2, "depthwise": 3, "linear": 4}, source="made up")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.networks import images, lived_in, mobile
-from edgewright.compress import qat
 from edgewright.compress.base import apply
+from edgewright.compress.bits import qat
 from edgewright.compress.planner import plan
 from edgewright.core.errors import EdgewrightError
 from edgewright.export.int8.learned import learned_ranges, quantise_learned

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from edgewright.core.errors import EdgewrightError
-from edgewright.device.runtime import open_session
-from edgewright.device.runtime import run as run_session
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
 from edgewright.export.onnx import export_onnx, fold_batch_norms
 
 

@@ -10,7 +10,7 @@ from edgewright.core.run import RunFolder
 from edgewright.export.load import load_model
 from edgewright.export.predict import predict, softmax
 from edgewright.task.base import TaskSpec, normalise
-from edgewright.task.images import read_images
+from edgewright.task.sources.images import read_images
 
 
 @pytest.fixture

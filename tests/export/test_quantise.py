@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.core.errors import BadInput
-from edgewright.device.instructions import flags, has_bf16, has_vnni, is_x86
+from edgewright.device.here.instructions import flags, has_bf16, has_vnni, is_x86
 from edgewright.export.int8.quantise import (
     Int8Types,
     best_ranges,

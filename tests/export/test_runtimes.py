@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from edgewright.core.errors import BadInput, MissingExtra
-from edgewright.device.instructions import has_bf16
-from edgewright.device.runtime import open_session
+from edgewright.device.here.instructions import has_bf16
+from edgewright.device.here.runtime import open_session
 from edgewright.export.int8.quantise import best_ranges, outputs, prepare, quantise, relative_error, types_here
 from edgewright.export.runtimes.base import KINDS, Kind, Network, Runtime, Unfit, fixed_shape
 from edgewright.export.runtimes.executorch_adapter import ExecuTorch

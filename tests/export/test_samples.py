@@ -11,9 +11,9 @@ from torch import nn
 
 from edgewright.core.errors import BadInput
 from edgewright.core.progress import set_quiet
+from edgewright.export.choose.samples import read_samples
 from edgewright.export.onnx import export_onnx
-from edgewright.export.samples import read_samples
-from edgewright.export.source import Source, read_source
+from edgewright.export.ship.source import Source, read_source
 
 
 @pytest.fixture(scope="module")

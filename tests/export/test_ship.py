@@ -9,10 +9,10 @@ import pytest
 
 from edgewright.core.errors import BadInput, MissingExtra
 from edgewright.core.files import sha256
-from edgewright.export import choose as choosing
-from edgewright.export.choose import NothingFits
-from edgewright.export.ship import ship
-from edgewright.export.versus import versus
+from edgewright.export.choose.choice import NothingFits
+from edgewright.export.choose.choice import choice as choosing
+from edgewright.export.choose.versus import versus
+from edgewright.export.ship.ship import ship
 
 
 @pytest.fixture(autouse=True)

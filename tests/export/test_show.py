@@ -10,8 +10,8 @@ from onnx import numpy_helper
 
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_text
-from edgewright.export.provenance import KEY, signed, weights_sha256
-from edgewright.export.show import read_provenance
+from edgewright.export.ship.provenance import KEY, signed, weights_sha256
+from edgewright.export.ship.show import read_provenance
 
 FACTS = {
     "source": "given.onnx", "source_sha256": "1" * 64, "source_weights_sha256": "2" * 64,

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.core.errors import BadInput
 from edgewright.export.int8.quantise import outputs
-from edgewright.export.source import read_onnx, read_source
+from edgewright.export.ship.source import read_onnx, read_source
 
 
 def model(nodes=None, shape=(1, 2, 5, 7), kind=TensorProto.FLOAT, opset: int = 18, inputs: int = 1) -> onnx.ModelProto:

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 import edgewright
 from edgewright.backward.account import measure_kept, total
-from edgewright.backward.training_plan import applied
+from edgewright.backward.plans.training_plan import applied
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.run import RunFolder
-from edgewright.job import adapt as job
-from edgewright.job.adapt import AdaptResult, adapt
-from edgewright.job.adapt_ground import AdaptPlan, old_task, survey
+from edgewright.job.adapt.ground import AdaptPlan, old_task, survey
+from edgewright.job.adapt.run import AdaptResult, adapt
+from edgewright.job.adapt.run import run as job
 from edgewright.task.base import Task, TaskSpec
 from edgewright.task.load import load_task
 from edgewright.train import finetune
@@ -170,12 +170,12 @@ def test_cut_and_resumed_equals_uncut(at, other, digits_run, new_tasks, tmp_path
         elif at == "the export":
             patch.setattr(job, "ship", _interrupt)
         else:
-            patch.setattr("edgewright.report.adaptation.write_adaptation", _interrupt)
+            patch.setattr("edgewright.report.parts.adaptation.write_adaptation", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             adapt(digits_run.path, task=new_tasks["other"], out=out, lr=0.02, **OPTIONS)
     assert RunFolder(out).resumed_by == f"edgewright adapt --resume {out}"
     with monkeypatch.context() as patch:
-        patch.setattr("edgewright.job.adapt_ground.first_lesson", _interrupt)  # what is known is not learned again
+        patch.setattr("edgewright.job.adapt.ground.first_lesson", _interrupt)  # what is known is not learned again
         result = job.resume(out)
     assert result.accuracy == expected.accuracy and result.old_task == expected.old_task
     assert result.training == expected.training

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from edgewright.core.errors import BadInput, BudgetInfeasible
-from edgewright.job.adapt_ground import AdaptPlan, Ground
-from edgewright.job.adapt_target import check_device, within_target
+from edgewright.job.adapt.ground import AdaptPlan, Ground
+from edgewright.job.adapt.target import check_device, within_target
 from edgewright.task.load import load_task
 
 # At the convolution: the image, 1 channel of 8 x 8, and 5 channels of 6 x 6 (its ReLU is fused).

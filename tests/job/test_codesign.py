@@ -7,11 +7,11 @@ import pytest
 
 from edgewright.core.cost import Budget
 from edgewright.core.errors import BadInput, BudgetInfeasible
-from edgewright.device.analytic import fit_analytic
+from edgewright.device.few.analytic import fit_analytic
 from edgewright.device.resolve import make_device
-from edgewright.job import codesign as job
-from edgewright.search.flash import fit_accuracy_law, minimise
-from edgewright.space.linked import LinkedDense, LinkedMobile
+from edgewright.job.codesign.codesign import codesign as job
+from edgewright.search.strategies.flash import fit_accuracy_law, minimise
+from edgewright.space.spaces.linked import LinkedDense, LinkedMobile
 
 TRUE = np.array([0.02, 3e-9, 5e-9, 2e-8, 1e-8, 1e-9, 2e-9, 1e-3])  # ms by feature
 
@@ -50,7 +50,7 @@ def test_the_search_keeps_the_budget_and_beats_random_points() -> None:
 
 
 def test_samples_are_spread_over_sizes() -> None:
-    from edgewright.core.graph import count_macs
+    from edgewright.ir.graph import count_macs
 
     space = LinkedDense(3, 10, 32)
     macs = np.array([count_macs(space.graph(a)) for a in job.pick(space, 20, 5e7, seed=1)])

@@ -24,18 +24,20 @@ from edgewright.core.errors import BadInput, GateFailed
 from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
-from edgewright.export import choose
+from edgewright.export.choose.choice import choice as choose
 from edgewright.export.int8 import fallback
 from edgewright.export.int8.quantise import best_ranges
-from edgewright.export.ship import ship as export_chosen
-from edgewright.export.show import read_provenance
-from edgewright.job import compress as job
-from edgewright.job import compress_files, compress_ship, compress_train
-from edgewright.job.adapt import adapt
-from edgewright.job.compress import compress_run
-from edgewright.job.compress_decide import Decided, NothingKeeps
-from edgewright.job.compress_ground import CompressPlan, session_call, survey
-from edgewright.job.compress_result import CompressResult
+from edgewright.export.ship.ship import ship as export_chosen
+from edgewright.export.ship.show import read_provenance
+from edgewright.job.adapt.run import adapt
+from edgewright.job.compress.decide import Decided, NothingKeeps
+from edgewright.job.compress.ground import CompressPlan, session_call, survey
+from edgewright.job.compress.result import CompressResult
+from edgewright.job.compress.run import compress_run
+from edgewright.job.compress.run import files as compress_files
+from edgewright.job.compress.run import run as job
+from edgewright.job.compress.run import ship as compress_ship
+from edgewright.job.compress.run import train as compress_train
 from edgewright.task.load import load_task
 from edgewright.train import loop
 from edgewright.train.evaluate import evaluate
@@ -190,7 +192,7 @@ def test_a_compressed_run_is_compressed_again(pruned, tmp_path: Path) -> None:
 
 def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatch) -> None:
     """What needs no training comes first; the file that ships is int8, the float one stays beside it."""
-    monkeypatch.setattr("edgewright.job.compress.learn", _interrupt)
+    monkeypatch.setattr("edgewright.job.compress.run.learn", _interrupt)
     ceiling = 0.5 * weights(digits_run.onnx) / 1e5
     result = compress_run(digits_run.path, out=tmp_path / "out", latency_ms=ceiling, max_drop=5.0)
     folder = RunFolder(tmp_path / "out")
@@ -241,7 +243,7 @@ def test_a_network_that_keeps_the_ceilings_is_not_touched(digits_run, by_weights
 
 
 def test_ceilings_that_nothing_keeps_leave_nothing_behind(digits_run, by_weights, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("edgewright.job.compress.learn", _interrupt)
+    monkeypatch.setattr("edgewright.job.compress.run.learn", _interrupt)
     with pytest.raises(NothingKeeps, match=r"nothing keeps the ceilings: nearest is .* times the ceiling") as caught:
         compress_run(digits_run.path, out=tmp_path / "x", **{**OPTIONS, "macs": 500})
     assert len(caught.value.trials) >= 2 and caught.value.exit_code == 3

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from edgewright.compress.prune_channels import Prune
+from edgewright.compress.rewrites.prune_channels import Prune
 from edgewright.core.errors import BudgetInfeasible
-from edgewright.job import compress as job
-from edgewright.job.compress_decide import narrow
-from edgewright.job.compress_ground import CompressPlan, survey
-from edgewright.job.compress_shrink import Pruner
+from edgewright.job.compress.decide import narrow
+from edgewright.job.compress.ground import CompressPlan, survey
+from edgewright.job.compress.run import run as job
+from edgewright.job.compress.shrink import Pruner
 
 
 @pytest.mark.parametrize("least", [0.0, 0.25])

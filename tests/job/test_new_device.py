@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import rankdata
 
 from edgewright.core.errors import BadInput
-from edgewright.device.added import load_device
-from edgewright.device.samples import read_priors
-from edgewright.device.transfer import fit_known, known
-from edgewright.job.new_device import add_device, latency_features, live_rows, suggest_networks
-from edgewright.space.nasbench201 import NASBench201
+from edgewright.device.few.added import load_device
+from edgewright.device.few.samples import read_priors
+from edgewright.device.few.transfer import fit_known, known
+from edgewright.job.new_device.new_device import add_device, latency_features, live_rows, suggest_networks
 from edgewright.space.resolve import make_tabular
+from edgewright.space.spaces.nasbench201 import NASBench201
 
 SPACE = NASBench201(3, 10, 32)
 

@@ -7,9 +7,9 @@ from edgewright.core.errors import BadInput
 from edgewright.core.plan import Plan
 from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
-from edgewright.device.table import LatencyModel
-from edgewright.job import run as job
-from edgewright.job.ground import survey
+from edgewright.device.table.table import LatencyModel
+from edgewright.job.design import run as job
+from edgewright.job.design.ground import survey
 
 
 def test_a_run_that_began_in_the_folder_meanwhile_is_not_overwritten(tmp_path, monkeypatch):

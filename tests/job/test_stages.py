@@ -11,8 +11,8 @@ from edgewright.core.errors import EdgewrightError, GateFailed
 from edgewright.core.run import RunFolder
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
-from edgewright.job import stages
-from edgewright.space.mobile import MobileSpace
+from edgewright.job.design import stages
+from edgewright.space.spaces.mobile import MobileSpace
 from edgewright.train.loop import Diverged
 
 

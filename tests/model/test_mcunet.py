@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import count_macs
-from edgewright.device.memory_plan import RULES, plan_memory
+from edgewright.device.board.memory_plan import RULES, plan_memory
 from edgewright.device.resolve import make_device
+from edgewright.ir.graph import count_macs
 from edgewright.model.mcunet import (
     FloatHead,
     Int8Network,

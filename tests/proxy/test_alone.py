@@ -8,8 +8,8 @@ from torch import nn
 
 from edgewright.proxy.alone import Alone
 from edgewright.proxy.base import score
-from edgewright.proxy.gradsign import gradsign
-from edgewright.proxy.knas import knas
+from edgewright.proxy.scores.gradsign import gradsign
+from edgewright.proxy.scores.knas import knas
 
 
 def network() -> nn.Module:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
-from edgewright.proxy.az_nas import aggregate_ranks, az_expressivity, az_progressivity, az_trainability
 from edgewright.proxy.base import score
+from edgewright.proxy.scores.az_nas import aggregate_ranks, az_expressivity, az_progressivity, az_trainability
 
 THREE = (az_expressivity(), az_progressivity(), az_trainability())
 

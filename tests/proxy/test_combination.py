@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgewright.core.ranking import kendall, spearman
-from edgewright.core.signal import BROKEN, Signal, signal
+from edgewright.ir.signal import BROKEN, Signal, signal
 from edgewright.proxy.combination import USUAL, combine, combine_columns
-from edgewright.space.nasbench201 import NASBench201
-from edgewright.space.nasbench_macro import NASBenchMacro
+from edgewright.space.spaces.nasbench201 import NASBench201
+from edgewright.space.spaces.nasbench_macro import NASBenchMacro
 from edgewright.space.table import read_table
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgewright.proxy.base import score
-from edgewright.proxy.epe_nas import epe_nas
+from edgewright.proxy.scores.epe_nas import epe_nas
 
 
 def reference(model: nn.Module, x: torch.Tensor, y: torch.Tensor, classes: int) -> float:

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgewright.core.errors import BadInput
 from edgewright.proxy.base import score
-from edgewright.proxy.gradsign import gradsign
+from edgewright.proxy.scores.gradsign import gradsign
 
 
 def test_equals_per_sample_gradients(chain, chain_batch):

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgewright.proxy.base import score
 from edgewright.proxy.calls import weighted_layers
-from edgewright.proxy.grasp import grasp
+from edgewright.proxy.scores.grasp import grasp
 
 # SamsungLabs/zero-cost-nas at a43bfbc and SLDGroup/survey-zero-shot-nas at b666902, on the chain of blocks.
 OFFICIAL = -0.3603460192680359

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgewright.proxy.base import score
-from edgewright.proxy.jacob_cov import jacob_cov
+from edgewright.proxy.scores.jacob_cov import jacob_cov
 
 # SamsungLabs/zero-cost-nas at a43bfbc and SLDGroup/survey-zero-shot-nas at b666902, on the chain of blocks.
 OFFICIAL = -6.051888626421832

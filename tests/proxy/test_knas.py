@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewright.proxy.base import score
-from edgewright.proxy.knas import knas
+from edgewright.proxy.scores.knas import knas
 
 
 def mean_of_gram(model: nn.Module, losses: list[Tensor]) -> float:

@@ -10,7 +10,7 @@ from torch import nn
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.proxy.base import score
-from edgewright.proxy.meco import meco, meco_opt
+from edgewright.proxy.scores.meco import meco, meco_opt
 
 
 def test_equals_numpy_on_stored_outputs(chain):

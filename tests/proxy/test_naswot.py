@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgewright.proxy.base import score
-from edgewright.proxy.naswot import naswot
+from edgewright.proxy.scores.naswot import naswot
 
 # SLDGroup/ZiCo at b0fec65, `compute_nas_score` on the chain of blocks with its weights and batch in place of random
 # ones. SLDGroup/survey-zero-shot-nas at b666902 gives -inf when first called (its hooks fail and are silenced), and

@@ -8,7 +8,7 @@ from torch import nn
 from edgewright.core.errors import BadInput
 from edgewright.model.linked import Cell, LinkedNet
 from edgewright.proxy.base import score
-from edgewright.proxy.nn_degree import degree, mass, nn_degree, nn_mass
+from edgewright.proxy.scores.nn_degree import degree, mass, nn_degree, nn_mass
 
 HAND = [(3, 4, 5), (8, 2, 100), (2, 6, 3), (5, 5, 0), (1, 7, 2)]
 

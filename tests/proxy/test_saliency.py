@@ -11,7 +11,7 @@ from torch import nn
 
 from edgewright.proxy.base import score
 from edgewright.proxy.resolve import resolve_proxies
-from edgewright.proxy.saliency import fisher, grad_norm, plain, snip
+from edgewright.proxy.scores.saliency import fisher, grad_norm, plain, snip
 
 OFFICIAL = {
     "grad_norm": 2.1195273399353027,

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgewright.core.errors import BadInput
 from edgewright.proxy.base import score
-from edgewright.proxy.swap import swap
+from edgewright.proxy.scores.swap import swap
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgewright.proxy.base import score
-from edgewright.proxy.synflow import synflow
+from edgewright.proxy.scores.synflow import synflow
 
 # SamsungLabs/zero-cost-nas at a43bfbc, measures synflow and synflow_bn, on the chain of blocks with inputs (3, 12, 12);
 # SLDGroup/survey-zero-shot-nas at b666902 calls the second one synflow.

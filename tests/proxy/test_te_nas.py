@@ -6,7 +6,7 @@ from torch import nn
 
 from edgewright.core.seed import derive
 from edgewright.proxy.base import score
-from edgewright.proxy.te_nas import linear_regions, ntk_condition
+from edgewright.proxy.scores.te_nas import linear_regions, ntk_condition
 
 
 def test_kernel_of_a_linear_network_is_the_inputs_gram_matrix():

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgewright.core.seed import derive
 from edgewright.proxy.base import score
-from edgewright.proxy.zen import zen
+from edgewright.proxy.scores.zen import zen
 
 
 def test_equals_the_definition(chain):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgewright.proxy.base import Seen, Subject, score
-from edgewright.proxy.size import log_sizes
-from edgewright.proxy.zico import zico
+from edgewright.proxy.scores.size import log_sizes
+from edgewright.proxy.scores.zico import zico
 
 both = pytest.mark.parametrize("compat", [False, True])
 

@@ -8,7 +8,6 @@ import torch
 from edgewright.core.cost import Budget, Cost, cost
 from edgewright.core.environment import environment
 from edgewright.core.files import write_text
-from edgewright.core.graph import count_macs, count_params
 from edgewright.core.result import (
     BlockShare,
     Export,
@@ -22,6 +21,7 @@ from edgewright.core.result import (
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import rng
 from edgewright.core.study import Candidate, Study
+from edgewright.ir.graph import count_macs, count_params
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec

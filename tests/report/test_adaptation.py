@@ -10,10 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.backward.planner import plan
+from edgewright.backward.plans.planner import plan
+from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan
 from edgewright.backward.resolve import methods
-from edgewright.backward.training_plan import TrainingBudget, TrainingPlan
-from edgewright.report.adaptation import in_words, learning, memory_over_a_step, trade_curve, unit_for, write_adaptation
+from edgewright.report.parts.adaptation import (
+    in_words,
+    learning,
+    memory_over_a_step,
+    trade_curve,
+    unit_for,
+    write_adaptation,
+)
 from edgewright.train.finetune import FineTuned, Look
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgewright.core.cost import Budget, cost
 from edgewright.device.compare import Ratio
-from edgewright.report.compression import learning, trade, write_compression
+from edgewright.report.parts.compression import learning, trade, write_compression
 
 
 def costs(ms: float, size: float = 2**20, macs: float = 4e6) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import re
 
-from edgewright.report.regret import write_regret_report
+from edgewright.report.parts.regret import write_regret_report
 from edgewright.search.regret import Curve, Regret
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgewright.report.standings import in_order, write_standings
+from edgewright.report.parts.standings import in_order, write_standings
 
 
 @dataclass(frozen=True)

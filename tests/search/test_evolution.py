@@ -3,8 +3,8 @@
 import itertools
 from statistics import mean
 
-from edgewright.search.evolution import Evolution
-from edgewright.search.random import RandomSearch
+from edgewright.search.strategies.evolution import Evolution
+from edgewright.search.strategies.random import RandomSearch
 
 CEILING = 30
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from edgewright.core.cost import cost
-from edgewright.core.graph import count_macs
 from edgewright.core.pool import InProcess
 from edgewright.core.study import Study
+from edgewright.ir.graph import count_macs
 from edgewright.search.explore import Scorer, explore
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
-from edgewright.space.mobile import MobileSpace
+from edgewright.space.spaces.mobile import MobileSpace
 from edgewright.task.base import Split, TaskSpec
 from search.cut import Cut, CutAfter
 

@@ -12,7 +12,7 @@ from edgewright.core.pool import InProcess
 from edgewright.core.pool import pool as pool_of
 from edgewright.core.study import Study
 from edgewright.search.finalists import Rung, TrainingJob, briefly_trained, halve, save_splits, train_finalist
-from edgewright.space.mobile import MobileSpace
+from edgewright.space.spaces.mobile import MobileSpace
 from edgewright.task.load import load_task
 from edgewright.train.recipe import recipe_for
 from search.cut import Cut, CutAfter

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.search.flash import fit_accuracy_law, minimise
+from edgewright.search.strategies.flash import fit_accuracy_law, minimise
 
 
 def test_a_law_that_holds_is_found() -> None:

@@ -5,9 +5,9 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from edgewright.search.linas import LINAS, GaussianProcess, normal_scores
-from edgewright.search.nsga2 import NSGA2
-from edgewright.search.random import RandomSearch
+from edgewright.search.strategies.linas import LINAS, GaussianProcess, normal_scores
+from edgewright.search.strategies.nsga2 import NSGA2
+from edgewright.search.strategies.random import RandomSearch
 
 
 def test_the_process_is_the_closed_form():

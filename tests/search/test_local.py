@@ -1,6 +1,6 @@
 """Local search climbs a landscape with one top in the fewest moves, and goes on after it."""
 
-from edgewright.search.local import LocalSearch
+from edgewright.search.strategies.local import LocalSearch
 
 
 def climb(space, value, count, **options):

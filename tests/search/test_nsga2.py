@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.search.nsga2 import NSGA2, best_first, crowding, fronts
-from edgewright.search.random import RandomSearch
+from edgewright.search.strategies.nsga2 import NSGA2, best_first, crowding, fronts
+from edgewright.search.strategies.random import RandomSearch
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=25)
 

@@ -7,7 +7,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.ranking import spearman
 from edgewright.search import predictor
 from edgewright.search.predictor import describe, normal_scores, predict
-from edgewright.space.nasbench_macro import NASBenchMacro
+from edgewright.space.spaces.nasbench_macro import NASBenchMacro
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from statistics import mean
 
-from edgewright.search.random import RandomSearch
-from edgewright.search.regularized import RegularizedEvolution
+from edgewright.search.strategies.random import RandomSearch
+from edgewright.search.strategies.regularized import RegularizedEvolution
 
 
 def test_the_population_is_what_was_told_last(vectors, excess):

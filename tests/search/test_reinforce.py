@@ -7,7 +7,7 @@ from statistics import mean
 import pytest
 import torch
 
-from edgewright.search.reinforce import Controller, Reinforce, state_correlation
+from edgewright.search.strategies.reinforce import Controller, Reinforce, state_correlation
 
 
 @pytest.fixture

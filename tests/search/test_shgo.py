@@ -7,7 +7,7 @@ import pytest
 
 from edgewright.core.errors import BadInput
 from edgewright.search.resolve import strategies
-from edgewright.search.shgo import SHGO
+from edgewright.search.strategies.shgo import SHGO
 
 TOP, OTHER = (4, 1, 4, 0), (0, 5, 1, 4)
 

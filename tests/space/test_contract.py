@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import count_macs, weight_shape
-from edgewright.core.structure import structure
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.runtime import input_for, open_session, run
+from edgewright.device.here.runtime import input_for, open_session, run
+from edgewright.ir.graph import count_macs, weight_shape
+from edgewright.ir.structure import structure
+from edgewright.ir.to_onnx import to_onnx
 from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular, spaces
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import count_macs, count_params
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.runtime import input_for, open_session, run
+from edgewright.device.here.runtime import input_for, open_session, run
+from edgewright.ir.graph import count_macs, count_params
+from edgewright.ir.to_onnx import to_onnx
 from edgewright.model.linked import Cell, LinkedCell, linked_channels
-from edgewright.space.linked import LinkedDense, LinkedMobile, LinkedResidual, cell_graph, valid_cell
+from edgewright.space.spaces.linked import LinkedDense, LinkedMobile, LinkedResidual, cell_graph, valid_cell
 
 SPACES = (LinkedDense, LinkedResidual, LinkedMobile)
 

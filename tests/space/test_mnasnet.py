@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, count_macs
-from edgewright.space.mnasnet import MnasNetSpace
+from edgewright.ir.graph import Graph, count_macs
+from edgewright.space.spaces.mnasnet import MnasNetSpace
 from edgewright.space.table import read_table
 
 SPACE = MnasNetSpace(3, 1000, 224)

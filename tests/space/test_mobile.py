@@ -15,11 +15,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, count_macs, count_params
-from edgewright.core.graph import Kind as OpKind
 from edgewright.export.onnx import export_onnx
+from edgewright.ir.graph import Graph, count_macs, count_params
+from edgewright.ir.graph import Kind as OpKind
 from edgewright.model.mobile import Block
-from edgewright.space.mobile import EXPANSIONS, KERNELS, KINDS, MobileArchitecture, MobileSpace, block_graph
+from edgewright.space.spaces.mobile import EXPANSIONS, KERNELS, KINDS, MobileArchitecture, MobileSpace, block_graph
 
 SIDES = (8, 17, 28, 32, 50, 64, 96, 224)
 TASKS = st.tuples(st.sampled_from([1, 3, 4]), st.sampled_from([2, 10]), st.sampled_from(SIDES))

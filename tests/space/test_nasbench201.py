@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import count_macs
+from edgewright.ir.graph import count_macs
 from edgewright.model.nasbench201 import EDGES, OPS, Cell, Reduce
-from edgewright.space.nasbench201 import NASBench201, cell_text
+from edgewright.space.spaces.nasbench201 import NASBench201, cell_text
 from edgewright.space.table import read_table
 
 SPACE = NASBench201(3, 10, 32)

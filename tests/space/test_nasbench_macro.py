@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from edgewright.core.graph import count_macs
-from edgewright.space.nasbench_macro import NASBenchMacro
+from edgewright.ir.graph import count_macs
+from edgewright.space.spaces.nasbench_macro import NASBenchMacro
 from edgewright.space.table import read_table
 
 SPACE = NASBenchMacro(3, 10, 32)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.core.errors import BadInput
-from edgewright.task.arrays import channels_first
 from edgewright.task.load import load_task
+from edgewright.task.sources.arrays import channels_first
 
 
 def content(channels: int = 3, height: int = 10, width: int = 10, seed: int = 0) -> dict[str, np.ndarray]:

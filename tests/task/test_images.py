@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from edgewright.core.errors import BadInput
-from edgewright.task import images as images_module
-from edgewright.task.images import expand_images, read_images
 from edgewright.task.load import load_task
+from edgewright.task.sources import images as images_module
+from edgewright.task.sources.images import expand_images, read_images
 
 
 def paint(path: Path, height: int = 40, width: int = 50, mode: str = "RGB", value: int = 100, **options) -> Path:

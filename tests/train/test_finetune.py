@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from train_toys import conv_net, linear_net, toy_task
 
-from edgewright.backward.planner import plan, plan_of
-from edgewright.backward.training_plan import TrainingBudget, applied
+from edgewright.backward.plans.planner import plan, plan_of
+from edgewright.backward.plans.training_plan import TrainingBudget, applied
 from edgewright.core.errors import BadInput
 from edgewright.task.augment import Augment
 from edgewright.task.base import Split, Task

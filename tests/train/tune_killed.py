@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from train_toys import conv_net, toy_task
 
-from edgewright.backward.planner import plan
-from edgewright.backward.training_plan import TrainingBudget, applied
+from edgewright.backward.plans.planner import plan
+from edgewright.backward.plans.training_plan import TrainingBudget, applied
 from edgewright.task.augment import Augment
 from edgewright.train import finetune
 from edgewright.train.clock import StepClock

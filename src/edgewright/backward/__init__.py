@@ -9,19 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "plan": "edgewright.backward.planner",
-    "plan_of": "edgewright.backward.planner",
-    "applied": "edgewright.backward.training_plan",
-    "TrainingBudget": "edgewright.backward.training_plan",
-    "TrainingPlan": "edgewright.backward.training_plan",
-    "measure": "edgewright.backward.contribution",
+    "plan": "edgewright.backward.plans.planner",
+    "plan_of": "edgewright.backward.plans.planner",
+    "applied": "edgewright.backward.plans.training_plan",
+    "TrainingBudget": "edgewright.backward.plans.training_plan",
+    "TrainingPlan": "edgewright.backward.plans.training_plan",
+    "measure": "edgewright.backward.plans.contribution",
 }
 __all__ = ["TrainingBudget", "TrainingPlan", "applied", "measure", "plan", "plan_of"]
 
 if TYPE_CHECKING:
-    from edgewright.backward.contribution import measure
-    from edgewright.backward.planner import plan, plan_of
-    from edgewright.backward.training_plan import TrainingBudget, TrainingPlan, applied
+    from edgewright.backward.plans.contribution import measure
+    from edgewright.backward.plans.planner import plan, plan_of
+    from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 
 
 def __getattr__(name: str) -> Any:

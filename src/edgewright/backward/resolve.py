@@ -8,11 +8,11 @@ import functools
 from edgewright.backward.base import Rule
 from edgewright.backward.calls import Kind
 from edgewright.backward.exact import BitMask, Exact, FrozenNorm
-from edgewright.backward.gradient_filter import GradientFilter
-from edgewright.backward.mobiletl import SignedMask
-from edgewright.backward.onward import ExactOnward
-from edgewright.backward.sparse_update import SubTensor
-from edgewright.backward.walsh import Walsh
+from edgewright.backward.rules.gradient_filter import GradientFilter
+from edgewright.backward.rules.mobiletl import SignedMask
+from edgewright.backward.rules.onward import ExactOnward
+from edgewright.backward.rules.sparse_update import SubTensor
+from edgewright.backward.rules.walsh import Walsh
 from edgewright.core.errors import BadInput
 
 WALSH_ORDERS = {3: 2, 10: 4, 21: 6, 36: 8}  # by the bases kept of an 8 x 8 patch

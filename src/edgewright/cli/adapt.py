@@ -56,7 +56,7 @@ def adapt(
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
 
-    from edgewright.job import adapt as job
+    from edgewright.job.adapt.run import run as job
 
     if resume is not None:
         if given or out or dry_run:
@@ -74,7 +74,7 @@ def adapt(
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """The options as `AdaptPlan` names them."""
-    from edgewright.job.adapt import ceiling
+    from edgewright.job.adapt.run import ceiling
 
     for name, what in (("source", "which network"), ("task", "which data")):
         if name not in given:
@@ -97,7 +97,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(plan: Any) -> str:
-    from edgewright.job.adapt import rows
+    from edgewright.job.adapt.run import rows
 
     sums = ("stored_bytes", "full_stored_bytes", "memory_bytes", "full_memory_bytes", "gradient_bytes", "state_bytes")
     shown = {"plan": rows(plan), **{name: getattr(plan, name) for name in (*sums, "macs", "full_macs")}}
@@ -108,7 +108,7 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
     if as_json:
         print(result.to_json(), end="")
         return
-    from edgewright.backward.training_plan import said
+    from edgewright.backward.plans.training_plan import said
 
     plan = result.training
     learns = sum(bool(row.learns) for row in plan.layers)

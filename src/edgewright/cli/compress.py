@@ -54,8 +54,8 @@ def compress(
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
 
-    from edgewright.job import compress as job
-    from edgewright.job.compress_decide import NothingKeeps, shown
+    from edgewright.job.compress.decide import NothingKeeps, shown
+    from edgewright.job.compress.run import run as job
 
     if resume is not None and (given or out or dry_run):
         raise BadInput("--resume goes on with what was asked in the folder and takes no other options")
@@ -89,7 +89,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
 def _show_ways(ground: Any, decided: Any, as_json: bool) -> None:
     """The plans: what would be rewritten, pruned, and what it would save."""
     from edgewright.compress.planner import read_plan
-    from edgewright.job.compress_decide import shown
+    from edgewright.job.compress.decide import shown
 
     plans = {way.name: read_plan(way.plan, way.name) for way in decided.ways}
     if as_json:

@@ -51,8 +51,8 @@ def design(
     given = {name: value for name, value in flags.items() if value is not None}
     budget = {name: value for name, value in ceilings.items() if value is not None}
 
-    from edgewright.job import run as job
-    from edgewright.job.ground import check
+    from edgewright.job.design import run as job
+    from edgewright.job.design.ground import check
 
     if resume is not None:
         if out or config or given or budget:

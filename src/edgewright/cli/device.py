@@ -41,7 +41,7 @@ def add(
     quiet: Quiet = False,
 ) -> None:
     """Keep a device of your own: a board by its description, or a latency of every network from a few measured ones."""
-    from edgewright.job.new_device import add_device
+    from edgewright.job.new_device.new_device import add_device
 
     if (from_samples is None) == (from_ is None):
         raise BadInput("say what is known of the device: --from BOARD.yaml, or --from-samples FILE.csv")
@@ -62,7 +62,7 @@ def add(
 
 
 def _add_board(name: str, path: Path, as_json: bool) -> None:
-    from edgewright.device.target import read_target, save_target
+    from edgewright.device.board.target import read_target, save_target
 
     target = read_target(path)
     if target.name != name:
@@ -77,7 +77,7 @@ def _add_board(name: str, path: Path, as_json: bool) -> None:
 @guarded
 def list_added(as_json: AsJson = False) -> None:
     """The devices that were added from samples, and how well each predicts these; `edgewright devices` lists boards."""
-    from edgewright.device.added import added_devices, load_device
+    from edgewright.device.few.added import added_devices, load_device
 
     rows = [load_device(name) for name in added_devices()]
     if as_json:
@@ -100,7 +100,7 @@ def suggest(
     quiet: Quiet = False,
 ) -> None:
     """The networks that tell most about a new device, as the index column of the CSV that `device add` reads."""
-    from edgewright.job.new_device import suggest_networks
+    from edgewright.job.new_device.new_device import suggest_networks
 
     rows = suggest_networks(space, count, prior or ())
     print(json.dumps(rows) if as_json else "\n".join(map(str, ["index", *rows])))

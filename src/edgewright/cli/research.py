@@ -29,8 +29,8 @@ def rank(
     quiet: Quiet = False,
 ) -> None:
     """Compare training-free scores on published tables."""
-    from edgewright.job import rank as job
-    from edgewright.report.standings import in_order
+    from edgewright.job.rank.rank import rank as job
+    from edgewright.report.parts.standings import in_order
 
     plan = job.RankPlan(
         space=space,
@@ -82,7 +82,7 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Compare search strategies on a published table."""
-    from edgewright.job.table_search import search_table
+    from edgewright.job.table_search.table_search import search_table
     from edgewright.search.regret import table_lines
 
     if reward not in ("hard", "soft"):
@@ -135,7 +135,7 @@ def codesign(
 ) -> None:
     """FLASH: laws from a few samples, then a quick search."""
     from edgewright.core.cost import Budget, show
-    from edgewright.job import codesign as job
+    from edgewright.job.codesign.codesign import codesign as job
 
     budget = Budget(latency_ms=latency_ms, size_mb=size_mb, peak_memory_kb=peak_memory_kb, macs=macs, params=params)
     plan = job.CodesignPlan(

@@ -39,8 +39,8 @@ def export(
     names, types = _words(runtime), _words(type_)
     if not choose and not (names and types and len(names) == len(types) == 1):
         raise BadInput("say --choose to measure every runtime and type, or name one: --runtime NAME --type TYPE")
-    from edgewright.export.choose import NothingFits
-    from edgewright.export.ship import ship
+    from edgewright.export.choose.choice import NothingFits
+    from edgewright.export.ship.ship import ship
 
     try:
         shipped = ship(
@@ -68,7 +68,7 @@ def measure(
     quiet: Quiet = False,
 ) -> None:
     """Time files of any runtime in turns, with confidence intervals."""
-    from edgewright.export.versus import versus
+    from edgewright.export.choose.versus import versus
 
     found = versus(files, threads=threads, runs=runs, shape=_integers(shape, "--shape"))
     print(found.to_json() if as_json else found.text(), end="" if as_json else "\n")
@@ -81,7 +81,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Tell where a file comes from, and whether it is whole."""
-    from edgewright.export.show import read_provenance
+    from edgewright.export.ship.show import read_provenance
 
     found = read_provenance(file)
     print(found.to_json() if as_json else found.text(), end="" if as_json else "\n")

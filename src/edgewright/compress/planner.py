@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgewright.compress import fold_batch_norm, merge_linear, remove_identity
 from edgewright.compress.base import Declined, Found, Plan, Rewrite, must_save, rebuilt, totals
-from edgewright.compress.depthshrinker import Linearise
-from edgewright.compress.drop_block import Drop
-from edgewright.compress.fold_batch_norm import Fold
-from edgewright.compress.merge_linear import Merge, PadFirst
-from edgewright.compress.prune_channels import Prune
-from edgewright.compress.remove_identity import RemoveIdentity
+from edgewright.compress.rewrites import fold_batch_norm, merge_linear, remove_identity
+from edgewright.compress.rewrites.depthshrinker import Linearise
+from edgewright.compress.rewrites.drop_block import Drop
+from edgewright.compress.rewrites.fold_batch_norm import Fold
+from edgewright.compress.rewrites.merge_linear import Merge, PadFirst
+from edgewright.compress.rewrites.prune_channels import Prune
+from edgewright.compress.rewrites.remove_identity import RemoveIdentity
 from edgewright.compress.wiring import Wiring, trace
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput

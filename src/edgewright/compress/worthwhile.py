@@ -14,11 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from edgewright.compress import depthshrinker, fold_batch_norm, merge_linear
 from edgewright.compress.base import Declined, Plan, Rewrite, Saving, Totals, rebuilt
-from edgewright.compress.depthshrinker import Decision, Linearise
-from edgewright.compress.merge_linear import Merge
 from edgewright.compress.planner import Method, look
+from edgewright.compress.rewrites import depthshrinker, fold_batch_norm, merge_linear
+from edgewright.compress.rewrites.depthshrinker import Decision, Linearise
+from edgewright.compress.rewrites.merge_linear import Merge
 from edgewright.core.data import Frozen
 from edgewright.core.progress import progress
 from edgewright.device.compare import Ratio, ratio

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgewright.core.cost import Cost, CostName, cost
-from edgewright.core.graph import Graph, count_macs, count_params
 from edgewright.device.measure import Latency
-from edgewright.device.memory import graph_peak_bytes, onnx_peak_bytes
-from edgewright.device.table import Blocks, LatencyModel
+from edgewright.device.table.table import Blocks, LatencyModel
+from edgewright.ir.graph import Graph, count_macs, count_params
+from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes
 
 # An exported file holds, beside 4 bytes per parameter, about this much per operator (its node, names and shapes)
 # and for the model as a whole.

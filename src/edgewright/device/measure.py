@@ -15,9 +15,9 @@ import numpy as np
 
 from edgewright.core.cost import Cost, How, cost
 from edgewright.core.data import Frozen
-from edgewright.core.graph import Graph, GraphBuilder
-from edgewright.device.onnx_graph import to_onnx
-from edgewright.device.runtime import input_for, open_session
+from edgewright.device.here.runtime import input_for, open_session
+from edgewright.ir.graph import Graph, GraphBuilder
+from edgewright.ir.to_onnx import to_onnx
 
 NOISY_DRIFT = 0.05
 BURST = 10  # runs of one network before the next one's turn: a steady caller's caches, not a stranger's

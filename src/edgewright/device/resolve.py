@@ -4,9 +4,9 @@ from pathlib import Path
 
 from edgewright.core.errors import BadInput
 from edgewright.device.base import Device
-from edgewright.device.board import Board
-from edgewright.device.cpu import Cpu
-from edgewright.device.target import Target, read_target, targets
+from edgewright.device.board.board import Board
+from edgewright.device.board.target import Target, read_target, targets
+from edgewright.device.here.cpu import Cpu
 
 
 def devices() -> dict[str, type[Device] | Target]:

@@ -9,15 +9,15 @@ from torch import nn
 from edgewright.compress.planner import look
 from edgewright.core.cost import Budget, Cost, cost
 from edgewright.core.errors import EdgewrightError
-from edgewright.core.graph import Graph
 from edgewright.device.base import Device
-from edgewright.device.board import Board
-from edgewright.device.limits import arena_of
+from edgewright.device.board.board import Board
+from edgewright.device.board.limits import arena_of
+from edgewright.device.here.profile import runtime_peak_bytes
 from edgewright.device.measure import Latency
-from edgewright.device.profile import runtime_peak_bytes
-from edgewright.device.steps import FLOAT_BYTES
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
+from edgewright.ir.graph import Graph
+from edgewright.ir.steps import FLOAT_BYTES
 from edgewright.task.base import Task, normalise
 
 TRIES = 3

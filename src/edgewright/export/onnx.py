@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgewright.core.environment import versions
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.files import write_bytes
-from edgewright.export.provenance import WEIGHTS_KEY, weights_sha256
+from edgewright.export.ship.provenance import WEIGHTS_KEY, weights_sha256
 
 OPSET = 18
 NEWEST_IR = 10  # what runtimes two years old still read

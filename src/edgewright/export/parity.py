@@ -9,10 +9,10 @@ from torch import nn
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, GateFailed
-from edgewright.device.runtime import open_session
-from edgewright.device.runtime import run as run_session
-from edgewright.export.batch import BATCH, BATCHES, takes_batches
-from edgewright.export.diverge import LOOKED_AT, diverge, of_module, tapped
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
+from edgewright.export.choose.batch import BATCH, BATCHES, takes_batches
+from edgewright.export.choose.diverge import LOOKED_AT, diverge, of_module, tapped
 from edgewright.export.gates import compare
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
-from edgewright.device.runtime import open_session
-from edgewright.device.runtime import run as run_session
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
 from edgewright.task.base import TaskSpec, normalise
-from edgewright.task.images import expand_images, read_images
+from edgewright.task.sources.images import expand_images, read_images
 
 CHUNK = 256  # images held at a time
 

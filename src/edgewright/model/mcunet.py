@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, GraphBuilder
+from edgewright.ir.graph import Graph, GraphBuilder
 
 
 class _Round(torch.autograd.Function):

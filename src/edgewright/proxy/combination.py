@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgewright.core.ranking import ranks
-from edgewright.core.signal import Signal
+from edgewright.ir.signal import Signal
 
 Array = NDArray[np.float64]
 

@@ -3,23 +3,23 @@
 from collections.abc import Iterable
 
 from edgewright.core.errors import BadInput
-from edgewright.proxy.az_nas import az_expressivity, az_progressivity, az_trainability
 from edgewright.proxy.base import Proxy
-from edgewright.proxy.epe_nas import epe_nas
-from edgewright.proxy.gradsign import gradsign
-from edgewright.proxy.grasp import grasp
-from edgewright.proxy.jacob_cov import jacob_cov
-from edgewright.proxy.knas import knas
-from edgewright.proxy.meco import meco, meco_opt
-from edgewright.proxy.naswot import naswot
-from edgewright.proxy.nn_degree import degree, mass
-from edgewright.proxy.saliency import fisher, grad_norm, plain, snip
-from edgewright.proxy.size import capacity, live_macs, log_sizes, macs, params
-from edgewright.proxy.swap import swap
-from edgewright.proxy.synflow import synflow
-from edgewright.proxy.te_nas import linear_regions, ntk_condition
-from edgewright.proxy.zen import zen
-from edgewright.proxy.zico import zico
+from edgewright.proxy.scores.az_nas import az_expressivity, az_progressivity, az_trainability
+from edgewright.proxy.scores.epe_nas import epe_nas
+from edgewright.proxy.scores.gradsign import gradsign
+from edgewright.proxy.scores.grasp import grasp
+from edgewright.proxy.scores.jacob_cov import jacob_cov
+from edgewright.proxy.scores.knas import knas
+from edgewright.proxy.scores.meco import meco, meco_opt
+from edgewright.proxy.scores.naswot import naswot
+from edgewright.proxy.scores.nn_degree import degree, mass
+from edgewright.proxy.scores.saliency import fisher, grad_norm, plain, snip
+from edgewright.proxy.scores.size import capacity, live_macs, log_sizes, macs, params
+from edgewright.proxy.scores.swap import swap
+from edgewright.proxy.scores.synflow import synflow
+from edgewright.proxy.scores.te_nas import linear_regions, ntk_condition
+from edgewright.proxy.scores.zen import zen
+from edgewright.proxy.scores.zico import zico
 
 
 def proxies() -> dict[str, Proxy]:

@@ -19,10 +19,10 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
-from edgewright.core.paths import path_facts
 from edgewright.core.ranking import ranks
 from edgewright.core.seed import derive
-from edgewright.core.signal import Signal, signal
+from edgewright.ir.paths import path_facts
+from edgewright.ir.signal import Signal, signal
 from edgewright.space.base import Space
 
 Array = NDArray[np.float64]

@@ -25,9 +25,9 @@ from edgewright.core.pool import pool
 from edgewright.core.progress import progress
 from edgewright.core.seed import derive
 from edgewright.search.base import Strategy
-from edgewright.search.reinforce import Reinforce, state_correlation
 from edgewright.search.resolve import make_strategy, resolve_strategy, strategies
 from edgewright.search.reward import soft_reward
+from edgewright.search.strategies.reinforce import Reinforce, state_correlation
 from edgewright.space.base import TabularSpace
 
 Array = NDArray[np.float64]

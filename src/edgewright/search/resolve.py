@@ -4,14 +4,14 @@ from typing import Any
 
 from edgewright.core.errors import BadInput
 from edgewright.search.base import Excess, Strategy
-from edgewright.search.evolution import Evolution
-from edgewright.search.linas import LINAS
-from edgewright.search.local import LocalSearch
-from edgewright.search.nsga2 import NSGA2
-from edgewright.search.random import RandomSearch
-from edgewright.search.regularized import RegularizedEvolution
-from edgewright.search.reinforce import Reinforce, ReinforceMemory
-from edgewright.search.shgo import SHGO
+from edgewright.search.strategies.evolution import Evolution
+from edgewright.search.strategies.linas import LINAS
+from edgewright.search.strategies.local import LocalSearch
+from edgewright.search.strategies.nsga2 import NSGA2
+from edgewright.search.strategies.random import RandomSearch
+from edgewright.search.strategies.regularized import RegularizedEvolution
+from edgewright.search.strategies.reinforce import Reinforce, ReinforceMemory
+from edgewright.search.strategies.shgo import SHGO
 from edgewright.space.base import Space
 
 

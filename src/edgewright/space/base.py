@@ -23,8 +23,8 @@ from torch import nn
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
-from edgewright.core.graph import Graph, chain, count_params
-from edgewright.core.structure import Structure, chained, structure
+from edgewright.ir.graph import Graph, chain, count_params
+from edgewright.ir.structure import Structure, chained, structure
 
 
 class Space(ABC):

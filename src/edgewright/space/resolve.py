@@ -2,11 +2,11 @@
 
 from edgewright.core.errors import BadInput
 from edgewright.space.base import Space, TabularSpace
-from edgewright.space.linked import LinkedDense, LinkedMobile, LinkedResidual
-from edgewright.space.mnasnet import MnasNetSpace
-from edgewright.space.mobile import MobileSpace
-from edgewright.space.nasbench201 import NASBench201
-from edgewright.space.nasbench_macro import NASBenchMacro
+from edgewright.space.spaces.linked import LinkedDense, LinkedMobile, LinkedResidual
+from edgewright.space.spaces.mnasnet import MnasNetSpace
+from edgewright.space.spaces.mobile import MobileSpace
+from edgewright.space.spaces.nasbench201 import NASBench201
+from edgewright.space.spaces.nasbench_macro import NASBenchMacro
 from edgewright.task.base import TaskSpec
 
 _SPACES = (MobileSpace, LinkedDense, LinkedResidual, LinkedMobile, NASBench201, NASBenchMacro, MnasNetSpace)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.core.errors import BadInput
-from edgewright.task.arrays import arrays
 from edgewright.task.base import Task, Wishes
-from edgewright.task.dataset import dataset
-from edgewright.task.digits import digits
-from edgewright.task.images import images
+from edgewright.task.sources.arrays import arrays
+from edgewright.task.sources.dataset import dataset
+from edgewright.task.sources.digits import digits
+from edgewright.task.sources.images import images
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset

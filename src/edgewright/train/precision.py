@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgewright.device.instructions import has_bf16
+from edgewright.device.here.instructions import has_bf16
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgewright.device.runtime import open_session
+from edgewright.device.here.runtime import open_session
 
 EVENED_ON = 16  # samples by which the channels' sizes are told
 MOST_SCALE = 1e4  # further apart than this, a channel says next to nothing

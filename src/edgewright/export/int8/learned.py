@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from edgewright.compress.qat import Rounded
+from edgewright.compress.bits.qat import Rounded
 from edgewright.core.errors import EdgewrightError
 from edgewright.export.int8.calibrators import minmax
 from edgewright.export.int8.quantise import Int8Types, collect, layers, prepare, quantise, ranges, watching

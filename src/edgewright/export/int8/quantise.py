@@ -25,9 +25,9 @@ import onnx.version_converter
 import onnxruntime as ort
 
 from edgewright.core.errors import BadInput, EdgewrightError
-from edgewright.device.instructions import has_vnni, is_x86
-from edgewright.device.runtime import open_session
-from edgewright.device.runtime import run as run_session
+from edgewright.device.here.instructions import has_vnni, is_x86
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
 from edgewright.export.int8.calibrators import CALIBRATORS, Calibrator
 from edgewright.export.int8.histogram import Histogram
 

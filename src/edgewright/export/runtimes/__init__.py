@@ -1,0 +1,1 @@
+"""Methods: one adapter a runtime, over `export/runtimes/base.py`."""

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 
 from edgewright.core.files import write_bytes
-from edgewright.device.runtime import open_session
-from edgewright.device.runtime import run as run_session
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
 from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, fixed_shape
 
 

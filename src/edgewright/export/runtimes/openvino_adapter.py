@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from edgewright.core.errors import BadInput, one_line
-from edgewright.device.instructions import has_bf16, is_x86
+from edgewright.device.here.instructions import has_bf16, is_x86
 from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 TYPE_KEY = ["edgewright", "type"]  # where the file itself says in which type it is to be computed

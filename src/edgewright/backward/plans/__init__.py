@@ -1,0 +1,1 @@
+"""Which layers learn, and how, inside a budget of memory and compute."""

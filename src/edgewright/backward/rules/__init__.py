@@ -1,0 +1,1 @@
+"""Methods: another backward for a layer, one published rule a file, over `backward/base.py`."""

@@ -1,0 +1,1 @@
+"""Fewer bits: learning to be rounded, mixed precision, arithmetic of integers only."""

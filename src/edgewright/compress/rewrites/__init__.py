@@ -1,0 +1,1 @@
+"""Methods: rewrites of a trained network, one a file, over `compress/base.py`."""

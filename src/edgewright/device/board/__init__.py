@@ -1,0 +1,1 @@
+"""Boards that are not here, as data: limits, laws, memory plans."""

@@ -1,0 +1,130 @@
+"""Does a network fit a target? Memory, flash, types and operators by what the target's file says; nothing is run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from edgewright.device.board.arena import Arena
+from edgewright.device.board.memory_plan import RULES, Rules, plan_memory
+from edgewright.device.board.target import BYTES, Target, Type
+from edgewright.ir.graph import Kind
+from edgewright.ir.steps import Activations, of_onnx, read_onnx
+
+KERNELS = {"x-cube-ai": "mcu", "tflite-micro": "mcu"}  # runtimes whose adds are operators of their own
+BIAS_BYTES = 4  # of an int8 network: its sums have 32 bits
+OPERATORS: Mapping[str, Kind] = {  # of core.graph, by their names in ONNX
+    "Conv": "conv", "ConvTranspose": "conv", "Gemm": "linear", "MatMul": "linear", "BatchNormalization": "norm",
+    "Add": "add", "Mul": "mul", "Relu": "relu", "Clip": "relu", "HardSigmoid": "hardsigmoid",
+    "HardSwish": "hardsigmoid", "Sigmoid": "sigmoid", "Swish": "swish", "AveragePool": "avg_pool",
+    "GlobalAveragePool": "global_pool", "Flatten": "flatten", "Concat": "concat", "Slice": "take",
+}  # fmt: skip
+
+
+def rules_for(target: Target) -> Rules:
+    """How memory is counted there."""
+    return RULES[KERNELS.get(target.runtime, "plan")]
+
+
+def refusals(
+    target: Target,
+    model: bytes | Path | str | onnx.ModelProto,
+    *,
+    kind: Type | None = None,
+    size_bytes: int | None = None,
+) -> list[str]:
+    """Why a target cannot run an ONNX model: a sentence for each reason, none where it fits.
+
+    Args:
+        kind: the type in which it will run, where the target's tool converts the file; None: the file's own.
+        size_bytes: of the file that ships, where known; None: the weights, in that type.
+
+    Errors: BadInput for what is no ONNX model, and for a tensor whose shape cannot be inferred.
+    """
+    model = read_onnx(model)
+    runs = kind or type_of(model)
+    found = [] if runs in target.types else [f"{target.name} computes in {', '.join(target.types)}, not in {runs}"]
+    found += forbidden_nodes(target, model)
+    size = weight_bytes(model, runs) if size_bytes is None else size_bytes
+    if target.flash_kb is not None and size > 1024 * target.flash_kb:
+        found.append(f"needs {_kb(size)} of flash, {target.name} has {_told(target.flash_kb)}")
+    if target.ram_kb is not None:
+        arena = arena_of(target, model, kind=runs)
+        if arena.bytes > 1024 * target.ram_kb:
+            need = f"needs {_kb(arena.bytes)} of RAM for activations (most at '{_name(arena)}')"
+            found.append(f"{need}, {target.name} has {_told(target.ram_kb)}")
+    return found
+
+
+def _kb(count: int) -> str:
+    """Rounded up: what is needed is never said to be less."""
+    return f"{math.ceil(count / 102.4) / 10:,.1f} KB"
+
+
+def _told(limit: float) -> str:
+    return f"{limit:,.0f} KB" if limit == int(limit) else f"{math.floor(10 * limit) / 10:,.1f} KB"
+
+
+def _name(arena: Arena) -> str:
+    """The tensor that is made where the most bytes are alive."""
+    made = [buffer for buffer in arena.buffers if buffer.first == arena.peak_step]
+    return str(max(made, key=lambda buffer: buffer.bytes).name).removesuffix("_QuantizeLinear_Output")
+
+
+def arena_of(target: Target, model: bytes | Path | str | onnx.ModelProto, *, kind: Type | None = None) -> Arena:
+    """The arena of activations there; in int8, inputs are whole numbers too."""
+    model = read_onnx(model)
+    own, runs = type_of(model), kind or type_of(model)
+    network = of_onnx(model, BYTES["fp32" if own == "int8" else runs])  # floats of an int8 file stay floats
+    return plan_memory(_whole_inputs(network) if runs == "int8" else network, rules_for(target))
+
+
+def _whole_inputs(network: Activations) -> Activations:
+    """Without the rounding of inputs: what they are rounded to is what the network is given."""
+    rounded = {
+        step.inputs[0]: step.outputs[0]
+        for step in network.steps
+        if step.role == "quantise" and step.inputs[0] in network.inputs
+    }
+    steps = tuple(step for step in network.steps if step.outputs[0] not in rounded.values())
+    inputs = tuple(rounded.get(name, name) for name in network.inputs)
+    alone = not any(name in step.inputs for step in steps for name in rounded)
+    return replace(network, steps=steps, inputs=inputs) if alone else network
+
+
+def type_of(model: onnx.ModelProto) -> Type:
+    """The type of its numbers: int8 where tensors are quantised on the way, else that of its first input."""
+    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
+        return "int8"
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kinds = [value.type.tensor_type.elem_type for value in model.graph.input if value.name not in constants]
+    return "bf16" if kinds[:1] == [onnx.TensorProto.BFLOAT16] else "fp32"
+
+
+def weight_bytes(model: onnx.ModelProto, kind: Type) -> int:
+    """Bytes of the constants in `kind`, of an int8 file as they are; in int8, biases (one dimension) have 32 bits."""
+    total = 0
+    kind = "fp32" if type_of(model) == "int8" else kind
+    for tensor in model.graph.initializer:
+        count = math.prod(tensor.dims)
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            total += count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        else:
+            total += count * (BIAS_BYTES if kind == "int8" and len(tensor.dims) < 2 else BYTES[kind])
+    return total
+
+
+def forbidden_nodes(target: Target, model: onnx.ModelProto) -> list[str]:
+    """A sentence for each node whose operator the target's file forbids."""
+    gates = {frozenset(node.input) for node in model.graph.node if node.op_type == "Mul"}
+    found = []
+    for index, node in enumerate(model.graph.node):
+        kind = OPERATORS.get(node.op_type)
+        if node.op_type == "Sigmoid" and frozenset((node.input[0], node.output[0])) in gates:
+            kind = "swish"
+        if kind in target.forbidden:
+            name = f"'{node.name}'" if node.name else f"number {index}"
+            found.append(f"{target.name} cannot run node {name}, a '{node.op_type}': its file forbids {kind}")
+    return found

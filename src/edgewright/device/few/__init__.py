@@ -1,0 +1,1 @@
+"""A device from a few measurements."""

@@ -1,0 +1,44 @@
+"""Devices that a user added from samples: one JSON file each, by name."""
+
+import re
+from pathlib import Path
+
+from edgewright.core.data import Frozen, read_json
+from edgewright.core.errors import BadInput
+from edgewright.core.files import write_text
+from edgewright.device.few.transfer import TransferModel
+from edgewright.device.folder import devices_folder
+
+
+class AddedDevice(Frozen):
+    """What `edgewright device add` keeps. `space`: the one whose networks `model` predicts."""
+
+    name: str
+    space: str
+    model: TransferModel
+
+
+def save_device(device: AddedDevice) -> Path:
+    """Write it, in the place of an earlier one of this name; the file."""
+    path = _path(device.name)
+    write_text(path, device.to_json())
+    return path
+
+
+def load_device(name: str) -> AddedDevice:
+    """The added device of that name; BadInput, with the names there are, where it was not added."""
+    path = _path(name)
+    if not path.is_file():
+        raise BadInput(f"no device '{name}' was added; added are: {', '.join(added_devices()) or 'none'}")
+    return AddedDevice.parse(read_json(path), str(path))
+
+
+def added_devices() -> tuple[str, ...]:
+    """Names of the devices that were added."""
+    return tuple(sorted(path.stem for path in devices_folder().glob("*.json")))
+
+
+def _path(name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise BadInput(f"device name '{name}': use letters, digits, dots, dashes and underscores only")
+    return devices_folder() / f"{name}.json"

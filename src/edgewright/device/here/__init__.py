@@ -1,0 +1,1 @@
+"""This machine: its processor through ONNX Runtime."""

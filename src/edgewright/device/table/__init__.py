@@ -1,0 +1,1 @@
+"""Latency of networks that were never built: pieces measured in their place, and calibrated."""

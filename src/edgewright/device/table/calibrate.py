@@ -1,0 +1,122 @@
+"""Building a `LatencyModel`: profile networks into the table, time a few whole, fit, and check by leaving out."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from edgewright.core.progress import progress
+from edgewright.core.ranking import spearman
+from edgewright.device.here.profile import profile_pieces
+from edgewright.device.measure import pinned, quiet_mean, time_plain
+from edgewright.device.table.interpolate import fit_families
+from edgewright.device.table.pieces import cut
+from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel, LatencyTable, piece_us
+from edgewright.ir.graph import Graph, chain
+from edgewright.ir.to_onnx import to_onnx
+
+WHOLE_NETWORKS = 16
+ROUNDS = 3
+Entries = dict[str, tuple[float, float]]
+
+
+def build_latency_model(
+    networks: Sequence[Blocks], table: LatencyTable, device: dict[str, Any], *, threads: int, seconds: float
+) -> LatencyModel:
+    """Measure and fit within about `seconds`.
+
+    The first 16 networks are profiled and timed whole, in rounds so that a disturbance does not hit one network only;
+    what time is left profiles the other networks that have pieces the table lacks.
+    """
+    start = time.perf_counter()
+    graphs = [chain(graph for _, graph in blocks) for blocks in networks]
+    whole, others = graphs[:WHOLE_NETWORKS], graphs[WHOLE_NETWORKS:]
+    with pinned(threads), progress("Latency table", total=len(graphs)) as bar:
+        known = set(table.read())
+        for graph in whole:
+            known |= _profile_new(graph, table, known, threads)
+            bar.advance(0.5)
+        left = seconds - (time.perf_counter() - start)
+        measured_us = _time_whole(whole, threads, max(0.3 * left, 0.2 * seconds))
+        bar.advance(0.5 * len(whole))
+        for graph in others:
+            if time.perf_counter() - start > 0.9 * seconds:
+                break
+            known |= _profile_new(graph, table, known, threads)
+            bar.advance(1)
+    pieces = table.read()
+    calibration = fit_calibration([_sums(graph, pieces) for graph in whole], measured_us)
+    return LatencyModel(
+        device=device,
+        calibration=calibration,
+        pieces=pieces,
+        families=fit_families({key: calibration.net_us(*entry) for key, entry in pieces.items()}),
+        check=_leave_out(whole, measured_us, pieces),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _profile_new(graph: Graph, table: LatencyTable, known: set[str], threads: int) -> set[str]:
+    """Profile `graph` into the table if it has a piece that is not in `known`; the keys it has."""
+    keys = {piece.key for piece in cut(graph)[0]}
+    if not keys <= known:
+        table.add(profile_pieces(graph, threads=threads))
+    return keys
+
+
+def _time_whole(graphs: Sequence[Graph], threads: int, seconds: float) -> np.ndarray:
+    """Microseconds of each network, mean of the faster half of its runs, within about `seconds` for all."""
+    models = [to_onnx(graph) for graph in graphs]
+    times = time_plain(models, threads=threads, seconds=seconds, rounds=ROUNDS)
+    return np.array([quiet_mean(samples) * 1e3 for samples in times])
+
+
+def _sums(graph: Graph, pieces: Entries) -> tuple[float, float]:
+    """Profiled microseconds and runtime nodes of a whole network."""
+    entries = [pieces[piece.key] for piece in cut(graph)[0]]
+    return sum(raw for raw, _ in entries), sum(nodes for _, nodes in entries)
+
+
+def fit_calibration(sums: Sequence[tuple[float, float]], measured_us: np.ndarray) -> Calibration:
+    """Least squares on relative errors, drawn slightly to (0, 1, the median profiler cost per node).
+
+    The pull only matters where the networks are too alike to tell the three numbers apart.
+    """
+    raw, nodes = np.array(sums, dtype=float).T
+    per_node = float(np.median((raw - measured_us) / nodes))
+    typical = float(np.median(measured_us))
+    rows = np.stack([np.ones_like(raw), raw, -nodes], axis=1) / measured_us[:, None]
+    pull = np.diag([0.1 / typical, 0.1, 0.1 * float(np.median(nodes)) / typical])
+    goal = np.concatenate([np.ones(len(raw)), pull @ np.array([0.0, 1.0, per_node])])
+    low, high = (0.0, 0.3, -20.0), (np.inf, 3.0, 20.0)
+    scaling = np.array([typical, 1.0, 1.0])  # unknowns of one order of magnitude
+    fit = lsq_linear(np.vstack([rows, pull]) * scaling, goal, (np.array(low) / scaling, np.array(high) / scaling))
+    base_us, scale, node_us = (float(value) for value in fit.x * scaling)
+    return Calibration(base_us=base_us, scale=scale, node_us=node_us)
+
+
+def _leave_out(graphs: Sequence[Graph], measured_us: np.ndarray, pieces: Entries) -> Check:
+    """Predict each network from the others alone: their calibration, and a table without its own pieces."""
+    keys = [[piece.key for piece in cut(graph)[0]] for graph in graphs]
+    predicted = []
+    for index, own in enumerate(keys):
+        rest = [other for other in range(len(graphs)) if other != index]
+        if not rest:
+            break
+        shared = {key for other in rest for key in keys[other]}
+        table = {key: entry for key, entry in pieces.items() if key in shared or key not in own}
+        calibration = fit_calibration([_sums(graphs[other], pieces) for other in rest], measured_us[rest])
+        families = fit_families({key: calibration.net_us(*entry) for key, entry in table.items()})
+        parts = (piece_us(key, table, families, calibration) for key in own)
+        predicted.append(calibration.base_us + sum(parts))
+    errors = np.abs(np.array(predicted) / measured_us[: len(predicted)] - 1)
+    ranked = len(predicted) > 2
+    return Check(
+        networks=len(predicted),
+        median_error=float(np.median(errors)) if len(errors) else 0.0,
+        rank_correlation=spearman(predicted, measured_us) if ranked else None,
+        predicted_ms=tuple(value / 1e3 for value in predicted),
+        measured_ms=tuple(float(value) / 1e3 for value in measured_us[: len(predicted)]),
+    )

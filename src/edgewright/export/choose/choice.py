@@ -1,0 +1,223 @@
+"""Which file is really fastest? All candidates measured in turns; the fastest that loses little enough wins.
+
+Nothing is believed: a smaller type counts as faster only where the 95 % interval of its time over that of the fastest
+fp32 file, from the same interleaved run, lies below 1. So a slower int8 is never handed out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.device.compare import ratio
+from edgewright.device.measure import BURST, NOISY_DRIFT, Latency, pinned, reference_call, time_calls
+from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
+from edgewright.export.choose.samples import Samples
+from edgewright.export.gates import Gate
+from edgewright.export.int8.quantise import Int8Types
+from edgewright.export.runtimes.base import KINDS, Kind, Network, Runtime
+from edgewright.export.runtimes.resolve import make_runtimes
+
+RUNS, FEWEST_RUNS = 300, 4 * BURST
+SECONDS = 60.0  # about what the measurement may take, unless FEWEST_RUNS take longer
+UNASKED = "not asked for; measured to compare with"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All candidates, the one that won (None where none may be handed out), and why, in a sentence.
+
+    first: name of the candidate that ratios are against.   drift: of the fixed reference network during the
+    measurement; above 0.05 the machine was busy.   runs: timed runs of each candidate.   target: the board that it is
+    for, "cpu" for this machine.   latency_of: "measured"; for a board "law", a model's figures, or "unknown".
+    """
+
+    candidates: tuple[Candidate, ...]
+    winner: Candidate | None
+    why: str
+    first: str
+    drift: float
+    runs: int
+    target: str = "cpu"
+    latency_of: Literal["measured", "law", "unknown"] = "measured"
+
+    def table(self) -> str:
+        """For people: a line for each candidate, and what is to be known of the measurement."""
+        time = "by law" if self.latency_of == "law" else "median"
+        first = f"of {self.first}" if self.first else ""
+        lines = [f"{'':<18}{time:>10}{'p90':>10}  {first:<22}{'size':>10}{'top-1':>9}{'agree':>9}"]
+        lines += [_line(candidate) for candidate in self.candidates]
+        if self.drift > NOISY_DRIFT:
+            lines.append(f"the machine was not quiet: the reference network drifted by {100 * self.drift:.0f} %")
+        if self.latency_of != "measured":
+            lines.append(f"nothing was measured on {self.target}; accuracy is that of the same file on this machine")
+        return "\n".join(lines)
+
+    def record(self) -> dict[str, Any]:
+        """Everything, for the file beside the winner."""
+        return {
+            "why": self.why,
+            "target": self.target,
+            "latency_of": self.latency_of,
+            "first": self.first,
+            "runs": self.runs,
+            "reference_drift": self.drift,
+            "candidates": [_record(candidate) for candidate in self.candidates],
+        }
+
+
+class NothingFits(BudgetInfeasible):
+    """No candidate keeps the accuracy; `choice` holds what was tried."""
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(choice.why)
+        self.choice = choice
+
+
+def choose(
+    network: Network,
+    samples: Samples,
+    folder: Path,
+    *,
+    runtimes: Sequence[Runtime] | None = None,
+    kinds: Sequence[Kind] = KINDS,
+    source: Any = None,
+    max_drop: float = 1.0,
+    threads: int = 1,
+    types: Int8Types | None = None,
+    runs: int | None = None,
+) -> Choice:
+    """Build every candidate under `folder`, hold it against its source, measure what runs, and pick.
+
+    ONNX Runtime's fp32 file is always built and measured first: it is what the others are compared with.
+
+    Args:
+        runtimes, kinds: what may win; default: every runtime, installed or not, and every type.
+        source: one input to outputs, of the network itself; default: ONNX Runtime on the float file.
+        max_drop: points of accuracy that may be lost; without labels, percent of the samples with another class.
+        threads: of every runtime; with one, the process keeps to one core while it measures.
+        types: of the int8 network; default: this processor's.
+        runs: timed runs of each; default: 300, fewer where that would take over a minute.
+    Errors: NothingFits where nothing keeps the drop.
+    """
+    if not 0 <= max_drop <= 100:
+        raise BadInput(f"the drop is points of accuracy, from 0 to 100 (got {max_drop:g})")
+    wanted = make_runtimes(None) if runtimes is None else list(runtimes)
+    asked = list(pairs(wanted, kinds))
+    (first,) = make_runtimes(["onnxruntime"])
+    every = [(first, KINDS[0]), *(pair for pair in asked if (pair[0].name, pair[1]) != (first.name, KINDS[0]))]
+    rows = build_all(every, network, Judge(network, samples, max_drop, source), folder, threads=threads, types=types)
+    rows, latencies = measured(rows, samples, threads, runs)
+    rows = _compared(rows, latencies)
+    names = {f"{runtime.name} {kind}" for runtime, kind in asked}
+    rows = [row if row.name in names else replace(row, refused=row.refused or UNASKED) for row in rows]
+    return _picked(rows, latencies, max_drop)
+
+
+def measured(
+    rows: Sequence[Candidate], samples: Samples, threads: int, runs: int | None
+) -> tuple[list[Candidate], dict[str, Latency]]:
+    """The latency of every candidate that runs, all in turns in this process, on the first comparison sample."""
+    able = [row for row in rows if row.runs and row.built]
+    slowest = sum(row.seconds for row in able)
+    count = runs or int(min(RUNS, max(FEWEST_RUNS, SECONDS / max(slowest, 1e-9))))
+    array = samples.comparison[0]
+    with pinned(threads):
+        # Opened here, so that threads which a runtime starts are born on the core that is measured on.
+        opened = [row.runtime.open(row.built.path, threads).call for row in able if row.built]
+        calls = [(lambda call=call: call(array)) for call in opened]
+        found = time_calls(calls, reference_call(threads), runs=-(-count // BURST) * BURST) if calls else []
+    latencies = {row.name: latency for row, latency in zip(able, found, strict=True)}
+    timed = [
+        replace(row, latency_ms=latencies[row.name].median_ms, p90_ms=latencies[row.name].p90_ms)
+        if row.name in latencies
+        else row
+        for row in rows
+    ]
+    return timed, latencies
+
+
+def _compared(rows: Sequence[Candidate], latencies: dict[str, Latency]) -> list[Candidate]:
+    """With ratios to the first; a smaller type that is not surely faster than the fastest fp32 is refused."""
+    floats = [row for row in rows if row.kind == "fp32" and row.latency_ms is not None and row.refused is None]
+    if rows[0].name not in latencies:
+        return list(rows)
+    best = min(floats, key=lambda row: row.latency_ms or 0, default=None)
+    found = []
+    for row in rows:
+        if row.name in latencies:
+            times = latencies[row.name].samples
+            row = replace(row, ratio=ratio(times, latencies[rows[0].name].samples))
+            if row.kind != "fp32" and best is not None and row.refused is None:
+                against = ratio(times, latencies[best.name].samples)
+                if not against.surely_faster:
+                    row = replace(row, refused=f"not surely faster than {best.name}: {against.text()} of its time")
+        found.append(row)
+    return found
+
+
+def _picked(rows: Sequence[Candidate], latencies: dict[str, Latency], max_drop: float) -> Choice:
+    fit = sorted((row for row in rows if row.refused is None and row.latency_ms), key=lambda row: row.latency_ms or 0)
+    drift = max((latency.reference_drift for latency in latencies.values()), default=0.0)
+    runs = max((latency.runs for latency in latencies.values()), default=0)
+    choice = Choice(tuple(rows), fit[0] if fit else None, "", rows[0].name, drift, runs)
+    if not fit:
+        reasons = "; ".join(f"{row.name}: {row.refused}" for row in rows if row.refused and row.refused != UNASKED)
+        raise NothingFits(replace(choice, why=f"nothing can be handed out with a drop of {max_drop:g} ({reasons})"))
+    return replace(choice, why=_reason(fit, rows[0]))
+
+
+def _reason(fit: Sequence[Candidate], first: Candidate) -> str:
+    """Why the first of `fit`, which are sorted by time, won."""
+    winner, gate = fit[0], fit[0].gate
+    assert gate is not None and winner.ratio is not None
+    if winner.name == first.name:
+        others = f"the next, {fit[1].name}, takes {fit[1].ratio.text()} of its time" if len(fit) > 1 and fit[1].ratio \
+            else "nothing else both runs and keeps the accuracy"  # fmt: skip
+        return f"{winner.name} is the fastest that may be handed out, at {winner.latency_ms:.3g} ms: {others}"
+    runner = f"; next is {fit[1].name} at {fit[1].latency_ms:.3g} ms" if len(fit) > 1 else ""
+    return (
+        f"{winner.name} is the fastest that may be handed out: {winner.latency_ms:.3g} ms, {winner.ratio.text()} of "
+        f"{first.name}'s time, {lost(gate)}{runner}"
+    )
+
+
+def lost(gate: Gate) -> str:
+    """What the winner costs, in words."""
+    if gate.accuracy is None or gate.source_accuracy is None:
+        return f"the same class on {100 * gate.top1_agreement:.1f} % of {gate.samples} samples"
+    return f"top-1 {gate.accuracy:.2f} % where the source has {gate.source_accuracy:.2f} %"
+
+
+def _line(row: Candidate) -> str:
+    def cell(value: float | None, pattern: str) -> str:
+        return pattern.format(value) if value is not None else "-"
+
+    gate = row.gate
+    cells = [
+        cell(row.latency_ms, "{:.3f} ms"),
+        cell(row.p90_ms, "{:.3f} ms"),
+        row.ratio.text() if row.ratio else "-",
+        cell(row.built.size_bytes / 2**20 if row.built else None, "{:.2f} MB"),
+        cell(gate.accuracy if gate else None, "{:.2f} %"),
+        cell(100 * gate.top1_agreement if gate else None, "{:.1f} %"),
+    ]
+    text = f"{row.name:<18}{cells[0]:>10}{cells[1]:>10}  {cells[2]:<22}{cells[3]:>10}{cells[4]:>9}{cells[5]:>9}"
+    said = "; ".join(filter(None, [row.built.note if row.built else "", f"refused: {row.refused}" * bool(row.refused)]))
+    return f"{text}  {said}".rstrip()
+
+
+def _record(row: Candidate) -> dict[str, Any]:
+    gate = row.gate
+    return {
+        **row.row(),
+        "ratio": row.ratio.model_dump() if row.ratio else None,
+        "max_abs_difference": gate.max_abs_difference if gate else None,
+        "cosine": gate.cosine if gate else None,
+        "samples": gate.samples if gate else None,
+        "batch": asdict(row.batch) if row.batch else None,
+        "divergence": asdict(row.divergence) if row.divergence else None,
+        "int8": row.quantised.record() if row.quantised else None,
+        "note": row.built.note if row.built else "",
+    }

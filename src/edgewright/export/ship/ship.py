@@ -1,0 +1,161 @@
+"""`edgewright export`: from a run or an ONNX file to the file that is really fastest, written with its evidence."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgewright.core.data import to_json
+from edgewright.core.environment import versions
+from edgewright.core.errors import BadInput
+from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.device.board.board import Board
+from edgewright.device.here.cpu import cpu_model
+from edgewright.device.resolve import make_device
+from edgewright.export.choose.candidates import Candidate
+from edgewright.export.choose.choice import Choice, choose
+from edgewright.export.choose.elsewhere import choose_elsewhere
+from edgewright.export.choose.samples import Samples, read_samples
+from edgewright.export.parity import torch_logits
+from edgewright.export.runtimes.base import KINDS, Kind, Network
+from edgewright.export.runtimes.resolve import make_runtimes, require_onnx
+from edgewright.export.runtimes.resolve import runtimes as all_runtimes
+from edgewright.export.ship.card import CARD, Shipment, card
+from edgewright.export.ship.provenance import RECORD, signed, weights_sha256
+from edgewright.export.ship.source import Source, read_source
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What was chosen and where it was written. record: choice.json, the whole evidence."""
+
+    choice: Choice
+    file: Path
+    record: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What `export --choose --json` prints; for a board, which, and whether its law says the latencies."""
+        winner = self.choice.winner
+        assert winner is not None
+        elsewhere = {"target": self.choice.target, "latency_of": self.choice.latency_of}
+        return {
+            **(elsewhere if self.choice.latency_of != "measured" else {}),
+            "winner": {
+                "runtime": winner.runtime.name,
+                "type": winner.kind,
+                "latency_ms": winner.latency_ms,
+                "file": str(self.file),
+            },
+            "candidates": [candidate.row() for candidate in self.choice.candidates],
+        }
+
+
+def ship(
+    place: str | Path,
+    *,
+    data: str | None = None,
+    device: str = "cpu",
+    max_drop: float = 1.0,
+    runtimes: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    threads: int = 1,
+    shape: tuple[int, ...] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+) -> Shipped:
+    """Choose among all runtimes and types on this machine; write the winner's file, choice.json and MODEL_CARD.md.
+
+    Args:
+        place: a finished run's folder, or an ONNX file.
+        data: see `read_samples`; a run brings its own.
+        device: where it must run: "cpu", this machine, is measured; a board (a target's name or YAML file) is not, and
+            the winner is picked by its law, else by size (see `elsewhere`).
+        max_drop: points of accuracy that may be lost.
+        runtimes, kinds: what may win, by name; default: everything that is installed.
+        shape: the input's, where an ONNX file leaves it open.
+        out: folder for the files; default: export/ inside the run, or beside the ONNX file.
+    Errors: BadInput for a source or data that cannot be used and a named runtime that is not installed; NothingFits
+        where nothing keeps the drop. Nothing is written then.
+    """
+    where = make_device(device, threads)  # an unknown name lists the choices
+    if runtimes and Path(place).is_file():
+        known = all_runtimes()
+        require_onnx([known[name] for name in runtimes if name in known], str(place))
+    wanted, types = make_runtimes(runtimes), _kinds(kinds)
+    source = read_source(place, shape)
+    samples = read_samples(source, data, mean=mean, std=std, seed=seed)
+    network = Network(source.model, source.shape, source.module, None, samples.calibration)
+    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+        options: dict[str, Any] = {"runtimes": wanted, "kinds": types, "source": _torch(source), "max_drop": max_drop}
+        if isinstance(where, Board):
+            choice = choose_elsewhere(where.target, network, samples, Path(folder), **options)
+        else:
+            choice = choose(network, samples, Path(folder), threads=threads, **options)
+        folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
+        return _written(choice, source, samples, folder_out, {"threads": threads, "max_drop": max_drop, "data": data})
+
+
+def _kinds(names: Sequence[str] | None) -> list[Kind]:
+    for name in names or ():
+        if name not in KINDS:
+            raise BadInput(f"unknown type '{name}'; choose from {', '.join(KINDS)}")
+    return [kind for kind in KINDS if names is None or kind in names]
+
+
+def _torch(source: Source) -> Any:
+    """The run's network in PyTorch, as a function of one input."""
+    module = source.module
+    return None if module is None else lambda array: torch_logits(module, torch.from_numpy(np.asarray(array)))
+
+
+def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked: dict[str, Any]) -> Shipped:
+    """The winner's files, the one to open last, so that what is there can be opened; then the evidence."""
+    winner = choice.winner
+    assert winner is not None and winner.built is not None
+    facts = _facts(choice, winner, source, samples, asked)
+    texts = {entry.key: entry.value for entry in source.model.metadata_props}  # what quantises a model drops it
+    for path in reversed(winner.built.files):
+        write_bytes(out / path.name, signed(path, texts, facts))
+    files = {path.name: sha256(out / path.name) for path in winner.built.files}
+    file, record = out / winner.built.path.name, out / RECORD
+    write_text(record, to_json({**facts, "file": file.name, "files": files, **choice.record()}) + "\n")
+    write_text(out / CARD, card(Shipment(choice, source, samples, files, facts)))
+    return Shipped(choice, file, record)
+
+
+def _facts(
+    choice: Choice, winner: Candidate, source: Source, samples: Samples, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """What stands behind the winner: what it was made from and by, on what it was judged, how it was measured."""
+    gate = winner.gate
+    assert gate is not None
+    return {
+        "source": source.path.name,
+        "source_sha256": source.digest,
+        "source_weights_sha256": weights_sha256(source.model),
+        "winner": winner.row(),
+        "why": choice.why,
+        "gate": asdict(gate),
+        "batch": asdict(winner.batch) if winner.batch else None,
+        "max_drop": asked["max_drop"],
+        "data": samples.told,
+        "data_given": asked["data"] is not None,
+        "samples": {"calibration": len(samples.calibration), "comparison": len(samples.comparison)},
+        "target": choice.target,
+        "latency_of": choice.latency_of,
+        "measured": {
+            "runs": choice.runs,
+            "threads": asked["threads"],
+            "cpu": cpu_model(),
+            "reference_drift": choice.drift,
+        }
+        if choice.latency_of == "measured"
+        else None,
+        "versions": versions() | {winner.runtime.name: winner.runtime.version()},
+    }

@@ -1,0 +1,1 @@
+"""A network as data: operators with shapes, read from torch and ONNX, counted and followed in one place."""

@@ -1,0 +1,88 @@
+"""What an adaptation hands over: weights, an ONNX file held against them; from a run, a folder that is a run again.
+
+A compressed run's rewrites go with its network, so that it is rebuilt as it is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from edgewright.core.cost import Cost
+from edgewright.core.files import write_bytes
+from edgewright.core.progress import say
+from edgewright.core.result import BlockShare, Export, Metrics, Result
+from edgewright.core.run import RunFolder
+from edgewright.device.resolve import make_device
+from edgewright.export.deploy import Deployed, count, deploy, held_out_samples
+from edgewright.export.onnx import export_onnx
+from edgewright.export.parity import Parity, verify
+from edgewright.ir.graph import Graph, count_macs, count_params
+from edgewright.job.adapt.ground import Ground
+from edgewright.job.hand_over import hand_over
+from edgewright.space.resolve import make_space
+
+
+def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Parity, dict[str, Cost]]:
+    """Write the files; how far the ONNX file is from PyTorch, and what a run's network costs now (measured).
+
+    Errors: GateFailed where the file computes something else; it is not left behind then.
+    """
+    model = ground.model.eval()
+    state = {name: value.detach().contiguous().clone() for name, value in model.state_dict().items()}
+    write_bytes(folder.model, save(state))
+    made = folder.checkpoints / "adapted.onnx"
+    if ground.result is None:
+        shape = (ground.task.spec.channels, ground.resolution, ground.resolution)
+        export_onnx(model, shape, made, {"task": ground.task.spec.model_dump_json()})
+        parity = verify(model, made, held_out_samples(ground.task, ground.resolution))
+        made.replace(folder.onnx)
+        return parity, {}
+    deployed = _as_run(folder, ground, model, metrics, made)
+    return deployed.parity, deployed.costs
+
+
+def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metrics, made: Path) -> Deployed:
+    assert ground.result is not None
+    old, asked, spec = ground.result, ground.asked, ground.task.spec
+    source = RunFolder(Path(asked.source))
+    plan = source.read_plan()
+    space = make_space(plan.space, spec)
+    architecture = space.read({**old.architecture, "classes": len(spec.classes)})
+    device = make_device(plan.device, plan.threads)
+    metadata = {"architecture": architecture.model_dump_json(), "task": spec.model_dump_json()}
+    counted = None
+    if source.rewrites.exists():
+        write_bytes(folder.rewrites, source.rewrites.read_bytes())
+        counted = count(model, ground.example[:1])
+    graph = space.graph(architecture)
+    deployed = deploy(model, graph, ground.task, device, plan.budget, made, metadata, counted=counted)
+    if deployed.broken:
+        say(f"the adapted network breaks the budget of its run: {'; '.join(deployed.broken)}")
+    made.replace(folder.onnx)
+    found = {
+        "task": spec.model_dump(mode="json"),
+        "classes": list(spec.classes),
+        "costs": deployed.costs,
+        "runtime_peak_bytes": deployed.runtime_peak,
+        "metrics": metrics,
+        "blocks": _blocks(old, space.blocks(architecture)),
+        "export": Export(**deployed.parity.model_dump()),
+        "seed": asked.seed,
+    }
+    named = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
+    hand_over(folder, source, architecture, deployed.latency, found=found, asked=named)
+    return deployed
+
+
+def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare]:
+    """As the run has them, the head counted anew; the table's share of the latency stays. None where it has none."""
+    if not old.blocks:
+        return []
+    return [
+        share.model_copy(
+            update={"macs": count_macs(graph), "params": count_params(graph), "output_shape": graph.output_shape}
+        )
+        for share, (_, graph) in zip(old.blocks, blocks, strict=True)
+    ]

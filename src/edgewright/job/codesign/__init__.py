@@ -1,0 +1,1 @@
+"""FLASH: laws of accuracy and latency from a few trained samples."""

@@ -1,0 +1,1 @@
+"""A run's network made to keep ceilings at the least loss."""

@@ -1,0 +1,294 @@
+"""From a network to the files that it could ship as: exact rewrites, export, int8, and what each file really costs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edgewright.compress.base import Plan as Rewriting
+from edgewright.compress.base import apply
+from edgewright.compress.bits.qat import Rounded, prepared
+from edgewright.compress.planner import Method, look
+from edgewright.compress.rewrites import merge_linear
+from edgewright.compress.rewrites.merge_linear import Merge
+from edgewright.compress.worthwhile import worthwhile
+from edgewright.core.cost import Cost
+from edgewright.core.data import Frozen
+from edgewright.core.environment import versions
+from edgewright.core.errors import BadInput
+from edgewright.core.files import write_bytes
+from edgewright.core.progress import say
+from edgewright.device.compare import Ratio, ratio
+from edgewright.device.here.cpu import cpu_model
+from edgewright.device.measure import Latency, measure_many
+from edgewright.export.choose.candidates import Candidate
+from edgewright.export.choose.choice import Choice, NothingFits, choose
+from edgewright.export.deploy import count, file_costs
+from edgewright.export.int8.calibrators import CALIBRATORS
+from edgewright.export.int8.learned import quantise_learned
+from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
+from edgewright.export.onnx import export_onnx
+from edgewright.export.runtimes.base import Kind, Network
+from edgewright.export.runtimes.resolve import make_runtimes
+from edgewright.export.ship.provenance import signed
+from edgewright.export.ship.source import read_onnx
+from edgewright.ir.steps import FLOAT_BYTES
+from edgewright.job.compress.ground import Ground, session_call
+from edgewright.job.compress.shrink import measuring
+
+FREE = ("remove_identity", "fold_batch_norm")
+RUNS, FEWEST = 300, 40
+SECONDS = 20.0  # about what one measurement may take
+TRIES = 3  # of a measurement while the machine is not quiet
+KEEPS = "keeps all that was asked"
+SMALLER = 0.99  # of a size is smaller
+LEARNED = "U8S8, learned steps and ranges"
+QUICK = 4  # images that int8 ranges are guessed from where only time matters
+
+
+class Trial(Frozen):
+    """One thing that was tried: a point of the trade curve. type: of its numbers.   accuracy: percent on val, of the
+    file as it would ship; None where it has not learned yet.   verdict: why it is not handed out, or "handed out"."""
+
+    name: str
+    type: Kind
+    costs: dict[str, Cost]
+    accuracy: float | None = None
+    verdict: str = ""
+
+    @property
+    def latency_ms(self) -> float:
+        return self.costs["latency"].value
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that could be shipped. accuracy: percent on val.   own: latency of the file as it was, in turns with this
+    one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed out, ceilings
+    aside.   in_float: layers of an int8 file that had to stay in float."""
+
+    kind: Kind
+    path: Path
+    costs: dict[str, Cost]
+    accuracy: float
+    latency: Latency
+    own: Latency
+    ratio: Ratio | None
+    note: str = ""
+    refused: str | None = None
+    in_float: int = 0
+
+    def trial(self, name: str, verdict: str) -> Trial:
+        return Trial(name=name, type=self.kind, costs=self.costs, accuracy=self.accuracy, verdict=verdict)
+
+
+def finished(
+    ground: Ground, network: nn.Module, merge: tuple[str, ...], blocks: tuple[str, ...] = ()
+) -> tuple[nn.Module, Rewriting]:
+    """A network as it ships, each step checked: identities and norms gone, the layers named in `merge` as one, and
+    `blocks`, which have lost their activations, whatever multiply-adds that takes."""
+    methods: list[str | Method] = list(FREE)
+    if blocks:
+        methods.append(partial(merge_linear.find, most_macs=math.inf, only=blocks))
+    if merge:
+        methods.append(partial(merge_linear.find, only=merge))
+    found = look(network, ground.example, methods)
+    return apply(network, found, ground.checked), found
+
+
+def paying_merges(ground: Ground) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Layers that are surely faster merged, nothing else being changed; and a sentence for each that are not."""
+    found = look(ground.model, ground.example, (*FREE, "merge_linear"))
+    if ground.board is None:
+        found = worthwhile(ground.model, found, measuring(ground))
+    kept = [name for rewrite in found.rewrites if isinstance(rewrite, Merge) for name in rewrite.layers]
+    return tuple(kept), tuple(f"{', '.join(one.layers)} stays as it is: {one.why}" for one in found.declined)
+
+
+def timed(ground: Ground, files: Sequence[Path]) -> list[Latency]:
+    """The latency of every file, in turns; by the target's law where nothing can be measured."""
+    if ground.board is not None:
+        return [ground.board.measure(file) for file in files]
+    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (ground.own_ms * len(files)))))
+    found: list[list[Latency]] = []
+    while len(found) < TRIES and not (found and not found[-1][0].noisy):  # as `deploy.settled`: noise, not the answer
+        found.append(measure_many(files, threads=ground.threads, runs=runs))
+    return min(found, key=lambda latencies: latencies[0].reference_drift)
+
+
+def as_int8(ground: Ground, network: nn.Module) -> Rounded:
+    """A finished network that is rounded wherever its int8 file will be, ready to learn.
+
+    Errors: BadInput for an operator that cannot be rounded, and on processors whose int8 files are of other types.
+    """
+    types = types_here()
+    if types.signed:
+        raise BadInput(f"networks learn as U8S8 files here, and this processor's are {types.text()}")
+    few = torch.from_numpy(np.concatenate([*ground.samples.calibration]))
+    return prepared(network, few, bits=7 if types.narrow else 8)
+
+
+def files_of(
+    ground: Ground, network: nn.Module, counts: Rewriting, folder: Path, rounded: Rounded | None = None
+) -> list[File]:
+    """Every type of a finished network as a file, measured in turns with the file as it was; mildest type first.
+
+    counts: the plan whose `after` counts the network.   rounded: the same network as it learned to be int8, whose steps
+    and ranges are the int8 file's. What loses more than is left of the allowed drop is refused, and so is an int8 file
+    that is not surely faster than the float one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    exported = folder / "exported.onnx"
+    export_onnx(network, ground.shape, exported, ground.metadata)
+    accuracy = ground.accuracy(session_call(exported))
+    left = accuracy - ground.floor + 1e-9
+    kinds = ground.kinds if rounded or left >= 0 else ground.kinds[:1]  # the others have nothing to lose
+    choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, left), folder)
+    rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
+    for row in choice.candidates:
+        if row not in rows and row.kind in kinds:
+            say(f"{row.kind} cannot be made: {row.refused}")
+    own, *latencies = timed(ground, [ground.own, *(row.built.path for row in rows if row.built is not None)])
+    return [
+        _file(ground, row, counts, accuracy if row.kind == "fp32" else None, latency, own)
+        for row, latency in zip(rows, latencies, strict=True)
+    ]
+
+
+def _file(
+    ground: Ground, row: Candidate, counts: Rewriting, accuracy: float | None, latency: Latency, own: Latency
+) -> File:
+    """A candidate as a file that is signed and judged. accuracy: of the float one; others have their gate's."""
+    assert row.gate is not None and row.built is not None
+    reached = (row.gate.accuracy or 0.0) if accuracy is None else accuracy
+    note = row.built.note or (LEARNED if row.kind == "int8" else "")
+    sign(ground, row.built.path, row.kind, note, reached, latency)
+    lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
+    return File(
+        kind=row.kind,
+        path=row.built.path,
+        costs=file_costs(ground.device, row.built.path, latency, counts.after.macs, counts.after.params),
+        accuracy=reached,
+        latency=latency,
+        own=own,
+        ratio=None if ground.board else ratio(latency.samples, own.samples),
+        note=note,
+        refused=lost if reached < ground.floor - 1e-9 else row.refused,
+        in_float=len(row.quantised.in_float) if row.quantised else 0,
+    )
+
+
+def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, latency: Latency) -> None:
+    """Write into a file where it came from and what was found out of it, as `edgewright show` reads it."""
+    figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": accuracy}
+    measured = {"runs": latency.runs, "threads": ground.threads, "cpu": cpu_model()}
+    facts = {
+        **ground.origin,
+        "made_by": "compress",
+        "winner": {"runtime": "onnxruntime", "type": kind, **figures},
+        "note": note,
+        "gate": {"source_accuracy": ground.accuracy_before},
+        "max_drop": ground.asked.max_drop,
+        "target": None if ground.board is None else ground.board.target.name,
+        "latency_of": "measured" if latency.how == "measured" else "law",
+        "measured": measured if latency.how == "measured" else None,
+        "versions": versions(),
+    }
+    write_bytes(path, signed(path, ground.metadata, facts))
+
+
+def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network:
+    """What files are built from; the int8 one is there already where it was learned."""
+    model, shape = read_onnx(exported)
+    found = Network(model, shape, None, None, ground.samples.calibration)
+    if rounded is None:
+        return found
+    few = torch.from_numpy(np.concatenate([*ground.samples.calibration[:QUICK]]))
+    plain, int8 = quantise_learned(rounded, few)
+    return replace(found, int8=int8, int8_from=prepare(plain))
+
+
+def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
+    """ONNX Runtime's files of all types that are asked for, held against the float one."""
+    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (2 * ground.own_ms))))
+    try:
+        return choose(
+            network,
+            ground.samples,
+            folder,
+            runtimes=make_runtimes(["onnxruntime"]),
+            kinds=kinds,
+            max_drop=min(100.0, allowed),
+            threads=ground.threads,
+            runs=runs,
+        )
+    except NothingFits as error:
+        return error.choice
+
+
+def quick_costs(
+    ground: Ground, done: nn.Module, counts: Rewriting, kinds: Sequence[Kind], folder: Path
+) -> dict[Kind, dict[str, Cost]]:
+    """What a finished network would cost as a file of each of some types, whatever it has learned; int8 only where it
+    is surely faster than float, as otherwise it is not handed out.
+
+    kinds: float among them.   counts: as of `files_of`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "probe.onnx"
+    export_onnx(done, ground.shape, path)
+    files: dict[Kind, Path] = {kind: path if kind == "fp32" else quick_int8(ground, path) for kind in kinds}
+    latencies = dict(zip(files, timed(ground, list(files.values())), strict=True))
+    found = {}
+    for kind, file in files.items():
+        latency = latencies[kind]
+        sign(ground, file, kind, LEARNED, 100.0, latency)  # as long as what will stand there
+        if kind == "fp32" or ratio(latency.samples, latencies["fp32"].samples).surely_faster:
+            found[kind] = file_costs(ground.device, file, latency, counts.after.macs, counts.after.params)
+    return found
+
+
+def quick_int8(ground: Ground, path: Path) -> Path:
+    """The file in int8 with ranges from a few images: as quick as any, if not as right."""
+    prepared = prepare(onnx.load(path))
+    covered = ranges(collect(prepared, ground.samples.calibration[:QUICK]), CALIBRATORS["minmax"])
+    made = path.with_name("probe-int8.onnx")
+    write_bytes(made, quantise(prepared, covered, types_here()).SerializeToString())
+    return made
+
+
+def refusal(ground: Ground, file: File) -> str | None:
+    """Why a file is not what was asked for, or None: refused, over a ceiling, or neither faster nor smaller."""
+    if file.refused:
+        return file.refused
+    broken = ground.budget.broken(file.costs)
+    if broken:
+        return "; ".join(broken)
+    return unworthy(ground, file)
+
+
+def unworthy(ground: Ground, file: File) -> str | None:
+    """Why a file is no better than the one it comes from, where it is not."""
+    faster = file.ratio.surely_faster if file.ratio else True
+    if faster or file.costs["size"].value < SMALLER * size_before(ground):
+        return None
+    return f"not really faster ({file.ratio.text() if file.ratio else ''} of its time) and not really smaller"
+
+
+def size_before(ground: Ground) -> float:
+    number = 1 if ground.board is None else ground.board.target.number_bytes / FLOAT_BYTES
+    return number * ground.own.stat().st_size
+
+
+def as_it_was(ground: Ground) -> File:
+    """The file that is compared with, measured."""
+    (latency,) = timed(ground, [ground.own])
+    kind: Kind = "int8" if ground.own != ground.run.float_onnx and ground.run.float_onnx.exists() else "fp32"
+    costs = file_costs(ground.device, ground.own, latency, *count(ground.model, ground.example))
+    return File(kind, ground.own, costs, ground.accuracy_before, latency, latency, None)

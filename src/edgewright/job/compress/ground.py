@@ -1,0 +1,207 @@
+"""What a compression stands on: a run's network and data, the device, the ceilings, and what the network costs as it
+is."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from edgewright.compress.base import Plan as Rewriting
+from edgewright.compress.planner import read_plan
+from edgewright.core.cost import Budget, Cost
+from edgewright.core.data import Asked, read_json
+from edgewright.core.errors import BadInput
+from edgewright.core.files import sha256
+from edgewright.core.plan import Plan
+from edgewright.core.result import Result
+from edgewright.core.run import RunFolder
+from edgewright.device.base import Device
+from edgewright.device.board.board import Board
+from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
+from edgewright.device.resolve import make_device
+from edgewright.export.choose.samples import COMPARISON, Samples, samples_of
+from edgewright.export.load import load_model, load_run_task
+from edgewright.export.runtimes.base import Kind
+from edgewright.export.ship.provenance import weights_sha256
+from edgewright.space.resolve import make_space
+from edgewright.task.base import Task, TaskSpec, normalise
+
+STEPS = ("quantise", "prune", "linearise")
+LOOKING_MS = 4_000.0  # about what one pass of a file over the images it is judged by may take
+CHECKED = 8  # images that exact rewrites are checked on
+
+
+class CompressPlan(Asked):
+    """What is asked.
+
+    source: a run's folder.   budget: ceilings of what comes out, latency as measured here.   max_drop: points of
+    accuracy that may be lost in all.   minutes: wall-clock limit for everything; default 20 unless epochs are given.
+    epochs: most passes over the training images.   lr: highest learning rate, by default half of the task's own.
+    device, threads: where it must run; those of the run by default.   steps: what may be done beside rewrites that
+    change nothing.
+    """
+
+    source: str
+    budget: Budget
+    max_drop: float = Field(default=1.0, ge=0, le=100)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    epochs: int | None = Field(default=None, ge=1)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    device: str | None = None
+    threads: int | None = Field(default=None, ge=1)
+    steps: tuple[str, ...] = STEPS
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("steps")
+    @classmethod
+    def _known(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in steps if name not in STEPS]
+        if unknown:
+            raise ValueError(f"there is no step '{unknown[0]}'; choose from {', '.join(STEPS)}")
+        return steps
+
+
+@dataclass
+class Ground:
+    """What a compression stands on. done: what was done to the network before, of a run that was compressed already.
+    budget: what is asked, and what the device itself allows."""
+
+    asked: CompressPlan
+    run: RunFolder
+    result: Result
+    plan: Plan
+    model: nn.Module
+    done: Rewriting | None
+    task: Task
+    device: Device
+    budget: Budget
+
+    @property
+    def resolution(self) -> int:
+        return int(self.result.architecture["resolution"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.task.spec.channels, self.resolution, self.resolution)
+
+    @property
+    def example(self) -> Tensor:
+        return torch.zeros(1, *self.shape)
+
+    @property
+    def threads(self) -> int:
+        return self.asked.threads or self.plan.threads
+
+    @property
+    def board(self) -> Board | None:
+        """The target, where it is not this machine: nothing can be measured there, and its type is its own."""
+        return self.device if isinstance(self.device, Board) else None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        quantises = "quantise" in self.asked.steps and self.board is None
+        return ("fp32", "int8") if quantises else ("fp32",)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        return {"architecture": self.run.architecture.read_text(), "task": self.task.spec.model_dump_json()}
+
+    @cached_property
+    def checked(self) -> Tensor:
+        """A few training images, as the network takes them."""
+        return normalise(self.task.train.images[:CHECKED], self.task.spec, self.resolution)
+
+    @property
+    def own(self) -> Path:
+        """The file that is compared with: on a board the float one, whose numbers are counted in the board's type."""
+        return self.run.float_onnx if self.board is not None and self.run.float_onnx.exists() else self.run.onnx
+
+    @cached_property
+    def origin(self) -> dict[str, str]:
+        """What a file that is made from the run says of where it comes from."""
+        weights = weights_sha256(onnx.load(self.own))
+        return {"source": self.own.name, "source_sha256": sha256(self.own), "source_weights_sha256": weights}
+
+    @cached_property
+    def own_ms(self) -> float:
+        """Milliseconds of the network as it is, roughly."""
+        return self.device.measure(self.own, runs=60).median_ms if self.board is None else 1.0
+
+    @cached_property
+    def samples(self) -> Samples:
+        """What calibrates int8, and the val images by which everything is chosen."""
+        most = max(COMPARISON, int(LOOKING_MS / self.own_ms))
+        return samples_of(self.task, (1, *self.shape), self.asked.seed, most)
+
+    def accuracy(self, call: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Percent of the val images that `call` gets right, one at a time."""
+        assert self.samples.labels is not None
+        found = np.concatenate([call(array) for array in self.samples.comparison])
+        return 100 * float((found.argmax(1) == self.samples.labels).mean())
+
+    @cached_property
+    def accuracy_before(self) -> float:
+        return self.accuracy(session_call(self.own))
+
+    @property
+    def floor(self) -> float:
+        """Percent of the val images that must be right at least."""
+        return self.accuracy_before - self.asked.max_drop
+
+
+def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """An ONNX file as a function of one input."""
+    session = open_session(path)
+    return lambda array: run_session(session, array)
+
+
+def held_out_accuracy(ground: Ground, path: Path) -> float:
+    """Percent of the held-out test images that a file gets right, one at a time as it will be used."""
+    call, split, right = session_call(path), ground.task.test, 0
+    for start in range(0, len(split), 256):
+        part = split.images[start : start + 256]
+        x = normalise(part, ground.task.spec, ground.resolution).numpy()
+        found = np.concatenate([call(x[i : i + 1]) for i in range(len(x))])
+        right += int((found.argmax(1) == split.labels[start : start + 256].numpy()).sum())
+    return 100 * right / len(split)
+
+
+def survey(asked: CompressPlan) -> Ground:
+    """The run's network and data, and where it must run.
+
+    Errors: BadInput for a folder that is no finished run, an altered file, data that are gone or have changed, and a
+        ceiling that the device knows nothing of.
+    """
+    run = RunFolder(Path(asked.source))
+    result, plan = run.read_result(), run.read_plan()
+    device = make_device(asked.device or plan.device, asked.threads or plan.threads)
+    device.check(asked.budget.ceilings())
+    for file in (run.onnx, run.float_onnx):
+        if file.exists() or file == run.onnx:
+            run.check_file(file)
+    model = load_model(run.path)
+    done = read_plan(read_json(run.rewrites), str(run.rewrites)) if run.rewrites.exists() else None
+    task, budget = load_run_task(run), asked.budget.within(device.ceilings())
+    _check_operators(run, result, plan, device)
+    return Ground(asked, run, result, plan, model, done, task, device, budget)
+
+
+def _check_operators(run: RunFolder, result: Result, plan: Plan, device: Device) -> None:
+    space = make_space(plan.space, TaskSpec.parse(result.task, str(run.result)))
+    refused = sorted(set(device.refused(space.graph(space.read(result.architecture)))))
+    if refused:
+        name = device.fingerprint()["name"]
+        raise BadInput(f"{run.path}: the network has operators that {name} cannot run: {', '.join(refused)}")
+
+
+def excess(budget: Budget, costs: dict[str, Cost]) -> float:
+    """The largest share of a ceiling that is used; above 1 one is broken."""
+    return max(budget.share_used(costs).values(), default=math.inf)

@@ -1,0 +1,134 @@
+"""What a compression found out: `compressed.json`, field by field."""
+
+from typing import Any
+
+from pydantic import Field
+
+from edgewright.compress.base import Plan as Rewriting
+from edgewright.compress.rewrites.drop_block import Drop
+from edgewright.compress.rewrites.prune_channels import Prune
+from edgewright.core.cost import Budget, Cost
+from edgewright.core.data import Frozen
+from edgewright.core.result import Export
+from edgewright.core.run import RunFolder
+from edgewright.device.compare import Ratio
+from edgewright.job.compress.decide import Decided
+from edgewright.job.compress.files import Trial
+from edgewright.job.compress.ground import Ground
+from edgewright.job.compress.ship import Handed
+from edgewright.job.compress.train import Learned
+from edgewright.train.loop import Trained
+
+
+class Figures(Frozen):
+    """A file. type: of its numbers.   test_accuracy, val_accuracy: percent, of the file itself."""
+
+    type: str
+    costs: dict[str, Cost]
+    test_accuracy: float
+    val_accuracy: float
+    note: str = ""
+
+
+class Learning(Frozen):
+    """A training. name: of the way it was on.   trial: whether it was a brief one, to choose among ways."""
+
+    name: str
+    trial: bool
+    trained: Trained
+
+
+class Width(Frozen):
+    """A layer that lost channels or heads. layer: the one that makes them."""
+
+    layer: str
+    before: int
+    after: int
+
+
+class CompressResult(Frozen):
+    """What came out; `compressed.json` is this.
+
+    ratio: time of the file over that of the file before, None where nothing was measured.   trials: the trade curve,
+    everything that was tried.   rewrites: what was done, a line each.   widths: layers whose channels changed.
+    dropped: whole blocks that went.
+    remarks: what was looked at and left.   learned: trainings, the last one is what is handed out; empty where none
+    was needed.   saved: file names and their SHA-256.
+    """
+
+    schema_: int = Field(default=1, alias="schema")
+    source: str
+    task: dict[str, Any]
+    device: dict[str, Any]
+    budget: Budget
+    max_drop: float
+    before: Figures
+    after: Figures
+    ratio: Ratio | None
+    way: str
+    trials: tuple[Trial, ...]
+    rewrites: tuple[str, ...]
+    widths: tuple[Width, ...]
+    dropped: tuple[str, ...]
+    remarks: tuple[str, ...]
+    learned: tuple[Learning, ...]
+    export: Export
+    seconds: float
+    seed: int
+    saved: dict[str, str]
+
+
+def result_of(
+    folder: RunFolder,
+    ground: Ground,
+    decided: Decided,
+    learned: list[Learned],
+    handed: Handed,
+    plan: Rewriting,
+    trials: tuple[Trial, ...],
+    seconds: float,
+) -> CompressResult:
+    """Everything together. plan: what was done to the network as it came."""
+    file, asked = handed.file, ground.asked
+    before = decided.trials[0]
+    return CompressResult(
+        source=ground.run.path.name,
+        task=ground.task.spec.model_dump(mode="json"),
+        device=ground.device.fingerprint(),
+        budget=asked.budget,
+        max_drop=asked.max_drop,
+        before=Figures(
+            type=before.type,
+            costs=before.costs | {"latency": file.own.cost()},
+            test_accuracy=handed.test_before,
+            val_accuracy=ground.accuracy_before,
+        ),
+        after=Figures(
+            type=file.kind,
+            costs=file.costs,
+            test_accuracy=handed.test_after,
+            val_accuracy=file.accuracy,
+            note=file.note,
+        ),
+        ratio=file.ratio,
+        way=learned[-1].way.name if learned else "exact rewrites",
+        trials=trials,
+        rewrites=tuple(str(rewrite) for rewrite in plan.rewrites),
+        widths=widths(plan),
+        dropped=tuple(rewrite.layers[-1] for rewrite in plan.rewrites if isinstance(rewrite, Drop)),
+        remarks=decided.remarks,
+        learned=tuple(
+            Learning(name=one.way.name, trial=number < len(learned) - 1, trained=one.trained)
+            for number, one in enumerate(learned)
+        ),
+        export=handed.export,
+        seconds=seconds,
+        seed=asked.seed,
+        saved=folder.read_result().files,
+    )
+
+
+def widths(plan: Rewriting) -> tuple[Width, ...]:
+    """The layers that a plan makes narrower, in its order."""
+    cuts = [rewrite for rewrite in plan.rewrites if isinstance(rewrite, Prune)]
+    return tuple(Width(layer=cut.group, before=cut.units, after=len(cut.kept)) for cut in cuts)

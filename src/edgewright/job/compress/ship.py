@@ -1,0 +1,100 @@
+"""What a compression hands over: the file, held against the network and the test images, in a folder that is a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgewright.compress.base import Plan as Rewriting
+from edgewright.compress.planner import write_folder
+from edgewright.core.data import read_json
+from edgewright.core.errors import GateFailed
+from edgewright.core.files import write_bytes
+from edgewright.core.result import Export, Metrics
+from edgewright.core.run import RunFolder
+from edgewright.export.deploy import held_out_samples
+from edgewright.export.gates import compare
+from edgewright.export.parity import onnx_logits, torch_logits, verify
+from edgewright.job.compress.files import File, refusal
+from edgewright.job.compress.ground import Ground, held_out_accuracy
+from edgewright.job.hand_over import hand_over
+from edgewright.space.resolve import make_space
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A finished network with the files that it could ship as. plan: everything that was done to the run's own network
+    (before an earlier compression, where there was one)."""
+
+    network: nn.Module
+    plan: Rewriting
+    files: Sequence[File]
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What was handed out. test_before, test_after: percent of the held-out test images, of the files."""
+
+    file: File
+    export: Export
+    test_before: float
+    test_after: float
+
+
+def fitting(ground: Ground, files: Sequence[File]) -> File | None:
+    """The mildest type that keeps all that was asked."""
+    return next((file for file in files if refusal(ground, file) is None), None)
+
+
+def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
+    """Check the file and write the run.
+
+    Errors: GateFailed where a float file computes something else than its network, or the test images, which are looked
+        at here for the first time, say that more was lost than allowed. Nothing is handed out then.
+    """
+    export = _parity(ground, ready.network, file)
+    own, found = held_out_accuracy(ground, ground.own), held_out_accuracy(ground, file.path)
+    if own - found > ground.asked.max_drop + 1e-9:
+        raise GateFailed(
+            f"on the {len(ground.task.test):,} held-out test images {own - found:.2f} points are lost ({own:.2f} to "
+            f"{found:.2f} %), {ground.asked.max_drop:g} allowed, though on val it was "
+            f"{ground.accuracy_before - file.accuracy:.2f}; nothing was handed out"
+        )
+    write_folder(folder.path, ready.network, ready.plan)
+    float_file = next((other for other in ready.files if other.kind == "fp32"), None)
+    if file.kind != "fp32" and float_file is not None:
+        write_bytes(folder.float_onnx, float_file.path.read_bytes())
+    else:
+        folder.float_onnx.unlink(missing_ok=True)
+    write_bytes(folder.onnx, file.path.read_bytes())
+    _write_run(folder, ground, file, export, Metrics(test_accuracy=found, val_accuracy=file.accuracy))
+    return Handed(file, export, own, found)
+
+
+def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
+    samples = held_out_samples(ground.task, ground.resolution)
+    if file.kind == "fp32":
+        return Export(**verify(network, file.path, samples).model_dump())
+    gate = compare(torch_logits(network, samples), onnx_logits(file.path, samples))
+    return Export(max_abs_difference=gate.max_abs_difference, top1_agreement=gate.top1_agreement, samples=gate.samples)
+
+
+def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, metrics: Metrics) -> None:
+    space = make_space(ground.plan.space, ground.task.spec)
+    found = {
+        "device": ground.device.fingerprint(),
+        "budget": ground.asked.budget,
+        "costs": file.costs,
+        "runtime_peak_bytes": None,
+        "metrics": metrics,
+        "export": export,
+        "blocks": [],  # they are no longer those of the architecture
+        "latency_check": None,
+    }
+    asked = {
+        "budget": ground.asked.budget,
+        "device": ground.asked.device or ground.plan.device,
+        "threads": ground.threads,
+    }
+    architecture = space.read(read_json(ground.run.architecture))
+    hand_over(folder, ground.run, architecture, file.latency, found=found, asked=asked)

@@ -1,0 +1,1 @@
+"""The main job: from a task and a budget to a network that fits, measured."""

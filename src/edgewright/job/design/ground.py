@@ -1,0 +1,157 @@
+"""What a plan stands on: its words turned into things, checked before anything is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgewright.core.architecture import Architecture
+from edgewright.core.cost import Budget, Cost, cost, show
+from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.core.plan import Plan
+from edgewright.core.seed import rng
+from edgewright.device.base import Device
+from edgewright.device.resolve import make_device
+from edgewright.device.table.table import LatencyModel
+from edgewright.ir.graph import count_macs
+from edgewright.proxy.resolve import resolve_proxies
+from edgewright.search.base import downhill, least
+from edgewright.search.resolve import resolve_strategy
+from edgewright.space.base import Space
+from edgewright.space.resolve import make_space
+from edgewright.task.base import Task
+from edgewright.task.load import load_task
+
+# Candidates are kept a little inside the ceilings that are only predicted: the table is off by a few per cent.
+AIM = 0.95
+PREDICTED = ("latency", "size")
+CALIBRATION_SECONDS = 30.0  # a tenth of a short run
+CALIBRATION_NETWORKS = 48
+MACS_PER_MS = 1e8  # about what one core of a large processor can do
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the plan's words stand for, loaded and checked: what the stages work on."""
+
+    plan: Plan
+    task: Task
+    device: Device
+    space: Space
+    latency: LatencyModel
+
+    def costs(self, architecture: Architecture) -> dict[str, Cost]:
+        predicted = self.latency.predict(self.space.blocks(architecture))
+        return {
+            "latency": cost("latency", predicted, self.latency.how),
+            **self.device.costs(self.space.graph(architecture)),
+        }
+
+    def resolution(self, architecture: Architecture) -> int:
+        return self.space.graph(architecture).input_shape[-1]
+
+    def excess(self, architecture: Architecture) -> float:
+        """0 inside the budget; else by how much the worst ceiling is exceeded."""
+        if refused := self.device.refused(self.space.graph(architecture)):
+            return 1.0 + len(refused)  # fewer are nearer
+        share = self.plan.budget.share_used(self.costs(architecture))
+        return max(0.0, *(used / (AIM if name in PREDICTED else 1.0) - 1 for name, used in share.items()))
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the plan names, loaded: task, device and space, before anything is measured."""
+
+    task: Task
+    device: Device
+    space: Space
+
+
+def check(plan: Plan, dataset: Any = None) -> Named:
+    """Load what the plan names and refuse what arithmetic can refuse; measures and writes nothing."""
+    resolve_proxies((plan.proxy,))
+    resolve_strategy(plan.strategy)
+    device = make_device(plan.device, plan.threads)
+    device.check(plan.budget.ceilings())
+    task = load_task(
+        plan.task if dataset is None else dataset,
+        seed=plan.seed,
+        skip_bad=plan.skip_bad,
+        flip=plan.flip,
+        resolution=plan.resolution,
+    )
+    space = make_space(plan.space, task.spec)
+    _refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
+    return Named(task, device, space)
+
+
+def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> Ground:
+    """`check`, fit the device's latency table unless it is given, and see that some network meets the budget."""
+    named = check(plan, dataset)
+    if latency is None:
+        latency = _calibrate(plan, named.space, named.device)
+    elif "latency" in plan.budget.ceilings():
+        _refuse_other_device(latency.device, named.device.fingerprint())
+    ground = Ground(plan, named.task, named.device, named.space, latency)
+    _check_feasible(ground)
+    return ground
+
+
+def _refuse_other_device(begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Candidates and finalists of a run with a latency ceiling were chosen by the times of one device."""
+    for name in ("name", "cpu", "runtime_version", "threads"):
+        if begun.get(name) != here.get(name):
+            raise BadInput(
+                f"this run was begun on another device ({name.replace('_', ' ')} {begun.get(name)}, here "
+                f"{here.get(name)}), whose latencies do not hold here; go on there, or start a new run"
+            )
+
+
+def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:
+    """Fit the device's latency table to whole networks of about the size that the budget allows."""
+    random = rng(plan.seed, "calibration")
+    most = _plausible_macs(plan.budget)
+
+    def excess(architecture: Architecture) -> float:
+        return max(0.0, count_macs(space.graph(architecture)) / most - 1)
+
+    sampled = [space.sample(random) for _ in range(CALIBRATION_NETWORKS)]
+    sized = [downhill(space, architecture, excess, random, steps=200) or space.smallest() for architecture in sampled]
+    seconds = CALIBRATION_SECONDS if plan.minutes is None else min(CALIBRATION_SECONDS, 60 * plan.minutes / 10)
+    return device.latency_model([space.blocks(architecture) for architecture in sized], seconds=seconds)
+
+
+def _plausible_macs(budget: Budget) -> float:
+    """No network inside the budget has more MACs than this, on the devices there are."""
+    ceilings = budget.ceilings()
+    by_latency = ceilings.get("latency", 20.0) * MACS_PER_MS
+    return min(by_latency, 2 * ceilings.get("macs", float("inf")))
+
+
+def _refuse_if_broken(budget: Budget, least_costs: Mapping[str, Cost]) -> None:
+    for name, ceiling in budget.ceilings().items():
+        if name in least_costs and least_costs[name].value > ceiling:
+            raise BudgetInfeasible(
+                f"the {name.replace('_', ' ')} ceiling of {show(name, ceiling)} cannot be met: "
+                f"the least this space can do is about {show(name, least_costs[name].value)} ({least_costs[name].how})"
+            )
+
+
+def _check_feasible(ground: Ground) -> None:
+    """Look for one network inside all ceilings; if there is none, say which ceiling binds and what can be had."""
+    random = rng(ground.plan.seed, "feasible")
+    best, excess = least(ground.space, ground.excess, random)
+    if excess <= 0:
+        return
+    for name in ground.plan.budget.ceilings():
+        found, _ = least(ground.space, lambda a, name=name: ground.costs(a)[name].value, random)
+        _refuse_if_broken(ground.plan.budget, {name: ground.costs(found)[name]})
+    if refused := sorted(set(ground.device.refused(ground.space.graph(best)))):
+        raise BudgetInfeasible(
+            f"every network of the space '{ground.plan.space}' that was looked at has operators that "
+            f"{ground.plan.device} cannot run: {', '.join(refused)}"
+        )
+    broken = (
+        "; ".join(ground.plan.budget.broken(ground.costs(best)))
+        or f"a predicted cost is within {1 - AIM:.0%} of its ceiling"
+    )
+    raise BudgetInfeasible(f"no network meets all ceilings at once; the nearest found: {broken}")

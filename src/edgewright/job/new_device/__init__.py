@@ -1,0 +1,1 @@
+"""A device added from a few measured networks."""

@@ -1,0 +1,1 @@
+"""Which training-free score orders real networks best."""

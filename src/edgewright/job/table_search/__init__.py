@@ -1,0 +1,1 @@
+"""What each strategy finds on a published table."""

@@ -1,0 +1,1 @@
+"""Methods: training-free scores, one paper a file, over `proxy/base.py`."""

@@ -1,0 +1,1 @@
+"""Methods: the report of one job a file, over `report/page.py`."""

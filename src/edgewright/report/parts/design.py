@@ -1,0 +1,321 @@
+"""report.html: what was asked, what came out, and why; one file that opens without a network."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from edgewright.core.cost import Cost, show
+from edgewright.core.files import write_text
+from edgewright.core.run import RunFolder
+from edgewright.report import network, pictures
+from edgewright.report.examples import data_uri
+from edgewright.report.facts import Facts, gather
+from edgewright.report.html import Figures, duration, interval, plot, section, unbroken, unitless
+from edgewright.report.page import page
+from edgewright.task.base import Task, without_folders
+
+MOST_EXAMPLES = 12
+STAGES = {
+    "prepare": ("preparing: data and latency table", "--k0"),
+    "search": ("scoring candidates", "--k1"),
+    "measure": ("measuring the best", "--k4"),
+    "finalists": ("training finalists briefly", "--k3"),
+    "train": ("training the chosen network", "--k2"),
+    "deploy": ("exporting and measuring", "--bad"),
+    "report": ("writing this report", "--muted"),
+}
+HOW = {"measured": "measured", "table": "predicted from a table", "analytic": "counted"}
+
+
+def write_report(run: RunFolder, task: Task | None = None) -> Path:
+    """Write report.html of a finished run, whole, and return its path.
+
+    Args:
+        task: whose test images are shown where they were misjudged; without it the report has no images.
+    Errors: BadInput where the folder holds no finished run.
+    """
+    began = time.monotonic()
+    facts = gather(run)
+    figures: Figures = {}
+    parts = [
+        headline(facts),
+        budget_table(facts),
+        pareto(facts, figures),
+        chosen_network(facts),
+        plot(figures, "curves", pictures.learning_curves(facts), "How it learned", learning_words(facts)),
+        mistakes(facts, task, figures),
+        '<div class="two">' + latency(facts, figures) + prediction(facts, figures) + "</div>",
+        stage_times(facts, time.monotonic() - began),
+        environment(facts),
+        repeat(facts),
+    ]  # fmt: skip
+    write_text(
+        run.report, page(f"edgewright: {facts.result.task.get('name', facts.plan.task)}", "".join(parts), figures)
+    )
+    return run.report
+
+
+def learning_words(facts: Facts) -> str:
+    short = any(epoch.get("precision") == "bfloat16" for epoch in facts.epochs)
+    return (
+        "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."
+        + " While it learned, its layers computed in bfloat16, which is quicker here." * short
+    )
+
+
+def headline(facts: Facts) -> str:
+    """The verdict in one sentence, and what was asked in another."""
+    result = facts.result
+    ceilings = result.budget.ceilings()
+    broken = result.budget.broken(result.costs)
+    limits = " and ".join(f"{show(name, ceiling)}{_suffix(name)}" for name, ceiling in ceilings.items())
+    came = f"{result.metrics.test_accuracy:.1f} % on held-out test images"
+    if latency := result.costs.get("latency"):
+        came += f" in {show('latency', latency.value)}{_latency_of(result.device, latency)[0]}"
+    verdict = f"<em class='no'>missed</em> ({escape('; '.join(broken))})" if broken else "<em>met</em>"
+    count = int(result.task.get("num_test", 0))
+    low, high = interval(result.metrics.test_accuracy, count) if count else (0.0, 0.0)
+    sure = f"; with {count:,} test images the true figure is between {low:.1f} and {high:.1f} % (95 %)" if count else ""
+    device = result.device.get("cpu", result.device.get("name", "the device"))
+    threads = result.device.get("threads", 1)
+    there = f"on {device}, {threads} thread{'s' if threads != 1 else ''}"
+    if number := result.device.get("type"):  # a board: nothing ran there
+        there = f"for {result.device.get('name', device)} in {number}"
+    lead = (
+        f"{result.search.evaluated:,} networks were considered for {len(result.classes)} classes of "
+        f"{result.task.get('name', facts.plan.task)}, {there}, batch 1{sure}."
+    )
+    return (
+        f"<h1>edgewright: {escape(str(result.task.get('name', facts.plan.task)))}</h1>"
+        f'<p class="verdict">{unbroken(came)}; budget {unbroken(limits)}: {verdict}.</p>'
+        f'<p class="lead">{escape(lead)}</p>'
+    )
+
+
+def _latency_of(device: Mapping[str, Any], latency: Cost) -> tuple[str, str]:
+    """Whose latency it is, where it is not the device's own measured one: in the verdict, and in the table."""
+    if latency.how == "analytic":
+        return " by the device's law", " by the device's law; nothing was measured there"
+    if device.get("latency_of") == "this machine":
+        return " on this machine", f" on this machine; how fast {device.get('name', 'the device')} is, nobody has said"
+    return "", ""
+
+
+def _suffix(name: str) -> str:
+    return {"size": " file", "peak_memory": " of activations"}.get(name, "")
+
+
+def budget_table(facts: Facts) -> str:
+    """One row per cost; those with a ceiling first."""
+    costs = facts.result.costs
+    ceilings: dict[str, float] = {**facts.result.budget.ceilings()}
+    order = [*ceilings, *(name for name in costs if name not in ceilings)]
+    remarks = {"peak_memory": _held(facts.result.runtime_peak_bytes)}
+    if "latency" in costs:
+        remarks["latency"] = _latency_of(facts.result.device, costs["latency"])[1]
+    if number := facts.result.device.get("type"):  # a board, which gets a file of its own type
+        remarks["size"] = remarks["peak_memory"] = f" in {number}, as it will be shipped"
+    converted = ""
+    if number not in (None, "fp32"):
+        name = facts.result.device.get("name", "the board")
+        converted = (
+            f" It is float32; `edgewright export --for {name} --choose` makes it {number} and says what that loses."
+        )
+    rows = "".join(
+        _budget_row(name, costs[name], ceilings.get(name), remarks.get(name, "")) for name in order if name in costs
+    )
+    head = (
+        '<th>Cost</th><th class="num">Value</th><th class="num">Ceiling</th>'
+        '<th class="bar">Share used</th><th></th><th class="wide">How it was obtained</th>'
+    )
+    export = facts.result.export
+    lead = (
+        f"Checked on the exported file itself, which gives the trained network's answer on "
+        f"{100 * export.top1_agreement:.4g} % of {export.samples} images (logits differ by at most "
+        f"{export.max_abs_difference:.1g}).{converted}"
+    )
+    refused = "".join(
+        f'<p class="warn">Finalist {escape(key[:8])} was refused: {escape("; ".join(why))}.</p>'
+        for key, why in facts.refused.items()
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{refused}"
+    return section("Does it fit?", lead, table)
+
+
+def _held(runtime_peak: int | None) -> str:
+    """What the runtime took where the plan says what is needed: it keeps some tensors longer, and in two layouts."""
+    return "" if runtime_peak is None else f"; this machine's runtime held {show('peak_memory', runtime_peak)}"
+
+
+def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") -> str:
+    title = {
+        "macs": "Multiply-adds",
+        "params": "Parameters",
+        "size": "File size",
+        "peak_memory": "Peak activation memory",
+    }.get(name, name.capitalize())
+    value, how = show(name, cost.value), HOW.get(cost.how, cost.how)
+    cells = f'<th scope="row">{title}</th><td class="num">{unitless(name, value)}</td>'
+    if ceiling is None:
+        cells += '<td class="num">-</td><td class="bar"></td><td></td>'
+    else:
+        share = cost.value / ceiling
+        style = f'class="{"over" if share > 1 else ""}" style="width:{min(100, 100 * share):.1f}%"'
+        verdict = '<td class="broken">broken</td>' if share > 1 else '<td class="met">met</td>'
+        cells += (
+            f'<td class="num">{unitless(name, show(name, ceiling))}</td>'
+            f'<td class="bar"><span class="track" title="{100 * share:.0f} %"><b {style}></b></span></td>{verdict}'
+        )
+    return f'<tr>{cells}<td class="wide">{escape(how + remark)}</td></tr>'
+
+
+def pareto(facts: Facts, figures: Figures) -> str:
+    score, accuracy = pictures.pareto_by_score(facts), pictures.pareto_by_accuracy(facts)
+    views = [
+        (name, title, figure)
+        for name, title, figure in (
+            ("by-score", "all, by score", score),
+            ("by-accuracy", "finalists, by accuracy", accuracy),
+        )
+        if figure is not None
+    ]
+    if not views:
+        return ""
+    figures.update({name: figure for name, _, figure in views})
+    buttons = "".join(
+        f'<button type="button" data-plot="{name}" aria-pressed="{"false" if index else "true"}">{title}</button>'
+        for index, (name, title, _) in enumerate(views)
+    )
+    tabs = f'<div class="tabs" role="group" aria-label="What is shown">{buttons}</div>' if len(views) > 1 else ""
+    plots = "".join(
+        f'<div class="plot" id="{name}"{" hidden" if index else ""}></div>' for index, (name, _, _) in enumerate(views)
+    )
+    search = facts.result.search
+    lead = (
+        f"{search.evaluated:,} candidates, scored untrained at {search.networks_per_second:.1f} a second; point at one "
+        "to see the network. Up and to the left is better. Accuracies of finalists are those of their brief training."
+    )
+    return section("What could have been", lead, tabs + plots)
+
+
+def chosen_network(facts: Facts) -> str:
+    drawn = network.rows(facts.result.architecture, facts.result.blocks)
+    if not drawn:
+        return ""
+    resolution = facts.result.architecture.get("resolution")
+    source = f"The image enters at {resolution} × {resolution} px. " if resolution else ""
+    lead = source + "Each bar is as high as its image is large and as broad as it has channels (by their roots)."
+    body = (
+        f'{network.picture(drawn)}<div class="key">{network.legend(drawn)}</div>'
+        f'<div class="scroll">{network.table(drawn)}</div>'
+    )
+    return section("The chosen network", lead, body)
+
+
+def mistakes(facts: Facts, task: Task | None, figures: Figures) -> str:
+    matrix = pictures.confusion_matrix(facts)
+    if matrix is None:
+        return ""
+    wrong, total = facts.mistakes, len(facts.labels)
+    lead = f"{len(wrong):,} of {total:,} test images were called something else."
+    faces = _faces(facts, task, wrong[:MOST_EXAMPLES])
+    left = plot(figures, "confusion", matrix, "Where it errs", lead)
+    if not faces:
+        return left
+    words = "From the classes that are confused most often." if len(wrong) > MOST_EXAMPLES else "All of them."
+    return f'<div class="two">{left}{section("What it got wrong", words, faces)}</div>'
+
+
+def _faces(facts: Facts, task: Task | None, indices: list[int]) -> str:
+    """The images, as long as the task at hand is the one that was tested."""
+    if task is None or len(task.test) != len(facts.labels) or not indices:
+        return ""
+    small = " small" if task.spec.resolution < 64 else ""
+    faces = []
+    for i in indices:
+        truth, said = (escape(facts.result.classes[found[i]]) for found in (facts.labels, facts.predictions))
+        source = data_uri(task.test.images[i], task.spec.white)
+        faces.append(
+            f'<figure><img class="example{small}" alt="{truth}" src="{source}">'
+            f'<span class="said">{said}</span><br><span class="truth">is {truth}</span></figure>'
+        )
+    return f'<div class="faces">{"".join(faces)}</div>'
+
+
+def latency(facts: Facts, figures: Figures) -> str:
+    noise = facts.result.latency_noise
+    lead = (
+        f"{noise.runs:,} runs of the exported file, in turn with a fixed reference network "
+        f"({noise.reference_ms:.3g} ms, which drifted by {100 * noise.reference_drift:.1f} %)."
+    )
+    if noise.noisy:
+        lead += " More than 5 %: the machine was not quiet, so measure again with edgewright bench."
+    return plot(figures, "latency", pictures.latency_distribution(facts), "How long one image takes", lead)
+
+
+def prediction(facts: Facts, figures: Figures) -> str:
+    check = facts.result.latency_check
+    lead = ""
+    if check is not None:
+        rank = "" if check.rank_correlation is None else f", rank correlation {check.rank_correlation:.2f}"
+        number = f"{check.networks} network{'s' if check.networks != 1 else ''}"
+        lead = f"{number}: median error {100 * check.median_error:.1f} %{rank}."
+    figure = pictures.predicted_and_measured(facts)
+    return plot(figures, "predicted", figure, "Was the latency predicted well?", lead)
+
+
+def stage_times(facts: Facts, report_seconds: float = 0.0) -> str:
+    """`report_seconds`: what this report took so far; only writing it to the disk is not in it."""
+    every = {**facts.result.seconds, "report": facts.result.seconds.get("report", 0.0) + report_seconds}
+    seconds = {name: value for name, value in every.items() if value > 0}
+    total = sum(seconds.values())
+    if not total:
+        return ""
+    names = [name for name in STAGES if name in seconds] + [name for name in seconds if name not in STAGES]
+    bars, items = "", ""
+    for name in names:
+        words, colour = STAGES.get(name, (name, "--k0"))
+        words, took = escape(words), duration(seconds[name])
+        bars += f'<span title="{words}: {took}" style="flex:{seconds[name]:.4g};background:var({colour})"></span>'
+        items += f'<li><i class="dot" style="background:var({colour})"></i>{words}<b>{took}</b></li>'
+    asked = f" of the {facts.plan.minutes:g} min allowed" if facts.plan.minutes else ""
+    body = f'<div class="stack" role="img" aria-label="Time by stage">{bars}</div><ul class="stages">{items}</ul>'
+    return section("Where the time went", f"{duration(total)} in all{asked}.", body)
+
+
+def environment(facts: Facts) -> str:
+    given = {**facts.result.device, **{k: v for k, v in facts.environment.items() if k != "versions"}}
+    versions = ", ".join(f"{name} {number}" for name, number in facts.result.versions.items())
+    rows = {**given, "versions": versions, "seed": facts.result.seed}
+    body = "".join(
+        f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items()
+    )
+    return section("What it ran on", "", f"<dl>{body}</dl>")
+
+
+def repeat(facts: Facts) -> str:
+    """The command that does it all again, from the plan beside this file."""
+    folder = shlex.quote(facts.folder)
+    plan_file, again = shlex.quote(f"{facts.folder}/plan.yaml"), shlex.quote(f"{facts.folder}-again")
+    command = f"edgewright design --config {plan_file} --out {again}"
+    if facts.plan.task == "dataset":
+        command = f"edgewright.design(your_dataset, budget=edgewright.Budget({_budget_words(facts)}), out='again')"
+    measure = f"edgewright bench {folder}\nedgewright predict {folder} IMAGE_OR_FOLDER"
+    plan = escape(facts.plan.model_copy(update={"task": without_folders(facts.plan.task)}).to_json())
+    lead = (
+        "The same plan and seed give the same candidates and scores; times differ with the machine. From the folder "
+        f"that holds {facts.folder}:"
+    )
+    return section(
+        "To repeat it",
+        lead,
+        f"<pre>{escape(command)}</pre><p>To measure the model again on another machine, or to use it:</p>"
+        f"<pre>{escape(measure)}</pre><details><summary>The plan in full</summary><pre>{plan}</pre></details>",
+    )
+
+
+def _budget_words(facts: Facts) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in facts.result.budget.model_dump(exclude_none=True).items())
