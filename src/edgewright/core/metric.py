@@ -1,0 +1,65 @@
+"""How good answers are: a figure with its name and unit, and what gathers one batch by batch.
+
+A metric streams: `start` gives an empty state, `add` a new one with a batch in it, `value` the figure. So a test part
+of any size is judged in the memory of one batch.
+"""
+
+import math
+from typing import Any, Protocol
+
+from edgewright.core.data import Frozen
+
+
+class Score(Frozen):
+    """A figure: `accuracy` 93.1 %, `mean_iou` 71 %, `mean_absolute_error` 4.2 years."""
+
+    name: str
+    value: float
+    unit: str = "%"
+    higher_is_better: bool = True
+
+    @property
+    def rank(self) -> float:
+        """Higher is better, whatever the figure; what is not a number is worst."""
+        if math.isnan(self.value):
+            return -math.inf
+        return self.value if self.higher_is_better else -self.value
+
+    def lost_from(self, before: "Score") -> float:
+        """How much worse this is than `before`, in the figure's unit; below 0 where it is better."""
+        return before.rank - self.rank
+
+    @property
+    def title(self) -> str:
+        """For people: "balanced accuracy"."""
+        return self.name.replace("_", " ")
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.value:.2f} {self.unit}".rstrip()
+
+
+class Metric(Protocol):
+    """A figure over a whole part of a task."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+    def start(self) -> Any:
+        """The state before the first batch."""
+        ...
+
+    def add(self, state: Any, outputs: Any, targets: Any) -> Any:
+        """The state with a batch: outputs of the network and targets, as trees."""
+        ...
+
+    def value(self, state: Any) -> float:
+        """The figure of all batches; NaN of none."""
+        ...
+
+
+def scored(metric: Metric, state: Any) -> Score:
+    """A metric's figure as a score."""
+    return Score(
+        name=metric.name, value=metric.value(state), unit=metric.unit, higher_is_better=metric.higher_is_better
+    )
