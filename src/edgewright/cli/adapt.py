@@ -56,7 +56,7 @@ def adapt(
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
 
-    from edgewright.job.adapt.run import run as job
+    from edgewright.job.adapt import run as job
 
     if resume is not None:
         if given or out or dry_run:

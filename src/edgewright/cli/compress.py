@@ -55,7 +55,7 @@ def compress(
     given = {name: value for name, value in flags.items() if value is not None}
 
     from edgewright.job.compress.decide import NothingKeeps, shown
-    from edgewright.job.compress.run import run as job
+    from edgewright.job.compress import run as job
 
     if resume is not None and (given or out or dry_run):
         raise BadInput("--resume goes on with what was asked in the folder and takes no other options")

@@ -29,7 +29,7 @@ def rank(
     quiet: Quiet = False,
 ) -> None:
     """Compare training-free scores on published tables."""
-    from edgewright.job.rank.rank import rank as job
+    from edgewright.job.rank import rank as job
     from edgewright.report.parts.standings import in_order
 
     plan = job.RankPlan(
@@ -135,7 +135,7 @@ def codesign(
 ) -> None:
     """FLASH: laws from a few samples, then a quick search."""
     from edgewright.core.cost import Budget, show
-    from edgewright.job.codesign.codesign import codesign as job
+    from edgewright.job.codesign import codesign as job
 
     budget = Budget(latency_ms=latency_ms, size_mb=size_mb, peak_memory_kb=peak_memory_kb, macs=macs, params=params)
     plan = job.CodesignPlan(
