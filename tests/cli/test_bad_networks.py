@@ -185,7 +185,7 @@ def test_targets(place: Path, capfd) -> None:
 
 
 def test_an_old_opset_is_quantised_all_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgewright.export.choose.choice import choice as choosing
+    from edgewright.export.choose import choice as choosing
 
     monkeypatch.setattr(choosing, "RUNS", 20)
     monkeypatch.setattr(choosing, "FEWEST_RUNS", 20)

@@ -11,9 +11,9 @@ from cli import commands
 from cli.commands import edgewright
 from edgewright.core.cost import cost
 from edgewright.core.run import RunFolder
+from edgewright.job.compress import run as job
 from edgewright.job.compress.decide import NothingKeeps
 from edgewright.job.compress.files import Trial
-from edgewright.job.compress.run import run as job
 
 refused = partial(commands.refused, "compress")
 

@@ -9,7 +9,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from edgewright.cli.app import app
-from edgewright.export.choose.choice import choice as choosing
+from edgewright.export.choose import choice as choosing
 from edgewright.export.onnx import export_onnx
 
 

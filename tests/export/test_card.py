@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgewright.core.files import sha256
-from edgewright.export.choose.choice import choice as choosing
+from edgewright.export.choose import choice as choosing
 from edgewright.export.load import load_model
 from edgewright.export.parity import torch_logits
 from edgewright.export.runtimes.resolve import runtimes

@@ -9,8 +9,8 @@ import pytest
 
 from edgewright.core.errors import BadInput, MissingExtra
 from edgewright.core.files import sha256
+from edgewright.export.choose import choice as choosing
 from edgewright.export.choose.choice import NothingFits
-from edgewright.export.choose.choice import choice as choosing
 from edgewright.export.choose.versus import versus
 from edgewright.export.ship.ship import ship
 

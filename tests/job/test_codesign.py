@@ -9,7 +9,7 @@ from edgewright.core.cost import Budget
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.device.few.analytic import fit_analytic
 from edgewright.device.resolve import make_device
-from edgewright.job.codesign.codesign import codesign as job
+from edgewright.job.codesign import codesign as job
 from edgewright.search.strategies.flash import fit_accuracy_law, minimise
 from edgewright.space.spaces.linked import LinkedDense, LinkedMobile
 

@@ -24,20 +24,20 @@ from edgewright.core.errors import BadInput, GateFailed
 from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
-from edgewright.export.choose.choice import choice as choose
+from edgewright.export.choose import choice as choose
 from edgewright.export.int8 import fallback
 from edgewright.export.int8.quantise import best_ranges
 from edgewright.export.ship.ship import ship as export_chosen
 from edgewright.export.ship.show import read_provenance
 from edgewright.job.adapt.run import adapt
+from edgewright.job.compress import files as compress_files
+from edgewright.job.compress import run as job
+from edgewright.job.compress import ship as compress_ship
+from edgewright.job.compress import train as compress_train
 from edgewright.job.compress.decide import Decided, NothingKeeps
 from edgewright.job.compress.ground import CompressPlan, session_call, survey
 from edgewright.job.compress.result import CompressResult
 from edgewright.job.compress.run import compress_run
-from edgewright.job.compress.run import files as compress_files
-from edgewright.job.compress.run import run as job
-from edgewright.job.compress.run import ship as compress_ship
-from edgewright.job.compress.run import train as compress_train
 from edgewright.task.load import load_task
 from edgewright.train import loop
 from edgewright.train.evaluate import evaluate
