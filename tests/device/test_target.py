@@ -14,9 +14,10 @@ from edgewright.device.board.target import LAYERS, Target, read_target, save_tar
 from edgewright.device.resolve import devices, make_device
 from edgewright.device.table.pieces import cut
 from edgewright.export.onnx import export_onnx
-from edgewright.ir.graph import Graph, Op, count_macs, count_params
+from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.ir.memory import graph_peak_bytes
 from edgewright.ir.onnx_work import read_work
+from edgewright.ir.op import Op
 from edgewright.ir.to_onnx import to_onnx
 
 LAW = {

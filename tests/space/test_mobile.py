@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgewright.core.errors import BadInput
 from edgewright.export.onnx import export_onnx
 from edgewright.ir.graph import Graph, count_macs, count_params
-from edgewright.ir.graph import Kind as OpKind
+from edgewright.ir.op import Kind as OpKind
 from edgewright.model.mobile import Block
 from edgewright.space.spaces.mobile import EXPANSIONS, KERNELS, KINDS, MobileArchitecture, MobileSpace, block_graph
 

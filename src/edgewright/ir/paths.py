@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.ir.graph import Graph, Op
+from edgewright.ir.graph import Graph
+from edgewright.ir.op import Op
 from edgewright.ir.structure import live_ops
 
 # What is counted: convolutions, those of kernels over one pixel, average poolings.
 COUNTED: dict[str, Callable[[Op], bool]] = {
     "convs": lambda op: op.kind == "conv",
-    "wide_convs": lambda op: op.kind == "conv" and op.kernel > 1,
+    "wide_convs": lambda op: op.kind == "conv" and op.kernel != 1,
     "poolings": lambda op: op.kind == "avg_pool",
 }
 NAMES = (
@@ -43,22 +44,24 @@ def path_facts(blocks: Iterable[Graph]) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=65_536)
 def _facts(graph: Graph) -> NDArray[np.float64]:
     ops = live_ops(graph)
-    if not ops and graph.output != 0:
+    if not ops and graph.output != graph.input:
         return np.zeros(len(NAMES))
-    end, found, paths = graph.output, [], _sums(ops, lambda op: False)[0]
+    start, end, found = graph.input, graph.output, []
+    paths = _sums(start, ops, lambda op: False)[0]
     for counts in COUNTED.values():
-        sums = _sums(ops, counts)[1][end] / paths[end]
-        found += [float(sum(map(counts, ops))), sums, _extreme(ops, counts, min)[end], _extreme(ops, counts, max)[end]]
-    clean, convs = _sums(ops, COUNTED["convs"], closed=COUNTED["poolings"])
+        sums = _sums(start, ops, counts)[1][end] / paths[end]
+        extremes = (_extreme(start, ops, counts, pick)[end] for pick in (min, max))
+        found += [float(sum(map(counts, ops))), sums, *extremes]
+    clean, convs = _sums(start, ops, COUNTED["convs"], closed=COUNTED["poolings"])
     share = max(clean[end] / paths[end], 0.01)
     return np.array([*found, math.log(paths[end]), math.log(share), convs[end] / paths[end]])
 
 
 def _sums(
-    ops: tuple[Op, ...], counts: Callable[[Op], bool], closed: Callable[[Op], bool] = lambda op: False
+    start: int, ops: tuple[Op, ...], counts: Callable[[Op], bool], closed: Callable[[Op], bool] = lambda op: False
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Of every tensor, the number of paths to it that no `closed` operator is on, and the counted operators on them."""
-    paths, total = {0: 1.0}, {0: 0.0}
+    paths, total = {start: 1.0}, {start: 0.0}
     for op in ops:
         sources = [name for name in op.inputs if name in paths]
         open_ = 0.0 if closed(op) else 1.0
@@ -68,9 +71,9 @@ def _sums(
 
 
 def _extreme(
-    ops: tuple[Op, ...], counts: Callable[[Op], bool], pick: Callable[[Iterable[int]], int]
+    start: int, ops: tuple[Op, ...], counts: Callable[[Op], bool], pick: Callable[[Iterable[int]], int]
 ) -> dict[int, float]:
-    best = {0: 0}
+    best = {start: 0}
     for op in ops:
         best[op.output] = pick([best[name] for name in op.inputs if name in best]) + counts(op)
     return {name: float(value) for name, value in best.items()}

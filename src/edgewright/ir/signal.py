@@ -30,7 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.ir.graph import Graph, Op
+from edgewright.ir.graph import Graph
+from edgewright.ir.op import Op
+from edgewright.ir.sizes import area
 from edgewright.ir.structure import live_ops
 
 Array = NDArray[np.float64]
@@ -71,7 +73,7 @@ def signal(blocks: Iterable[Graph]) -> Signal:
     """The facts of a network that is `blocks` one after the other (as a space's `blocks`, without the names)."""
     parts = [(graph, live_ops(graph)) for graph in blocks]
     count = sum(op.kind == "conv" for _, ops in parts for op in ops)
-    if any(graph.ops and not ops and graph.output != 0 for graph, ops in parts):
+    if any(graph.ops and not ops and graph.output != graph.input for graph, ops in parts):
         return BROKEN
     walk = _Walk(count)
     largest, shortcuts = [], []
@@ -108,7 +110,7 @@ class _Walk:
 
     def through(self, graph: Graph, ops: tuple[Op, ...]) -> Array:
         """Run one block; the shares in its output."""
-        tensors = {0: self._state}
+        tensors = {graph.input: self._state}
         for op in ops:
             tensors[op.output] = self._convolve(graph, op, tensors) if op.kind == "conv" else _pass(graph, op, tensors)
         self._state = tensors[graph.output]
@@ -121,7 +123,7 @@ class _Walk:
         bands = power.sum(axis=0) / total
         self._read.append(power.sum(axis=1) / total)
         channels = graph.shapes[op.inputs[0]][0] // op.groups
-        seen = SEES_NEIGHBOURS if op.kernel > 1 else 1.0
+        seen = SEES_NEIGHBOURS if op.kernel != 1 else 1.0
         self.worth.append(math.prod(graph.shapes[op.output]) ** (1 / 3) * channels**0.25 * seen)
         self.coarse.append(float(bands[0]))
         made = np.zeros_like(power)
@@ -141,7 +143,7 @@ def _pass(graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
     known = [(name, tensors[name]) for name in op.inputs if name in tensors]
     first = known[0][1]
     if op.kind == "avg_pool":
-        return first * DAMPING if op.kernel > op.stride else first
+        return first * DAMPING if area(op.kernel, 2) > area(op.stride, 2) else first
     if op.kind == "add":
         return sum(tensor for _, tensor in known[1:]) + first
     if op.kind == "concat":
@@ -154,7 +156,7 @@ def _pass(graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
 
 def _shortcuts(graph: Graph, ops: tuple[Op, ...]) -> float:
     """The block's term of `Signal.shortcuts`."""
-    longest, clean = {0: 0}, {0: 1.0}
+    longest, clean = {graph.input: 0}, {graph.input: 1.0}
     for op in ops:
         sources = [name for name in op.inputs if name in longest]
         own = int(op.kind == "conv")

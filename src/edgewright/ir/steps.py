@@ -17,9 +17,12 @@ import onnx
 from onnx import shape_inference
 
 from edgewright.core.errors import BadInput, one_line
-from edgewright.ir.graph import Graph, Op, needed_ops
+from edgewright.ir import counts
+from edgewright.ir.graph import Graph, needed_ops, whole_numbers
+from edgewright.ir.op import Op
 
 FLOAT_BYTES = 4
+INDEX_BYTES = 8  # of the classes that an argmax gives, of the words that an embedding reads
 Role = Literal["conv", "conv+add", "elementwise", "add", "view", "quantise", "other"]
 
 
@@ -49,7 +52,7 @@ _ROLES: dict[str, Role] = {
     "conv": "conv",
     **dict.fromkeys(("relu", "hardsigmoid", "sigmoid", "swish", "norm", "mul"), "elementwise"),
     "add": "add",
-    "flatten": "view",
+    **dict.fromkeys(("flatten", "reshape"), "view"),
 }
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _ONNX_ROLES: dict[str, Role] = {
@@ -62,15 +65,19 @@ _ONNX_ROLES: dict[str, Role] = {
 
 
 def of_graph(graph: Graph, number_bytes: int = FLOAT_BYTES) -> Activations:
-    """Of a `Graph`, with numbers of so many bytes."""
-    sizes: dict[Hashable, int] = {index: number_bytes * prod(shape) for index, shape in enumerate(graph.shapes)}
+    """Of a `Graph`, with numbers of so many bytes; indices have INDEX_BYTES."""
+    whole = whole_numbers(graph)
+    sizes: dict[Hashable, int] = {
+        index: prod(shape) * (INDEX_BYTES if index in whole else number_bytes)
+        for index, shape in enumerate(graph.shapes)
+    }
 
     def step(op: Op) -> Step:
-        depthwise = op.kind == "conv" and op.groups == graph.shapes[op.inputs[0]][0] > 1
+        depthwise = op.kind == "conv" and counts.depthwise(op.groups, graph.shapes[op.inputs[0]][0])
         channel = number_bytes * prod(graph.shapes[op.inputs[0]][1:]) if depthwise else 0
         return _step(_ROLES.get(op.kind, "other"), op.inputs, (op.output,), channel)
 
-    return Activations(sizes, tuple(map(step, needed_ops(graph))), (0,), (graph.output,))
+    return Activations(sizes, tuple(map(step, needed_ops(graph))), graph.inputs, graph.outputs)
 
 
 def of_onnx(model: bytes | Path | str | onnx.ModelProto, number_bytes: int = FLOAT_BYTES) -> Activations:

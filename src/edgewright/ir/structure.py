@@ -19,14 +19,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from edgewright.ir.graph import Graph, Op, op_macs, op_params, weight_shape
+from edgewright.ir.graph import Graph, op_macs, op_params, weight_shape
+from edgewright.ir.op import Op
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
     """Facts of a network that need no forward pass. Where no path reaches the output, all are 0.
 
-    live_ops: live operators of any kind.   live_layers: live convolutions and linear layers.
+    live_ops: live operators of any kind.   live_layers: live convolutions, linear layers and recurrences.
     live_poolings: live average poolings (the global one does not count).
     live_macs, live_params: of the live operators, batch norms folded.
     sum_log_sizes: sum over live layers of log(number of weights), natural logarithm.
@@ -47,16 +48,17 @@ class Structure:
     depth: int
 
 
+LAYERS = ("conv", "conv_transpose", "linear", "lstm", "gru")  # whose weights multiply what they read
 NOTHING = Structure(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0)
 
 
 def live_ops(graph: Graph) -> tuple[Op, ...]:
-    """The operators on a path from the input to the output, in running order."""
-    reached = {0}
+    """The operators on a path from an input to an output, in running order."""
+    reached = set(graph.inputs)
     for op in graph.ops:
         if op.kind != "zero" and any(name in reached for name in op.inputs):
             reached.add(op.output)
-    wanted, live = {graph.output}, []
+    wanted, live = set(graph.outputs), []
     for op in reversed(graph.ops):
         if op.output in wanted and op.output in reached:
             live.append(op)
@@ -66,8 +68,9 @@ def live_ops(graph: Graph) -> tuple[Op, ...]:
 
 @functools.lru_cache(maxsize=65_536)
 def structure(graph: Graph) -> Structure:
-    """The facts of one graph."""
-    paths, convs, pools, depth = {0: 1}, {0: 0}, {0: 0}, {0: 0}
+    """The facts of one graph; of several outputs the paths to any of them."""
+    paths = dict.fromkeys(graph.inputs, 1)
+    convs, pools, depth = (dict.fromkeys(graph.inputs, 0) for _ in range(3))
     live = live_ops(graph)
     for op in live:
         sources = [name for name in op.inputs if name in paths]
@@ -76,10 +79,11 @@ def structure(graph: Graph) -> Structure:
         convs[op.output] = sum(convs[name] for name in sources) + own * paths[op.output]
         pools[op.output] = sum(pools[name] for name in sources) + (op.kind == "avg_pool") * paths[op.output]
         depth[op.output] = max(depth[name] for name in sources) + own
-    end = graph.output
-    if end not in paths:
+    ends = [name for name in graph.outputs if name in paths]
+    if not ends:
         return NOTHING
-    sizes = [prod(weight_shape(graph, op)) for op in live if op.kind in ("conv", "linear")]
+    count = sum(paths[end] for end in ends)
+    sizes = [prod(weight_shape(graph, op)) for op in live if op.kind in LAYERS]
     return Structure(
         live_ops=len(live),
         live_layers=len(sizes),
@@ -87,10 +91,10 @@ def structure(graph: Graph) -> Structure:
         live_macs=sum(op_macs(graph, op) for op in live),
         live_params=sum(op_params(graph, op) for op in live),
         sum_log_sizes=sum(map(math.log, sizes)),
-        paths=paths[end],
-        mean_convs=convs[end] / paths[end],
-        mean_poolings=pools[end] / paths[end],
-        depth=depth[end],
+        paths=count,
+        mean_convs=sum(convs[end] for end in ends) / count,
+        mean_poolings=sum(pools[end] for end in ends) / count,
+        depth=max(depth[end] for end in ends),
     )
 
 

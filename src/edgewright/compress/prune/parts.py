@@ -15,7 +15,7 @@ from math import prod
 from edgewright.compress.prune.groups import Dependencies, Width
 from edgewright.compress.wiring import POINTWISE, Step
 from edgewright.device.table.pieces import Piece
-from edgewright.ir.graph import Kind
+from edgewright.ir.op import Kind
 
 Left = Sequence[int]
 Prices = Callable[[Piece], float]

@@ -10,7 +10,7 @@ import onnx
 from edgewright.device.board.arena import Arena
 from edgewright.device.board.memory_plan import RULES, Rules, plan_memory
 from edgewright.device.board.target import BYTES, Target, Type
-from edgewright.ir.graph import Kind
+from edgewright.ir.op import Kind
 from edgewright.ir.steps import Activations, of_onnx, read_onnx
 
 KERNELS = {"x-cube-ai": "mcu", "tflite-micro": "mcu"}  # runtimes whose adds are operators of their own

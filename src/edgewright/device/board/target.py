@@ -30,7 +30,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
 from edgewright.device.folder import devices_folder
 from edgewright.device.table.pieces import Piece
-from edgewright.ir.graph import Kind
+from edgewright.ir.op import Kind
 
 Type = Literal["fp32", "bf16", "int8"]
 BYTES: Mapping[str, int] = {"fp32": 4, "bf16": 2, "int8": 1}
@@ -66,8 +66,7 @@ class Law(Frozen):
 
     def piece_us(self, piece: Piece) -> float:
         """The same of a graph's piece."""
-        macs = math.prod(piece.result) * (piece.source[0] // piece.groups) * piece.kernel**2
-        return self.us(piece.family, macs)
+        return self.us(piece.layer, piece.macs)
 
 
 class Target(Frozen):

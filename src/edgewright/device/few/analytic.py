@@ -46,8 +46,8 @@ def features(graph: Graph) -> np.ndarray:
     found = np.zeros(len(FEATURES))
     for piece in cut(graph)[0]:
         _, macs, reads, writes, weights, _ = work(piece)
-        if piece.family in _LAYERS:
-            found[_LAYERS[piece.family]] += macs
+        if piece.layer in _LAYERS:
+            found[_LAYERS[piece.layer]] += macs
         found[5:] += FLOAT_BYTES * (reads + writes), FLOAT_BYTES * weights, 1
     return found
 

@@ -6,13 +6,16 @@ the sum of its pieces'.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, prod
 from typing import cast
 
 import numpy as np
 
-from edgewright.ir.graph import Graph, Kind, Op, Shape, needed_ops
+from edgewright.ir.counts import params
+from edgewright.ir.graph import Graph, needed_ops
+from edgewright.ir.op import CHANNELS_LAST, WINDOWED, Kind, Op, layer, macs, weight
+from edgewright.ir.sizes import Shape, Size, area, read, side, text
 
 # Convolution kernels take channels in groups: 16 floats fill the widest vectors, and a part costs what a group does.
 LANES = 16
@@ -25,35 +28,57 @@ class Piece:
     kind: Kind
     source: Shape
     result: Shape
-    kernel: int = 1
-    stride: int = 1
+    kernel: Size = 1
+    stride: Size = 1
     groups: int = 1
     add: bool = False
     activation: bool = False
+    dilation: Size = 1
 
     @property
     def key(self) -> str:
         """The piece as text, equal for equal pieces; `read_piece` reads it back."""
         shapes = f"{'x'.join(map(str, self.source))}>{'x'.join(map(str, self.result))}"
         fused = ("+add" if self.add else "") + ("+act" if self.activation else "")
-        return f"{self.kind}{fused} {shapes} k{self.kernel} s{self.stride} g{self.groups}"
+        holes = "" if self.dilation == 1 else f" d{text(self.dilation)}"
+        return f"{self.kind}{fused} {shapes} k{text(self.kernel)} s{text(self.stride)} g{self.groups}{holes}"
 
     @property
     def family(self) -> str:
         """Pieces of one family share an interpolation."""
-        if self.kind != "conv":
-            return self.kind
-        return "depthwise" if self.groups > 1 else "pointwise" if self.kernel == 1 else "dense"
+        return self.layer if self.kind == "conv" else self.kind
+
+    @property
+    def layer(self) -> str:
+        """The kind of layer by which laws tell it from others: see `ir.op.layer`."""
+        return layer(self.op, self.source)
+
+    @property
+    def macs(self) -> int:
+        """Its multiply-adds."""
+        return macs(self.op, self.source, self.result)
+
+    @property
+    def weights(self) -> int:
+        """Numbers of its weight."""
+        return params(weight(self.op, self.source, self.result))
+
+    @property
+    def op(self) -> Op:
+        """The operator that others are fused into, as one of a graph that reads tensor 0."""
+        return Op(self.kind, (0,), 1, self.kernel, self.stride, self.groups, dilation=self.dilation)
 
 
 @functools.lru_cache(maxsize=100_000)
 def read_piece(key: str) -> Piece:
     """The piece that wrote `key`; ValueError for any other text."""
-    head, shapes, kernel, stride, groups = key.split(" ")
+    head, shapes, kernel, stride, groups, *holes = key.split(" ")
     kind, *fused = head.split("+")
-    source, result = (tuple(int(size) for size in shape.split("x")) for shape in shapes.split(">"))
-    k, s, g = (int(text[1:]) for text in (kernel, stride, groups))
-    piece = Piece(cast(Kind, kind), source, result, k, s, g, "add" in fused, "act" in fused)
+    source, result = (tuple(int(size) for size in shape.split("x") if shape) for shape in shapes.split(">"))
+    sizes = read(kernel[1:]), read(stride[1:]), int(groups[1:])
+    piece = Piece(
+        cast(Kind, kind), source, result, *sizes, "add" in fused, "act" in fused, *(read(d[1:]) for d in holes)
+    )
     if piece.key != key:
         raise ValueError(f"not a piece of a graph: {key!r}")
     return piece
@@ -106,41 +131,63 @@ def _piece(graph: Graph, ops: list[Op]) -> Piece:
         first.groups,
         "add" in kinds,
         bool(kinds & {"relu", "hardsigmoid"}),
+        first.dilation,
     )
 
 
+@functools.lru_cache(maxsize=65_536)
 def work(piece: Piece) -> np.ndarray:
     """What time is roughly linear in, all >= 0: 1, multiply-adds, floats read, floats written, weights, channels.
 
-    Channels are rounded up to whole groups of 16.
+    Channels are rounded up to whole groups of 16. Read only.
     """
-    wide_in, wide_out = _padded(piece.source[0]), _padded(piece.result[0])
-    spatial_in, spatial_out = prod(piece.source[1:]), prod(piece.result[1:])
-    if piece.kind in ("conv", "linear"):
-        weights = wide_out * (wide_in if piece.groups == 1 else 1) * piece.kernel**2
-        macs = weights * spatial_out
-    else:
-        weights, macs = 0, wide_in * (piece.kernel**2 * spatial_out if piece.kind == "avg_pool" else spatial_in)
-    return np.array([1, macs, wide_in * spatial_in, wide_out * spatial_out, weights, wide_out], dtype=float)
+    wide = _widened(piece)
+    taken, made, wide_out = prod(wide.source), prod(wide.result), _channels(wide)[1]
+    looked_at = area(piece.kernel, len(piece.source) - 1) * made if piece.kind in WINDOWED else taken
+    found = np.array([1, wide.macs or looked_at, taken, made, wide.weights, wide_out], dtype=float)
+    found.setflags(write=False)
+    return found
 
 
 def place(piece: Piece) -> np.ndarray:
     """Where a piece lies among its family, in logarithms: pieces that are near behave alike."""
-    wide_in, wide_out = _padded(piece.source[0]), _padded(piece.result[0])
+    wide = _widened(piece)
+    (narrow_in, narrow_out), (wide_in, wide_out) = _channels(piece), _channels(wide)
     return np.array(
         [
             log(wide_in),
             log(wide_out),
-            log(prod(piece.result[1:])),
-            log(piece.kernel),
-            log(piece.stride),
+            log(prod(wide.result) // wide_out),
+            log(side(piece.kernel)),
+            log(side(piece.stride)),
             float(piece.add),
             0.5 * piece.activation,
-            0.5 * piece.source[0] / wide_in,
-            0.5 * piece.result[0] / wide_out,
+            0.5 * narrow_in / wide_in,
+            0.5 * narrow_out / wide_out,
             log(work(piece)[1]),
         ]
     )
+
+
+def _channels(piece: Piece) -> tuple[int, int]:
+    """How many are read and made."""
+    axis = -1 if piece.kind in CHANNELS_LAST else 0
+    return piece.source[axis], (piece.result or (1,))[axis]
+
+
+def _widened(piece: Piece) -> Piece:
+    """With its channels as kernels take them: of a grouped convolution those of each group."""
+    channels, made = _channels(piece)
+    alone = piece.layer == "depthwise"
+    groups = _padded(channels) if alone else piece.groups
+    read = groups if alone else groups * _padded(channels // groups)
+    axis = -1 if piece.kind in CHANNELS_LAST else 0
+    shapes = [_with(shape, axis, wide) for shape, wide in ((piece.source, read), (piece.result, _padded(made)))]
+    return replace(piece, source=shapes[0], result=shapes[1], groups=groups)
+
+
+def _with(shape: Shape, axis: int, channels: int) -> Shape:
+    return (*shape[:-1], channels) if axis else (channels, *shape[1:])
 
 
 def _padded(channels: int) -> int:

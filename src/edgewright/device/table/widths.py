@@ -64,17 +64,11 @@ def _files(pieces: Sequence[Piece]) -> Iterable[list[Piece]]:
     for same in sizes.values():
         part: list[Piece] = []
         for piece in same:
-            if part and (len(part) == MOST_PIECES or sum(map(_weights, (*part, piece))) > MOST_WEIGHTS):
+            if part and (len(part) == MOST_PIECES or sum(one.weights for one in (*part, piece)) > MOST_WEIGHTS):
                 yield part
                 part = []
             part.append(piece)
         yield part
-
-
-def _weights(piece: Piece) -> int:
-    if piece.kind not in ("conv", "linear"):
-        return 0
-    return piece.result[0] * piece.source[0] // piece.groups * piece.kernel**2
 
 
 def together(pieces: Sequence[Piece]) -> Graph:
