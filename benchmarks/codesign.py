@@ -18,6 +18,7 @@ import numpy as np
 from edgewright.core.cost import Budget
 from edgewright.core.ranking import spearman
 from edgewright.device.few.analytic import fit_analytic, network_features
+from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.signal import signal
 from edgewright.ir.to_onnx import to_onnx
@@ -78,7 +79,7 @@ def main() -> None:
     space = family(first["channels"], first["classes"], first["resolution"])
     architectures = [space.read(row["architecture"]) for row in rows]
     device = make_device("cpu", 1)
-    latency = np.array([device.measure(to_onnx(space.graph(a)), runs=200).median_ms for a in architectures])
+    latency = np.array([device.measure([to_onnx(space.graph(a))], Runs(most=200))[0].median_ms for a in architectures])
     accuracy = np.array([row["test_accuracy"] for row in rows])
     told = np.array([strengths(a.cells) for a in architectures])
     found = np.array([network_features(graph for _, graph in space.blocks(a)) for a in architectures])
@@ -96,7 +97,7 @@ def main() -> None:
     law, times = fit_accuracy_law(STRENGTHS, told[some], accuracy[some]), fit_analytic(found[some], latency[some])
     promise = Promise(space, Budget(latency_ms=args.latency_ms), law, times, 1.0)
     cells = search(promise, args.latency_ms)
-    measured = device.measure(to_onnx(space.graph(space.of(cells))), runs=300).median_ms
+    measured = device.measure([to_onnx(space.graph(space.of(cells)))], Runs(most=300))[0].median_ms
     print(f"its network: {', '.join(f'{c.depth} x {c.width} links {c.links}' for c in cells)}; ", end="")
     print(f"predicted {promise.costs(cells)['latency']:.4f} ms, measured {measured:.4f} ms")
 

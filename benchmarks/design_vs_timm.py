@@ -24,6 +24,7 @@ from edgewright.core.plan import Plan
 from edgewright.core.pool import Pool, pool
 from edgewright.core.seed import derive
 from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import Runs
 from edgewright.export.onnx import export_onnx
 from edgewright.job.design.run import resume, run
 from edgewright.task.load import load_task
@@ -75,7 +76,7 @@ def measure_all(task, folder: Path, models: list[str]) -> dict[str, float]:
             except Exception as error:  # a model that cannot take 32 px at this stride is no rival
                 print(f"{name}/{stem}: cannot be exported at this size ({type(error).__name__})")
                 continue
-            latency[f"{name}/{stem}"] = device.measure(folder / "timm.onnx", runs=300).median_ms
+            latency[f"{name}/{stem}"] = device.measure([folder / "timm.onnx"], Runs(most=300))[0].median_ms
             print(f"{name}/{stem}: {latency[f'{name}/{stem}']:.3f} ms", flush=True)
     write_text(path, json.dumps(latency, indent=2))
     return latency

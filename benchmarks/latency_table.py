@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from edgewright.core.seed import rng
-from edgewright.device.measure import measure
+from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.graph import chain
 from edgewright.ir.to_onnx import to_onnx
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     device = make_device("cpu", arguments.threads)
-    print(device.fingerprint())
+    print(device.identity())
     print(
         "side  build s  pieces  covered  latencies ms    Spearman  median error  "
         "quiet: Spearman  median error  p90 error  noisy"
@@ -50,9 +50,7 @@ def row(device, side: int, arguments: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as cache:
         model = device.latency_model(sampled, cache=Path(cache), seconds=arguments.seconds)
     predicted = np.array([model.predict(blocks) for blocks in held_out])
-    latencies = [
-        measure(to_onnx(chain(g for _, g in blocks)), threads=arguments.threads, runs=60) for blocks in held_out
-    ]
+    latencies = [device.measure([to_onnx(chain(g for _, g in blocks))], Runs(most=60))[0] for blocks in held_out]
     measured = np.array([latency.median_ms for latency in latencies])
     quiet = np.array([latency.quiet_ms for latency in latencies])
     errors, quiet_errors = np.abs(predicted / measured - 1), np.abs(predicted / quiet - 1)

@@ -31,7 +31,7 @@ from torch.nn import functional
 from edgewright.core.errors import EdgewrightError, one_line
 from edgewright.core.files import write_text
 from edgewright.device.board.memory_plan import RULES, plan_memory
-from edgewright.device.here.profile import runtime_arena_bytes
+from edgewright.device.here.cpu import Cpu
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
 from edgewright.export.onnx import silent
@@ -188,8 +188,9 @@ def rows(name: str, model: onnx.ModelProto, kinds: tuple[str, ...], folder: Path
         one = int8_of(model, inputs) if kind == "int8" else model
         plan = plan_memory(one)
         by_rules = {name: plan_memory(one, rules).bytes for name, rules in RULES.items()}
+        profile = Cpu().profile(one.SerializeToString(), seconds=0, runs=2)
         arenas: dict[str, Found | str] = {
-            "onnxruntime": Found(by_rules["onnxruntime"], runtime_arena_bytes(one.SerializeToString())),
+            "onnxruntime": Found(by_rules["onnxruntime"], profile.arena_bytes()),
             "litert": litert(network, kind, folder),
             "executorch": "none" if kind == "int8" else executorch(network, by_rules["executorch"]),
         }

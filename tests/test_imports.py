@@ -2,7 +2,7 @@
 
 Rooms import downwards only; no two modules import each other, however far round; method files never import each other;
 optional libraries enter through one adapter file, inside a function; nothing that runs a stranger's code is used; and
-importing the package is quick.
+importing the package is quick; nobody outside the device room asks of which class a device is.
 """
 
 import ast
@@ -252,7 +252,27 @@ def unsafe_loading(known: dict[str, Module]) -> list[str]:
     ]
 
 
-RULES = (room_arrows, cycles, sibling_arrows, through_packages, optional_libraries, unsafe_loading)
+def _is_device(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef) and any(_dotted(base) == "Device" for base in node.bases)
+
+
+def device_questions(known: dict[str, Module]) -> list[str]:
+    """Outside the device room nobody asks of which class a device is: what it can is in `can` and its methods."""
+    room = [module.tree for module in known.values() if module.room == "device"]
+    classes = {node.name for tree in room for node in ast.walk(tree) if _is_device(node)}  # type: ignore[attr-defined]
+    wrong = []
+    for module in known.values():
+        for node in ast.walk(module.tree) if module.room != "device" else ():
+            asked = isinstance(node, ast.Call) and _dotted(node.func) in ("isinstance", "issubclass", "type")
+            named = {_dotted(part).split(".")[-1] for part in ast.walk(node)} if asked else set()
+            if named & classes or (isinstance(node, ast.Attribute) and node.attr == "board"):
+                wrong.append(module.at(node.lineno, "asks what kind of device this is: ask what it can, or a method"))
+    return wrong
+
+
+RULES = (
+    room_arrows, cycles, sibling_arrows, through_packages, optional_libraries, unsafe_loading, device_questions,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -272,11 +292,16 @@ BREACHES = {
     through_packages: {"core/__init__.py": "", "task/x.py": "from edgewright.core import Cost\n"},
     optional_libraries: {"core/pool.py": "import ray\n"},
     unsafe_loading: {"core/x.py": "import torch as t\n\n\ndef f(p):\n    return t.load(p)\n"},
+    device_questions: {
+        "device/board/board.py": "class Board(Device):\n    pass\n",
+        "job/x.py": "def f(device):\n    return isinstance(device, Cpu | Board)\n",
+    },
 }
 MORE_BREACHES = [
     (room_arrows, {"device/x.py": "import edgewright.task.base\n"}),
     (room_arrows, {"train/x.py": "import edgewright\n"}),
     (room_arrows, {"attic/x.py": ""}),
+    (device_questions, {"job/x.py": "def f(ground):\n    return ground.board is None\n"}),
     (cycles, {"job/a.py": "def f():\n    import edgewright.job.a\n"}),
     (cycles, {"proxy/base.py": "import edgewright.proxy.one\n", "proxy/one.py": "import edgewright.proxy.base\n"}),
     (through_packages, {"proxy/base.py": "", "proxy/x.py": "from .base import score\n"}),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.device.measure import drift, measure, pinned, quiet_mean, reference_graph, time_calls
+from edgewright.device.agent import in_turns, pinned
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import Latency, Runs, drift, quiet_mean, reference_graph, reference_model
 from edgewright.ir.graph import GraphBuilder
 from edgewright.ir.to_onnx import to_onnx
 
@@ -34,6 +36,11 @@ def steadily(value: float, then: float | None = None, after_ms: float = 0, machi
         yield value if then is None or machine is None or machine.now < after_ms * 1e6 else then
 
 
+def measured(machine: Machine, calls, reference, most: int, fewest: int = 0, seconds: float = np.inf) -> list[Latency]:
+    times, beside = in_turns(calls, reference, most, fewest, seconds, machine.clock)
+    return [Latency.of(one, beside) for one in times]
+
+
 def test_percentiles_are_those_of_the_runs() -> None:
     machine = Machine()
 
@@ -44,7 +51,7 @@ def test_percentiles_are_those_of_the_runs() -> None:
 
     # The warm-up takes 30 ms of 1 ms runs, so the timed runs begin among the first hundred: measure many.
     call = machine.taking(sawtooth())
-    (latency,) = time_calls([call], machine.taking(steadily(0.5)), runs=400, clock=machine.clock)
+    (latency,) = measured(machine, [call], machine.taking(steadily(0.5)), 400)
     assert latency.runs == 400 and len(latency.samples) == 400
     assert latency.median_ms == pytest.approx(np.median(latency.samples))
     assert latency.p90_ms == pytest.approx(np.percentile(latency.samples, 90))
@@ -57,7 +64,7 @@ def test_percentiles_are_those_of_the_runs() -> None:
 def test_reference_that_slows_down_is_flagged(slower: float, noisy: bool) -> None:
     machine = Machine()
     reference = machine.taking(steadily(1.0, slower, 200, machine))
-    (latency,) = time_calls([machine.taking(steadily(1.0))], reference, runs=200, clock=machine.clock)
+    (latency,) = measured(machine, [machine.taking(steadily(1.0))], reference, 200)
     assert latency.noisy is noisy
     assert latency.reference_drift == pytest.approx(slower - 1, abs=1e-6)
 
@@ -65,15 +72,24 @@ def test_reference_that_slows_down_is_flagged(slower: float, noisy: bool) -> Non
 def test_several_networks_take_turns() -> None:
     machine = Machine()
     calls = [machine.taking(steadily(value)) for value in (1.0, 2.0)]
-    latencies = time_calls(calls, machine.taking(steadily(0.5)), runs=20, clock=machine.clock)
+    latencies = measured(machine, calls, machine.taking(steadily(0.5)), 20)
     assert [latency.median_ms for latency in latencies] == [1.0, 2.0]
 
 
-def test_longer_when_asked() -> None:
+@pytest.mark.parametrize(
+    ("most", "fewest", "seconds", "runs"),
+    [
+        (300, 0, np.inf, 300),
+        (300, 0, 3.0, 200),  # bursts of 10 and 5 runs of 10 and 10 ms: 20 of them fill 3 s
+        (300, 240, 3.0, 240),  # however long that takes
+        (7, 0, 3.0, 7),  # one burst of 7
+    ],
+)
+def test_as_many_runs_as_fit(most: int, fewest: int, seconds: float, runs: int) -> None:
     machine = Machine()
-    call, reference = machine.taking(steadily(1.0)), machine.taking(steadily(1.0))
-    (latency,) = time_calls([call], reference, runs=10, seconds=3.0, clock=machine.clock)
-    assert latency.runs == 2000  # bursts of 10 and 5 runs of 1 ms: 200 of them fill 3 s
+    call, reference = machine.taking(steadily(10.0)), machine.taking(steadily(10.0))
+    (latency,) = measured(machine, [call], reference, most, fewest, seconds)
+    assert latency.runs == len(latency.samples) == runs
 
 
 def test_drift_and_quiet_mean_by_hand() -> None:
@@ -88,7 +104,7 @@ def test_a_real_network_costs_more_when_it_does_more() -> None:
         builder.conv(builder.relu(builder.conv(0, width, 3)), width, 3)
         return to_onnx(builder.graph())
 
-    small, large = (measure(network(width), runs=20) for width in (8, 64))
+    small, large = Cpu().measure([network(width) for width in (8, 64)], Runs(most=20))
     assert 0 < small.minimum_ms <= small.median_ms <= small.p90_ms <= small.p99_ms
     assert large.minimum_ms > 2 * small.minimum_ms
 
@@ -107,12 +123,12 @@ def test_pinning_is_undone() -> None:
 
 def test_reference_network_stays_what_it_is() -> None:
     assert reference_graph().signature.count("conv") == 10
-    assert to_onnx(reference_graph()) == to_onnx(reference_graph())
+    assert to_onnx(reference_graph()) == reference_model()
 
 
 def test_broken_and_missing_files_are_bad_input(tmp_path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(BadInput, match=r"bad\.onnx: ONNX Runtime cannot open it"):
-        measure(tmp_path / "bad.onnx")
+        Cpu().measure([tmp_path / "bad.onnx"])
     with pytest.raises(BadInput, match=r"none\.onnx: no such file"):
-        measure(tmp_path / "none.onnx")
+        Cpu().measure([tmp_path / "none.onnx"])

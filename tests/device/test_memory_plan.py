@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.device.board.memory_plan import RULES, Rules, buffers, plan_memory
-from edgewright.device.here.profile import runtime_arena_bytes
+from edgewright.device.here.cpu import Cpu
 from edgewright.ir.graph import Graph, GraphBuilder
 from edgewright.ir.memory import graph_peak_bytes
 from edgewright.ir.steps import of_graph, of_onnx
@@ -163,7 +163,7 @@ def mobile(width: int, hidden: int, side: int, blocks: int) -> Graph:
 def test_the_arena_that_onnx_runtime_takes(graph: Graph) -> None:
     """Channels in multiples of 16: the runtime pads others."""
     try:
-        real = runtime_arena_bytes(to_onnx(graph))
+        real = Cpu().profile(to_onnx(graph), seconds=0, runs=2).arena_bytes()
     except EdgewrightError as error:
         pytest.skip(str(error))
     assert plan_memory(graph, RULES["onnxruntime"]).bytes == pytest.approx(real, rel=0.05)

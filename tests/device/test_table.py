@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput, EdgewrightError
-from edgewright.device.here.profile import PieceTime, profile_pieces
+from edgewright.device.here.cpu import Cpu
 from edgewright.device.resolve import devices, make_device
 from edgewright.device.table.calibrate import fit_calibration
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut, read_piece, work
+from edgewright.device.table.profiled import PieceTime, profile_pieces
 from edgewright.device.table.table import LatencyModel, LatencyTable
 from edgewright.ir.graph import Graph, GraphBuilder, chain
 from edgewright.ir.to_onnx import to_onnx
@@ -71,7 +72,7 @@ def test_pieces_hold_what_is_fused() -> None:
 
 def test_every_node_that_the_runtime_runs_belongs_to_a_piece() -> None:
     blocks = network(random.Random(3))
-    profiled = profile_pieces(chain(graph for _, graph in blocks), seconds=0)
+    profiled = profile_pieces(chain(graph for _, graph in blocks), Cpu(), seconds=0)
     assert [item.piece for item in profiled] == [piece for _, graph in blocks for piece in cut(graph)[0]]
     assert all(item.nodes >= 1 and item.raw_us > 0 for item in profiled)
 
@@ -162,7 +163,7 @@ def test_model_predicts_replays_and_shares(tmp_path: Path) -> None:
 
 def test_devices_are_found_by_name() -> None:
     assert all(device.summary and device.source for device in devices().values())
-    assert make_device("cpu", 2).fingerprint()["threads"] == 2
+    assert make_device("cpu", 2).identity()["threads"] == 2
     with pytest.raises(BadInput, match="choose from cpu"):
         make_device("abacus")
     with pytest.raises(BadInput, match="at least 1"):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.device.here.cpu import Cpu
 from edgewright.device.table.pieces import Piece, cut
-from edgewright.device.table.widths import measured_prices, together
+from edgewright.device.table.widths import together
 
 PIECES = [
     Piece("conv", (8, 12, 9), (24, 12, 9), 3, 1, 1, activation=True),
@@ -26,10 +27,11 @@ def test_each_piece_stands_in_the_graph_as_it_was_asked_for() -> None:
 
 def test_measured_once_and_wider_takes_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = Piece("conv", (256, 12, 9), (256, 12, 9), 3)
-    price = measured_prices([*PIECES, wide], cache=tmp_path)
+    cpu = Cpu()
+    price = cpu.prices([*PIECES, wide], cache=tmp_path)
     assert all(0 < price(piece) < 1e5 for piece in PIECES)
     assert price(wide) > 5 * price(PIECES[0])
     between = price(Piece("conv", (128, 12, 9), (128, 12, 9), 3))  # never measured
     assert price(PIECES[0]) < between < price(wide)
-    monkeypatch.setattr("edgewright.device.table.widths.profile_pieces", lambda *_, **__: pytest.fail("measured again"))
-    assert measured_prices(PIECES, cache=tmp_path)(wide) == price(wide)
+    monkeypatch.setattr(cpu, "profile", lambda *_, **__: pytest.fail("measured again"))
+    assert cpu.prices(PIECES, cache=tmp_path)(wide) == price(wide)

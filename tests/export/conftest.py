@@ -41,7 +41,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     device = make_device(plan.device, plan.threads)
     result = Result(
         task=task.spec.model_dump(mode="json"),
-        device=device.fingerprint(),
+        device=device.identity(),
         budget=Budget(latency_ms=50, size_mb=20),
         architecture=architecture.model_dump(mode="json"),
         key=architecture.key(),

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from edgewright.core.errors import BadInput
+from edgewright.device.measure import Runs
 from edgewright.export.choose.candidates import pairs
 from edgewright.export.choose.choice import UNASKED, Choice, NothingFits, choose
 from edgewright.export.choose.samples import Samples
@@ -76,7 +77,7 @@ def samples(network: onnx.ModelProto) -> Samples:
 
 
 def chosen(network, samples, folder, *runtimes: Runtime, **options) -> Choice:
-    first = {"runs": 40, "max_drop": 1.0, **options}
+    first = {"runs": Runs(most=40), "max_drop": 1.0, **options}
     return choose(Network(network, SHAPE), samples, folder, runtimes=[OnnxRuntime(), *runtimes], **first)
 
 
@@ -156,7 +157,7 @@ def test_nothing_that_may_win_gives_the_table(network, samples, tmp_path) -> Non
     bad = Made(says=lambda kind, y: -y)
     with pytest.raises(NothingFits, match="made int8: loses") as caught:
         choose(
-            Network(network, SHAPE), samples, tmp_path, runtimes=[bad], kinds=["int8"], max_drop=0.5, runs=20
+            Network(network, SHAPE), samples, tmp_path, runtimes=[bad], kinds=["int8"], max_drop=0.5, runs=Runs(most=20)
         )  # fmt: skip
     assert caught.value.exit_code == 3
     choice = caught.value.choice
@@ -170,7 +171,7 @@ def test_a_larger_drop_lets_more_in(network, samples, tmp_path) -> None:
     def says(kind: str, y: np.ndarray) -> np.ndarray:
         return y if kind == "fp32" else np.roll(y, 1, 1)  # always another class
 
-    options = {"runtimes": [Made(says=says, milliseconds={"int8": 0.0})], "kinds": ["int8"], "runs": 20}
+    options = {"runtimes": [Made(says=says, milliseconds={"int8": 0.0})], "kinds": ["int8"], "runs": Runs(most=20)}
     lost = 75 - 100 * 5 / 20  # rolled by one, it is right where the labels were moved by one
     with pytest.raises(NothingFits, match=f"loses {lost:.2f} points"):
         choose(Network(network, SHAPE), samples, tmp_path / "a", max_drop=lost - 1, **options)

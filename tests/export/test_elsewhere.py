@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.core.errors import BadInput
+from edgewright.device.board.board import Board
 from edgewright.device.board.target import Law, Target
 from edgewright.export.choose.choice import Choice, NothingFits
 from edgewright.export.choose.elsewhere import choose_elsewhere, files_for, refuse_operators
@@ -22,10 +23,9 @@ SHAPE = (1, 3, 12, 20)
 LAW = Law(clock_mhz=100, cycles_per_mac={"dense": 1, "pointwise": 2, "depthwise": 3, "linear": 4}, source="made up")
 
 
-def target(**changes) -> Target:
-    return Target(
-        **{"name": "board", "summary": "", "source": "", "runtime": "onnxruntime", "types": ("int8",), **changes}
-    )
+def target(**changes) -> Board:
+    words = {"name": "board", "summary": "", "source": "", "runtime": "onnxruntime", "types": ("int8",), **changes}
+    return Board(Target(**words))
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def samples(network: onnx.ModelProto) -> Samples:
     return Samples(arrays[:10], arrays[10:], outputs(network, arrays[10:]).argmax(1))
 
 
-def chosen(network: onnx.ModelProto, samples: Samples, folder: Path, board: Target, **options) -> Choice:
+def chosen(network: onnx.ModelProto, samples: Samples, folder: Path, board: Board, **options) -> Choice:
     options = {"runtimes": list(runtimes().values()), "kinds": KINDS, "max_drop": 5.0, **options}
-    return choose_elsewhere(board, Network(network, SHAPE), samples, folder, **options)
+    return choose_elsewhere(Network(network, SHAPE), samples, folder, device=board, **options)
 
 
 def test_the_latency_is_the_laws(network, samples, tmp_path) -> None:

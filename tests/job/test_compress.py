@@ -23,8 +23,8 @@ from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, GateFailed
 from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
+from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Latency
-from edgewright.export.choose import choice as choose
 from edgewright.export.int8 import fallback
 from edgewright.export.int8.quantise import best_ranges
 from edgewright.export.ship.ship import ship as export_chosen
@@ -74,14 +74,10 @@ def by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def latency(milliseconds: float) -> Latency:
         return Latency.by_law(milliseconds).model_copy(update={"runs": 40, "samples": (milliseconds,) * 40})
 
-    def timed(_ground, files):
-        return [latency(weights(file) / 1e5) for file in files]
+    def take_turns(_device, artifacts, _runs):
+        return [latency(weights(artifact.file) / 1e5) for artifact in artifacts]
 
-    def time_calls(calls, *_, **__):
-        return [latency(1.0 / (1 + number)) for number, _ in enumerate(calls)]  # float first, then int8
-
-    monkeypatch.setattr(compress_files, "timed", timed)
-    monkeypatch.setattr(choose, "time_calls", time_calls)
+    monkeypatch.setattr(Cpu, "take_turns", take_turns)
 
 
 def weights(file: Path) -> int:

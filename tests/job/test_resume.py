@@ -26,7 +26,7 @@ def test_a_run_that_began_in_the_folder_meanwhile_is_not_overwritten(tmp_path, m
 
 
 def test_a_run_with_a_latency_ceiling_does_not_go_on_on_another_device():
-    device = {**make_device("cpu").fingerprint(), "cpu": "another processor"}
+    device = {**make_device("cpu").identity(), "cpu": "another processor"}
     elsewhere = LatencyModel.model_construct(device=device)
     with pytest.raises(BadInput, match="begun on another device \\(cpu another processor"):
         survey(Plan(task="digits", budget=Budget(latency_ms=1)), latency=elsewhere)

@@ -23,7 +23,7 @@ def desk(tmp_path):
     plan = SimpleNamespace(
         minutes=1.0, epochs=None, finalists=4, proxy="size", budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0})
     )
-    device = SimpleNamespace(measure=lambda *_, **__: SimpleNamespace(median_ms=4.0))
+    device = SimpleNamespace(measure=lambda *_: [SimpleNamespace(median_ms=4.0)])
     task = SimpleNamespace(test=range(40), val=range(30))
     ground: Any = SimpleNamespace(plan=plan, space=space, device=device, task=task)
     with Study(tmp_path / "study.db") as study:
@@ -58,7 +58,7 @@ def test_measuring_with_time_to_spare_finds_all_finalists(desk):
 
 
 def test_measuring_ends_when_nothing_fits_and_the_time_is_long_gone(desk):
-    desk.ground.device.measure = lambda *_, **__: SimpleNamespace(median_ms=6.0)  # over the ceiling, each of them
+    desk.ground.device.measure = lambda *_: [SimpleNamespace(median_ms=6.0)]  # over the ceiling, each of them
     desk.watch.add("measure", 11.0)
     with pytest.raises(GateFailed, match="none of the 1 best candidates keeps the latency ceiling"):
         stages.choose(desk, seconds=5.0)

@@ -83,7 +83,7 @@ def test_the_story_is_told(made_run, reader):
         assert heading in reader.text
     assert "edgewright design --config 'flowers run/plan.yaml' --out 'flowers run-again'" in reader.text
     assert "was refused: latency is 0.31 ms" in reader.text
-    assert "counted; this machine's runtime held 246 KB" in reader.text
+    assert "counted; the runtime held 246 KB" in reader.text
     assert "writing this report" in reader.text
     assert "images:flowers" in reader.text
 

@@ -6,22 +6,27 @@ from typing import Any
 from edgewright.cli.app import AsJson, app, guarded
 
 
-def _catalogue(rows: dict[str, Any], as_json: bool) -> None:
-    entries = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in rows.items()]
+def _catalogue(rows: dict[str, Any], as_json: bool, more: dict[str, dict[str, Any]] | None = None) -> None:
+    """more: further facts of a row, by its name."""
+    facts = {name: {"name": name, "summary": row.summary, "source": row.source} for name, row in rows.items()}
+    entries = [{**found, **(more or {}).get(name, {})} for name, found in facts.items()]
     if as_json:
         print(json.dumps(entries, indent=2))
         return
     for entry in entries:
         print(f"{entry['name']:<18}{entry['summary']}\n{'':<18}{entry['source']}")
+        if "can" in entry:
+            print(f"{'':<18}can: {', '.join(entry['can'])}")
 
 
 @app.command()
 @guarded
 def devices(as_json: AsJson = False) -> None:
     """What a network can be fitted to."""
-    from edgewright.device.resolve import devices as rows
+    from edgewright.device.resolve import devices as known
 
-    _catalogue(rows(), as_json)
+    rows = known()
+    _catalogue(rows, as_json, {name: {"can": sorted(row.can)} for name, row in rows.items()})
 
 
 @app.command()

@@ -54,8 +54,8 @@ def compress(
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
 
-    from edgewright.job.compress.decide import NothingKeeps, shown
     from edgewright.job.compress import run as job
+    from edgewright.job.compress.decide import NothingKeeps, shown
 
     if resume is not None and (given or out or dry_run):
         raise BadInput("--resume goes on with what was asked in the folder and takes no other options")

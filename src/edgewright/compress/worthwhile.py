@@ -4,7 +4,7 @@ Fewer multiply-adds are not fewer milliseconds: a merged convolution is dense wh
 block is taken out of the network with the shape it reads, and timed beside what it would become, in turns. What a
 runtime does at the borders of a block (changing layouts) is then counted on both sides.
 
-What measures is the caller's: `export.blocks.measure_blocks` on this machine.
+What measures is the caller's: `export.blocks.measure_blocks` on a device.
 """
 
 import copy
@@ -21,7 +21,7 @@ from edgewright.compress.rewrites.depthshrinker import Decision, Linearise
 from edgewright.compress.rewrites.merge_linear import Merge
 from edgewright.core.data import Frozen
 from edgewright.core.progress import progress
-from edgewright.device.compare import Ratio, ratio
+from edgewright.device.compare import Ratio, compared
 from edgewright.device.measure import Latency
 
 Shape = tuple[int, ...]
@@ -65,7 +65,7 @@ def worthwhile(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method 
     for rewrite in plan.rewrites:
         timing = timings.get(rewrite.layers) if isinstance(rewrite, Merge | Linearise) else None
         if timing is not None and rewrite.layers in slow:
-            why = f"merged it is not surely faster when measured ({timing.text()})"
+            why = f"merged it is not surely faster ({timing.text()})"
             declined.append(Declined(kind=rewrite.kind, layers=rewrite.layers, why=why))
         elif isinstance(rewrite, Linearise) and timing is None:
             declined.append(Declined(kind=rewrite.kind, layers=rewrite.layers, why="nothing merges there"))
@@ -171,5 +171,5 @@ def _timing(rewrite: Rewrite, now: Latency, then: Latency) -> Timing:
         layers=rewrite.layers,
         now_ms=now.median_ms,
         then_ms=then.median_ms,
-        ratio=ratio(then.samples, now.samples),
+        ratio=compared(then, now),
     )

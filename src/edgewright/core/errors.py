@@ -28,6 +28,10 @@ class MissingExtra(BadInput):
         super().__init__(f"{library} is not installed: pip install 'edgewright[{extra}]'")
 
 
+class DeviceLost(EdgewrightError):
+    """A device that is elsewhere does not answer any more, or not as it should. Exit code 1."""
+
+
 class BudgetInfeasible(EdgewrightError):
     """Nothing in the space can meet the budget. Exit code 3."""
 

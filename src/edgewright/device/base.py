@@ -1,13 +1,33 @@
-"""What a device is: it names itself, costs a graph by arithmetic, and measures and predicts latency."""
+"""What a device is: it names itself, and answers everything that is asked of it by what it *can*.
+
+    measure      runs a network there and times it
+    predict      says what a network takes without running it: by a table of measurements, or by a law
+    limits       has limits of its own: memory, flash, operators, types
+    peak_memory  says what the runtime really held in memory
+
+Nobody asks what class a device is. The methods have answers for every device, and a figure says itself how it was
+obtained (`Latency.how`, `Cost.how`). A new device is one file with a subclass, and a line in `resolve`; what measures
+gives `identity`, `take_turns`, `time_plain` and `profile`, and has latency tables of its own for it.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from time import monotonic
+from typing import Any, Literal
+
+import onnx
 
 from edgewright.core.cost import Cost, CostName, cost
-from edgewright.device.measure import Latency
-from edgewright.device.table.table import Blocks, LatencyModel
+from edgewright.core.errors import BadInput
+from edgewright.device.board.target import Type
+from edgewright.device.measure import TRIES_SECONDS, Artifact, Latency, Model, Runs, as_artifact
+from edgewright.device.profile import Profile
+from edgewright.device.table.calibrate import build_latency_model
+from edgewright.device.table.pieces import Piece
+from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable, cache_folder
+from edgewright.device.table.widths import Prices, measured_prices
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes
 
@@ -15,44 +35,125 @@ from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes
 # and for the model as a whole.
 FILE_BYTES_PER_OP = 190
 FILE_BYTES = 2048
+Can = Literal["measure", "predict", "limits", "peak_memory"]
+Network = bytes | Path | onnx.ModelProto
+UNCOMPARED = ("cores",)  # of an identity: a container may be given fewer of the same
 
 
 class Device(ABC):
-    """Something that a network must fit. `source`: where its runtime or cost model is described."""
+    """Something that a network must fit.
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
+    name: as people call it.   can: see the top of this file.   threads: inside one operator.   types: of numbers that
+    it computes in, the first is what is counted with.   as_is: whether the exported file itself runs there; where not,
+    a tool of the device's own turns the float file into what does, and nothing is gained by choosing a type here.
+    align: channels go in groups of so many.   runtime: what runs networks there, by its name in `export.runtimes`
+    where it is one of those.
+    """
+
+    name: str
+    can: frozenset[Can] = frozenset()
+    threads: int = 1
+    types: tuple[Type, ...] = ("fp32", "bf16", "int8")
+    as_is: bool = True
+    align: int = 8
+    runtime: str = "onnxruntime"
 
     @abstractmethod
-    def fingerprint(self) -> dict[str, Any]:
-        """What measured numbers depend on: processor, cores, runtime and its version, threads."""
+    def identity(self) -> dict[str, Any]:
+        """What figures depend on: processor, cores, runtime and its version, threads; by it tables are kept."""
 
-    @abstractmethod
-    def measure(self, model: bytes | Path, runs: int = 200) -> Latency:
-        """The latency of an ONNX model, by the measuring protocol."""
+    # ---- time ----
 
-    @abstractmethod
+    def measure(self, models: Sequence[Model], runs: Runs | None = None) -> list[Latency]:
+        """What each network takes, in turns with each other and with the fixed reference network; by its law where
+        nothing can be measured, as `how` says. Compare networks by one call: ratios from one interleaved run hold on a
+        machine whose speed wanders."""
+        runs = runs or Runs()
+        artifacts, found, begun = [as_artifact(model) for model in models], list[list[Latency]](), monotonic()
+        while artifacts:
+            found.append(self.take_turns(artifacts, runs))
+            tries, spent = len(found), monotonic() - begun
+            quiet = not any(latency.noisy for latency in found[-1])
+            if quiet or tries >= runs.tries or spent * (tries + 1) / tries > TRIES_SECONDS:
+                return min(found, key=lambda latencies: latencies[0].reference_drift)
+        return []
+
+    def take_turns(self, artifacts: Sequence[Artifact], runs: Runs) -> list[Latency]:
+        """One measurement (`agent.in_turns`).   Errors: BadInput for an artifact that does not open there."""
+        raise self._cannot()
+
+    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]:
+        """Plain times, ms, of many networks within about `seconds`: for the calibration (`agent.spread_out`)."""
+        raise self._cannot()
+
+    def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile:
+        """At least `runs` runs and `seconds` of an ONNX model under the runtime's profiler (`agent.profiled`)."""
+        raise self._cannot()
+
+    def steady(self) -> AbstractContextManager[None]:
+        """What many measurements in a row are made inside of, so that all are made alike."""
+        return nullcontext()
+
+    def opens(self, runtime: str) -> bool:
+        """Whether files of that runtime (by its name in `export.runtimes`) can be measured there."""
+        return runtime == "onnxruntime"
+
+    def _cannot(self) -> BadInput:
+        return BadInput(f"nothing can be measured on {self.name}; name a device that can (edgewright devices)")
+
+    # ---- predictions ----
+
+    @property
+    def key(self) -> str:
+        """The identity as a text, for tables of measurements."""
+        told = ((name, value) for name, value in self.identity().items() if name not in UNCOMPARED)
+        return " | ".join(f"{name} {value}" for name, value in told)
+
     def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
-        """A calibrated predictor, from networks sampled from the space in question; see `calibrate`."""
+        """A predictor for the space that `sampled` are from: the table in the folder `cache` (default:
+        `cache_folder()`), completed by what is profiled here, and calibrated with whole networks."""
+        if not sampled:
+            raise BadInput("a latency model needs at least one sampled network to measure")
+        return build_latency_model(sampled, self._table(cache), self, seconds)
+
+    def prices(self, pieces: Iterable[Piece], cache: Path | None = None, seconds: float = 60) -> Prices:
+        """Microseconds of any piece like these; what the table lacks is measured first."""
+        return measured_prices(pieces, self, self._table(cache), seconds)
+
+    def predict(self, model: bytes | Path, kind: Type | None = None) -> Latency | None:
+        """What a law says of an ONNX model computed in `kind`; None where it has no law, or none for that type."""
+        return None
+
+    def refuse_other(self, begun: Mapping[str, Any]) -> None:
+        """Errors: BadInput where what was measured on the device of identity `begun` does not hold here."""
+        if found := difference(begun, self.identity()):
+            raise BadInput(
+                f"this run was begun on another device ({found}), whose latencies do not hold here; go on there, or "
+                "start a new run"
+            )
+
+    # ---- limits ----
 
     def ceilings(self) -> dict[CostName, float]:
         """What the device itself allows, beside what the user asks: bytes of memory and of files."""
         return {}
 
+    def check(self, ceilings: Container[str]) -> None:  # noqa: B027 (most devices know all their costs)
+        """Errors: BadInput for a ceiling that nobody could hold a network against on this device."""
+
     def refused(self, graph: Graph) -> list[str]:
         """The operators of a graph that it cannot run, by kind, each as often as it occurs."""
         return []
 
-    def check(self, ceilings: Container[str]) -> None:  # noqa: B027 (most devices know all their costs)
-        """Errors: BadInput for a ceiling that nobody could hold a network against on this device."""
+    def forbidden(self, model: Network) -> list[str]:
+        """A sentence for each node of an ONNX model that it cannot run."""
+        return []
 
-    def shipped(self, path: Path) -> dict[str, Cost]:
-        """Size and peak memory of the exported file, where that is what runs on the device."""
-        return {
-            "size": cost("size", path.stat().st_size, "measured"),
-            "peak_memory": cost("peak_memory", onnx_peak_bytes(path), "analytic"),
-        }
+    def refusals(self, model: Network, *, kind: Type | None = None, size_bytes: int | None = None) -> list[str]:
+        """Why it cannot run an ONNX model in a type: a sentence for each reason (see `board.limits.refusals`)."""
+        return []
+
+    # ---- costs ----
 
     def costs(self, graph: Graph) -> dict[str, Cost]:
         """What follows from a graph by arithmetic: macs, params, peak_memory and an estimate of the file's size."""
@@ -64,3 +165,43 @@ class Device(ABC):
             "peak_memory": cost("peak_memory", graph_peak_bytes(graph), "analytic"),
             "size": cost("size", size, "analytic"),
         }
+
+    def shipped(self, path: Path) -> dict[str, Cost]:
+        """Size and peak memory of the exported file, where that is what runs on the device."""
+        return {
+            "size": cost("size", path.stat().st_size, "measured"),
+            "peak_memory": cost("peak_memory", self.peak_bytes(path), "analytic"),
+        }
+
+    def file_costs(self, path: Path, params: int) -> dict[str, Cost]:
+        """The same of any device; where another file will run there, in the type that it will have.
+
+        params: of the network, float in this file.
+        """
+        return self.shipped(path)
+
+    def peak_bytes(self, path: Path, kind: Type | None = None) -> int:
+        """Bytes of activations that an ONNX file needs at once there, in `kind` or the file's own type."""
+        return onnx_peak_bytes(path)
+
+    def runtime_peak(self, path: Path) -> int | None:
+        """Bytes of activations that the runtime's allocator held at most; None where nobody can say."""
+        return None
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be known of the figures, where they are not all measured there."""
+        return ()
+
+    def _table(self, cache: Path | None) -> LatencyTable:
+        return LatencyTable((cache or cache_folder()) / "latency.db", self.key)
+
+
+def difference(begun: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """In which word two identities differ; None where they are one device.
+
+    begun: written down, perhaps by a version that knew fewer words.
+    """
+    for name, value in begun.items():
+        if name not in UNCOMPARED and here.get(name) != value:
+            return f"{name.replace('_', ' ')} {value}, here {here.get(name)}"
+    return None

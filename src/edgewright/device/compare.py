@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgewright.core.data import Frozen
-from edgewright.device.measure import BURST
+from edgewright.device.agent import BURST
+from edgewright.device.measure import Latency
 
 RESAMPLES = 1000
 
@@ -23,6 +24,14 @@ class Ratio(Frozen):
 
     def text(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def compared(one: Latency, base: Latency, seed: int = 0) -> Ratio:
+    """One latency over another of the same measurement; what a law says is sure."""
+    if one.how == base.how == "measured":
+        return ratio(one.samples, base.samples, seed=seed)
+    value = one.median_ms / base.median_ms
+    return Ratio(value=value, low=value, high=value)
 
 
 def ratio(

@@ -1,17 +1,47 @@
 """Devices by name, for text that comes from people and plans."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgewright.core.errors import BadInput
-from edgewright.device.base import Device
+from edgewright.device.base import Can, Device
 from edgewright.device.board.board import Board
 from edgewright.device.board.target import Target, read_target, targets
 from edgewright.device.here.cpu import Cpu
 
+TABLES = "latency tables after Cai et al., 'ProxylessNAS', ICLR 2019, arXiv:1812.00332"
 
-def devices() -> dict[str, type[Device] | Target]:
+
+@dataclass(frozen=True)
+class Known:
+    """A device that can be named. source: where its runtime or figures are described.   can: see `base`.   make: it,
+    with so many threads."""
+
+    summary: str
+    source: str
+    can: frozenset[Can]
+    make: Callable[[int], Device]
+
+
+HERE = {
+    Cpu.name: Known(
+        "This machine's processor through ONNX Runtime, float32, batch 1, one thread by default.",
+        f"ONNX Runtime (https://onnxruntime.ai); {TABLES}",
+        Cpu.can,
+        Cpu,
+    ),
+}
+
+
+def devices() -> dict[str, Known]:
     """Every device by name: what is here, then the boards that files describe."""
-    return {Cpu.name: Cpu, **targets()}
+    return HERE | {name: _board(target) for name, target in targets().items()}
+
+
+def _board(target: Target) -> Known:
+    return Known(target.summary, target.source, target.can, partial(Board, target))
 
 
 def make_device(name: str, threads: int = 1) -> Device:
@@ -21,5 +51,4 @@ def make_device(name: str, threads: int = 1) -> Device:
     known = devices()
     if name not in known:
         raise BadInput(f"unknown device '{name}'; choose from {', '.join(known)}, or name a target's YAML file")
-    found = known[name]
-    return Board(found, threads) if isinstance(found, Target) else found(threads)  # type: ignore[call-arg]
+    return known[name].make(threads)

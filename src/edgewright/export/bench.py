@@ -7,7 +7,8 @@ from edgewright.core.cost import Budget, Cost, show
 from edgewright.core.data import Frozen
 from edgewright.core.result import Noise
 from edgewright.core.run import RunFolder
-from edgewright.device.measure import NOISY_DRIFT
+from edgewright.device.base import difference
+from edgewright.device.measure import NOISY_DRIFT, Runs
 from edgewright.device.resolve import make_device
 
 
@@ -64,12 +65,12 @@ def bench(run_path: str | Path, threads: int | None = None, runs: int = 500) -> 
     result, plan = run.read_result(), run.read_plan()
     run.check_file(run.onnx)
     device = make_device(plan.device, threads or plan.threads)
-    latency = device.measure(run.onnx, runs=runs)
+    (latency,) = device.measure([run.onnx], Runs(most=runs))
     costs = {**result.costs, "latency": latency.cost(), **device.shipped(run.onnx)}
     return BenchReport(
         model=str(run.onnx),
-        device=device.fingerprint(),
-        same_machine=device.fingerprint() == result.device,
+        device=device.identity(),
+        same_machine=difference(result.device, device.identity()) is None,
         budget=result.budget,
         costs=costs,
         recorded=result.costs,

@@ -1,4 +1,4 @@
-"""Parts of a network measured by themselves, as the runtime would run them."""
+"""Parts of a network measured by themselves, as the device would run them."""
 
 import tempfile
 from collections.abc import Sequence
@@ -6,16 +6,18 @@ from pathlib import Path
 
 from torch import nn
 
-from edgewright.device.measure import Latency, measure_many
+from edgewright.device.base import Device
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import Latency, Runs
 from edgewright.export.onnx import export_onnx
 
 RUNS = 100  # of each part: ten rounds to draw from for an interval
 
 
 def measure_blocks(
-    blocks: Sequence[nn.Module], shape: tuple[int, ...], *, threads: int = 1, runs: int = RUNS
+    blocks: Sequence[nn.Module], shape: tuple[int, ...], *, device: Device | None = None, runs: int = RUNS
 ) -> list[Latency]:
-    """Each module through ONNX Runtime in float32 on this machine, in turns, batch norms folded.
+    """Each module as an ONNX file in float32, in turns, batch norms folded; on this machine unless a device is named.
 
     shape: that all of them read, batch 1: (1, C, H, W).
     Errors: EdgewrightError for a module that cannot be exported.
@@ -24,4 +26,4 @@ def measure_blocks(
         paths = [Path(folder) / f"{number}.onnx" for number in range(len(blocks))]
         for block, path in zip(blocks, paths, strict=True):
             export_onnx(block, tuple(shape[1:]), path)
-        return measure_many(paths, threads=threads, runs=runs)
+        return (device or Cpu()).measure(paths, Runs(most=runs))

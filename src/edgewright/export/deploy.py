@@ -8,21 +8,14 @@ from torch import nn
 
 from edgewright.compress.planner import look
 from edgewright.core.cost import Budget, Cost, cost
-from edgewright.core.errors import EdgewrightError
 from edgewright.device.base import Device
-from edgewright.device.board.board import Board
-from edgewright.device.board.limits import arena_of
-from edgewright.device.here.profile import runtime_peak_bytes
-from edgewright.device.measure import Latency
+from edgewright.device.measure import TRIES, Latency, Runs
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import Parity, verify
 from edgewright.ir.graph import Graph
-from edgewright.ir.steps import FLOAT_BYTES
 from edgewright.task.base import Task, normalise
 
-TRIES = 3
 RUNS = 300
-TRIES_SECONDS = 10.0  # all of them together, the first excepted: a slow network's averages over much noise
 NUM_SAMPLES = 256
 
 
@@ -60,12 +53,12 @@ def deploy(
     resolution = graph.input_shape[-1]
     export_onnx(model, graph.input_shape, path, metadata)
     parity = verify(model, path, held_out_samples(task, resolution))
-    latency = settled(device, path)
+    (latency,) = device.measure([path], Runs(most=RUNS, tries=TRIES))
     if counted is None:
         costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}
     else:
         costs = file_costs(device, path, latency, *counted)
-    return Deployed(path, costs, parity, latency, budget.broken(costs), _runtime_peak(path))
+    return Deployed(path, costs, parity, latency, budget.broken(costs), device.runtime_peak(path))
 
 
 def count(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
@@ -81,19 +74,7 @@ def file_costs(device: Device, path: Path, latency: Latency, macs: int, params: 
         "macs": cost("macs", macs, "analytic"),
         "params": cost("params", params, "analytic"),
     }
-    if not isinstance(device, Board):
-        return {**own, **device.shipped(path)}
-    number = device.target.number_bytes
-    size = path.stat().st_size - (FLOAT_BYTES - number) * params
-    peak = arena_of(device.target, path, kind=device.target.types[0]).bytes
-    return {**own, "size": cost("size", size, "analytic"), "peak_memory": cost("peak_memory", peak, "analytic")}
-
-
-def _runtime_peak(path: Path) -> int | None:
-    try:
-        return runtime_peak_bytes(path)
-    except EdgewrightError:  # an older runtime, which does not report its allocator
-        return None
+    return {**own, **device.file_costs(path, params)}
 
 
 def held_out_samples(task: Task, resolution: int) -> torch.Tensor:
@@ -101,17 +82,3 @@ def held_out_samples(task: Task, resolution: int) -> torch.Tensor:
     count = min(NUM_SAMPLES, len(task.test))
     chosen = torch.linspace(0, len(task.test) - 1, count).long()
     return normalise(task.test.images[chosen], task.spec, resolution)
-
-
-def settled(device: Device, path: Path) -> Latency:
-    """Measure until the machine is quiet, TRIES times at most; the quietest measurement counts.
-
-    Only a measurement that the reference network calls noisy is repeated: repeating until the answer pleases would
-    be choosing the luckiest. Nor is it where the tries would take more than TRIES_SECONDS together.
-    """
-    measured: list[Latency] = []
-    for tries in range(1, TRIES + 1):
-        measured.append(device.measure(path, runs=RUNS))
-        if not measured[-1].noisy or (tries + 1) * RUNS * measured[-1].median_ms / 1e3 > TRIES_SECONDS:
-            break
-    return min(measured, key=lambda latency: latency.reference_drift)

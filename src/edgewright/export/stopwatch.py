@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from edgewright.device.measure import measure_many
+from edgewright.device.base import Device
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import Runs
 from edgewright.export.onnx import export_onnx
 
 UNDISTURBED = 0.1
 
 
-def stopwatch(example: Tensor, *, threads: int = 1, runs: int = 100) -> Callable[[Sequence[nn.Module]], list[float]]:
-    """A function of several networks that gives the milliseconds of each, batch 1, float32, ONNX Runtime.
+def stopwatch(
+    example: Tensor, *, device: Device | None = None, runs: int = 100
+) -> Callable[[Sequence[nn.Module]], list[float]]:
+    """A function of several networks that gives the milliseconds of each on a device, this machine by default, batch 1,
+    float32.
 
     The tenth percentile of the runs: where others use the machine, the median of a network that takes longer than they
     are kept waiting is mostly theirs, and a pruned one would look better than it is.
@@ -23,12 +28,13 @@ def stopwatch(example: Tensor, *, threads: int = 1, runs: int = 100) -> Callable
     A network is exported once, when it is first timed: it must not change between.
     """
     files: dict[nn.Module, bytes] = {}
+    where = device or Cpu()
 
     def timed(models: Sequence[nn.Module]) -> list[float]:
         for model in models:
             if model not in files:
                 files[model] = _exported(model, tuple(example.shape[1:]))
-        found = measure_many([files[model] for model in models], threads=threads, runs=runs)
+        found = where.measure([files[model] for model in models], Runs(most=runs))
         return [float(np.quantile(latency.samples, UNDISTURBED)) for latency in found]
 
     return timed

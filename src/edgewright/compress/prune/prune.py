@@ -7,7 +7,7 @@
     smaller = compress.apply(model, found, samples)      # then train it
 
 What may go is read off the wiring (`groups`, `drop_block`); what it is worth is an importance's to say; what it saves
-is measured: every layer at several widths in the runtime (`device.widths`), the sum corrected by whole networks,
+is measured: every layer at several widths on the device (`device.table.widths`), the sum corrected by whole networks,
 exported and timed in turns with the network as it was, until the target is met.
 """
 
@@ -36,8 +36,9 @@ from edgewright.compress.prune.parts import Part, Prices, latency_parts, macs_pa
 from edgewright.compress.rewrites import drop_block, prune_channels
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
+from edgewright.device.base import Device
+from edgewright.device.here.cpu import Cpu
 from edgewright.device.table.pieces import Piece
-from edgewright.device.table.widths import measured_prices
 
 Timer = Callable[[Sequence[nn.Module]], Sequence[float]]  # milliseconds of each, from one interleaved measurement
 IMPORTANCES: Mapping[str, Importance] = {
@@ -69,7 +70,7 @@ def plan_pruning(
     drop_blocks: bool = True,
     timed: Timer | None = None,
     prices: Prices | None = None,
-    threads: int = 1,
+    device: Device | None = None,
 ) -> Plan:
     """The channels, heads and blocks to remove so that the network keeps a budget, as a plan; training must follow it.
 
@@ -81,11 +82,10 @@ def plan_pruning(
         only, keep: patterns of names of layers that make channels, and of blocks: what may go, and what may not.
         round_to: channels go in steps of so many.
         drop_blocks: whether whole residual blocks may go.
-        timed: milliseconds of several networks, measured in turns; `export.stopwatch` makes one for this machine. None:
-            the sum of the layers' prices is believed.
-        prices: microseconds of a piece, for a device that is not here (`device.target.Law.piece_us`); measured here by
-            default.
-        threads: that layers are measured with.
+        timed: milliseconds of several networks, measured in turns; `export.stopwatch` makes one for a device. None: the
+            sum of the layers' prices is believed.
+        prices: microseconds of a piece; those of the device by default.
+        device: whose prices count; this machine by default.
     Errors: BudgetInfeasible where the budget cannot be met; GateFailed where the pruned network, measured, is not
         faster; BadInput for what cannot be used as it is.
     """
@@ -107,7 +107,7 @@ def plan_pruning(
     scores = _scored(importance)(model, found.groups, batches, loss)
     by_macs = macs is not None or of == "macs"
     if not by_macs and prices is None:
-        prices = measured_prices(_grid(found, levels), threads=threads)
+        prices = (device or Cpu()).prices(_grid(found, levels))
     parts = macs_parts(found) if by_macs or prices is None else latency_parts(found, prices)
     blocks = [_block(found, parts, path) for path in dropping]
     search = _Search(model, example, lambda: Allocation(found, parts, scores, levels, blocks))

@@ -1,21 +1,23 @@
 """A board that is not here: its limits and, where a law is known, its latency, from a target's file."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from edgewright.core.cost import Cost, CostName, cost
 from edgewright.core.errors import BadInput
-from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device
-from edgewright.device.board.limits import rules_for
-from edgewright.device.board.target import Target
+from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device, Network
+from edgewright.device.board.limits import arena_of, forbidden_nodes, refusals, rules_for
+from edgewright.device.board.target import Target, Type
 from edgewright.device.here.cpu import Cpu
-from edgewright.device.measure import Latency
+from edgewright.device.measure import Artifact, Latency, Runs
+from edgewright.device.table.pieces import Piece
 from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel
+from edgewright.device.table.widths import Prices
 from edgewright.ir.graph import Graph, count_params
 from edgewright.ir.memory import graph_peak_bytes
 from edgewright.ir.onnx_work import read_work
-from edgewright.ir.steps import FLOAT_BYTES
+from edgewright.ir.steps import FLOAT_BYTES, read_onnx
 
 
 class Board(Device):
@@ -25,30 +27,35 @@ class Board(Device):
     latency is its law's; of a target without a law, latencies are this machine's, and a ceiling on them is refused.
     """
 
-    name: ClassVar[str] = "board"
-    summary: ClassVar[str] = "A board described in a file."
-    source: ClassVar[str] = "its file"
+    as_is = False
 
     def __init__(self, target: Target, threads: int = 1) -> None:
-        self.target = target
         if threads > target.cores:
             raise BadInput(f"{target.name} has {target.cores} cores; {threads} threads were asked for")
+        self.target, self.name, self.threads = target, target.name, threads
+        self.can, self.types, self.align, self.runtime = target.can, target.types, target.align, target.runtime
         self._here = Cpu(threads)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         target = self.target
-        own = {"name": target.name, "runtime": target.runtime, "type": target.types[0]}
+        own = {"name": target.name, "runtime": self.runtime, "type": target.types[0]}
         if target.law is None:
             return own | {
                 "latency_of": "this machine",
-                **{k: v for k, v in self._here.fingerprint().items() if k not in own},
+                **{k: v for k, v in self._here.identity().items() if k not in own},
             }
         return own | {"latency_of": f"a law ({target.law.source})"}
 
-    def measure(self, model: bytes | Path, runs: int = 200) -> Latency:
-        """What the law says of an ONNX file; without one, this machine's latency."""
-        if (law := self.target.law) is None:
-            return self._here.measure(model, runs)
+    def take_turns(self, artifacts: Sequence[Artifact], runs: Runs) -> list[Latency]:
+        """What the law says of each file; without one, this machine's latencies."""
+        predicted = [self.predict(artifact.file) for artifact in artifacts]
+        known = [latency for latency in predicted if latency is not None]
+        return known if len(known) == len(artifacts) else self._here.take_turns(artifacts, runs)
+
+    def predict(self, model: bytes | Path, kind: Type | None = None) -> Latency | None:
+        law = self.target.law
+        if law is None or kind not in (None, self.types[0]):
+            return None
         return Latency.by_law(sum(law.us(family, macs) for family, macs in read_work(model)) / 1e3)
 
     def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
@@ -56,7 +63,7 @@ class Board(Device):
         if self.target.law is None:
             return self._here.latency_model(sampled, cache, seconds)
         return LatencyModel(
-            device=self.fingerprint(),
+            device=self.identity(),
             calibration=Calibration(base_us=0.0, scale=1.0, node_us=0.0),
             pieces={},
             families={},
@@ -64,6 +71,10 @@ class Board(Device):
             seconds=0.0,
             law=self.target.law,
         )
+
+    def prices(self, pieces: Iterable[Piece], cache: Path | None = None, seconds: float = 60) -> Prices:
+        law = self.target.law
+        return self._here.prices(pieces, cache, seconds) if law is None else law.piece_us
 
     def ceilings(self) -> dict[CostName, float]:
         found: dict[CostName, float] = {}
@@ -75,6 +86,12 @@ class Board(Device):
 
     def refused(self, graph: Graph) -> list[str]:
         return [op.kind for op in graph.ops if op.kind in self.target.forbidden]
+
+    def forbidden(self, model: Network) -> list[str]:
+        return forbidden_nodes(self.target, read_onnx(model))
+
+    def refusals(self, model: Network, *, kind: Type | None = None, size_bytes: int | None = None) -> list[str]:
+        return refusals(self.target, model, kind=kind, size_bytes=size_bytes)
 
     def check(self, ceilings: Container[str]) -> None:
         if "latency" in ceilings and self.target.law is None:
@@ -94,3 +111,16 @@ class Board(Device):
 
     def shipped(self, path: Path) -> dict[str, Cost]:
         return {}  # another file will run there, of another type
+
+    def file_costs(self, path: Path, params: int) -> dict[str, Cost]:
+        size = path.stat().st_size - (FLOAT_BYTES - self.target.number_bytes) * params
+        peak = self.peak_bytes(path, self.types[0])
+        return {"size": cost("size", size, "analytic"), "peak_memory": cost("peak_memory", peak, "analytic")}
+
+    def peak_bytes(self, path: Path, kind: Type | None = None) -> int:
+        return arena_of(self.target, path, kind=kind).bytes
+
+    def remarks(self) -> tuple[str, ...]:
+        latency = "its law's" if self.target.law else "this machine's"
+        counted = f"size and memory are counted in {self.types[0]}, accuracy is of the float file here"
+        return (f"{self.name}: latency is {latency}, {counted}",)

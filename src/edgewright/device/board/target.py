@@ -89,6 +89,11 @@ class Target(Frozen):
         """Bytes of one number of the type that is counted with."""
         return BYTES[self.types[0]]
 
+    @property
+    def can(self) -> frozenset[Literal["predict", "limits"]]:
+        """What is known of it without its being here; in the words of `device.base`."""
+        return frozenset({"limits"} if self.law is None else {"limits", "predict"})
+
 
 def read_target(path: Path) -> Target:
     """Errors: BadInput for a file that is missing, no YAML, or no target, naming the key."""

@@ -1,65 +1,77 @@
 """This machine's processor through ONNX Runtime."""
 
 import functools
-import os
-import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from edgewright.core.errors import BadInput
-from edgewright.device.base import Device
-from edgewright.device.here.runtime import VERSION
-from edgewright.device.measure import Latency, measure
-from edgewright.device.table.calibrate import build_latency_model
-from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable, cache_folder
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.device import agent
+from edgewright.device.agent import Call, caller, in_turns, pinned, profiled, spread_out
+from edgewright.device.base import Can, Device
+from edgewright.device.here.runtime import open_session
+from edgewright.device.measure import Artifact, Latency, Model, Runs, as_artifact, reference_model
+from edgewright.device.profile import Profile
 
 
 class Cpu(Device):
-    """This machine, float32, batch 1, `threads` threads inside an operator."""
+    """This machine, batch 1, `threads` threads inside an operator; with one, the process keeps to the idlest core
+    while it measures."""
 
-    name: ClassVar[str] = "cpu"
-    summary: ClassVar[str] = "This machine's processor through ONNX Runtime, float32, batch 1, one thread by default."
-    source: ClassVar[str] = (
-        "ONNX Runtime (https://onnxruntime.ai); latency tables after Cai et al., 'ProxylessNAS', ICLR 2019, "
-        "arXiv:1812.00332"
-    )
+    name: str = "cpu"
+    can: frozenset[Can] = frozenset({"measure", "predict", "peak_memory"})
 
     def __init__(self, threads: int = 1) -> None:
         if threads < 1:
             raise BadInput(f"threads must be at least 1 (got {threads})")
         self.threads = threads
 
-    def fingerprint(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "cpu": cpu_model(),
-            "cores": os.cpu_count() or 1,
-            "runtime": "onnxruntime",
-            "runtime_version": VERSION,
-            "threads": self.threads,
-        }
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, **_processor(), **agent.runtime(), "threads": self.threads}
 
-    def measure(self, model: bytes | Path, runs: int = 200) -> Latency:
-        return measure(model, threads=self.threads, runs=runs)
+    def take_turns(self, artifacts: Sequence[Artifact], runs: Runs) -> list[Latency]:
+        with pinned(self.threads):
+            # Opened here, so that threads which a runtime starts are born on the core that is measured on.
+            calls = [self._call(artifact) for artifact in artifacts]
+            reference = self._call(Artifact(reference_model()))
+            times, beside = in_turns(calls, reference, runs.most, runs.fewest, runs.seconds)
+        return [Latency.of(one, beside) for one in times]
 
-    def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
-        """Build or complete the table kept in the folder `cache` (default: `cache_folder()`) and calibrate it."""
-        if not sampled:
-            raise BadInput("a latency model needs at least one sampled network to measure")
-        key = f"{cpu_model()} | onnxruntime {VERSION} | threads {self.threads}"
-        table = LatencyTable((cache or cache_folder()) / "latency.db", key)
-        return build_latency_model(sampled, table, self.fingerprint(), threads=self.threads, seconds=seconds)
+    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]:
+        with pinned(self.threads):
+            return spread_out([self._call(as_artifact(model)) for model in models], seconds, rounds)
+
+    def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile:
+        file = as_artifact(model).file
+        with pinned(self.threads):
+            opened = functools.partial(_profiling, file, self.threads)
+            return Profile.of(profiled(opened, seconds, runs))
+
+    def steady(self) -> AbstractContextManager[None]:
+        return pinned(self.threads)
+
+    def opens(self, runtime: str) -> bool:
+        return True
+
+    def runtime_peak(self, path: Path) -> int | None:
+        try:
+            return self.profile(path, seconds=0, runs=1).held_bytes()
+        except EdgewrightError:  # an older runtime, which does not report its allocator
+            return None
+
+    def _call(self, artifact: Artifact) -> Call:
+        if artifact.opened is not None:
+            return artifact.opened(self.threads)
+        session = open_session(artifact.file, self.threads)
+        try:
+            return caller(session)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
 
-@functools.cache
-def cpu_model() -> str:
-    """The processor's name with its family, model and stepping where known: virtual machines often share one name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    words = [fields.get("model name") or platform.processor() or platform.machine()]
-    words += [f"{name} {fields[name]}" for name in ("cpu family", "model", "stepping") if name in fields]
-    return ", ".join(words)
+def _profiling(file: bytes | Path, threads: int, prefix: str) -> Any:
+    return open_session(file, threads, profile_prefix=prefix)
+
+
+_processor = functools.cache(agent.processor)

@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.optimize import lsq_linear
 
 from edgewright.core.progress import progress
 from edgewright.core.ranking import spearman
-from edgewright.device.here.profile import profile_pieces
-from edgewright.device.measure import pinned, quiet_mean, time_plain
+from edgewright.device.measure import quiet_mean
+from edgewright.device.profile import Profiler
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut
+from edgewright.device.table.profiled import profile_pieces
 from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel, LatencyTable, piece_us
 from edgewright.ir.graph import Graph, chain
 from edgewright.ir.to_onnx import to_onnx
@@ -23,9 +23,9 @@ Entries = dict[str, tuple[float, float]]
 
 
 def build_latency_model(
-    networks: Sequence[Blocks], table: LatencyTable, device: dict[str, Any], *, threads: int, seconds: float
+    networks: Sequence[Blocks], table: LatencyTable, device: Profiler, seconds: float
 ) -> LatencyModel:
-    """Measure and fit within about `seconds`.
+    """Measure on `device`, and fit, within about `seconds`.
 
     The first 16 networks are profiled and timed whole, in rounds so that a disturbance does not hit one network only;
     what time is left profiles the other networks that have pieces the table lacks.
@@ -33,23 +33,23 @@ def build_latency_model(
     start = time.perf_counter()
     graphs = [chain(graph for _, graph in blocks) for blocks in networks]
     whole, others = graphs[:WHOLE_NETWORKS], graphs[WHOLE_NETWORKS:]
-    with pinned(threads), progress("Latency table", total=len(graphs)) as bar:
+    with device.steady(), progress("Latency table", total=len(graphs)) as bar:
         known = set(table.read())
         for graph in whole:
-            known |= _profile_new(graph, table, known, threads)
+            known |= _profile_new(graph, table, known, device)
             bar.advance(0.5)
         left = seconds - (time.perf_counter() - start)
-        measured_us = _time_whole(whole, threads, max(0.3 * left, 0.2 * seconds))
+        measured_us = _time_whole(whole, device, max(0.3 * left, 0.2 * seconds))
         bar.advance(0.5 * len(whole))
         for graph in others:
             if time.perf_counter() - start > 0.9 * seconds:
                 break
-            known |= _profile_new(graph, table, known, threads)
+            known |= _profile_new(graph, table, known, device)
             bar.advance(1)
     pieces = table.read()
     calibration = fit_calibration([_sums(graph, pieces) for graph in whole], measured_us)
     return LatencyModel(
-        device=device,
+        device=device.identity(),
         calibration=calibration,
         pieces=pieces,
         families=fit_families({key: calibration.net_us(*entry) for key, entry in pieces.items()}),
@@ -58,18 +58,18 @@ def build_latency_model(
     )
 
 
-def _profile_new(graph: Graph, table: LatencyTable, known: set[str], threads: int) -> set[str]:
+def _profile_new(graph: Graph, table: LatencyTable, known: set[str], device: Profiler) -> set[str]:
     """Profile `graph` into the table if it has a piece that is not in `known`; the keys it has."""
     keys = {piece.key for piece in cut(graph)[0]}
     if not keys <= known:
-        table.add(profile_pieces(graph, threads=threads))
+        table.add(profile_pieces(graph, device))
     return keys
 
 
-def _time_whole(graphs: Sequence[Graph], threads: int, seconds: float) -> np.ndarray:
+def _time_whole(graphs: Sequence[Graph], device: Profiler, seconds: float) -> np.ndarray:
     """Microseconds of each network, mean of the faster half of its runs, within about `seconds` for all."""
     models = [to_onnx(graph) for graph in graphs]
-    times = time_plain(models, threads=threads, seconds=seconds, rounds=ROUNDS)
+    times = device.time_plain(models, seconds=seconds, rounds=ROUNDS)
     return np.array([quiet_mean(samples) * 1e3 for samples in times])
 
 

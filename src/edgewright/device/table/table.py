@@ -21,9 +21,9 @@ from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.progress import say
 from edgewright.device.board.target import Law
-from edgewright.device.here.profile import PieceTime
 from edgewright.device.table.interpolate import LEAST_US, Family
 from edgewright.device.table.pieces import cut, read_piece
+from edgewright.device.table.profiled import PieceTime
 from edgewright.ir.graph import Graph
 
 Blocks = Sequence[tuple[str, Graph]]
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 class LatencyTable:
-    """Measured pieces on disk, by `device` (a text that names cpu model, runtime version and threads).
+    """Measured pieces on disk, by `device` (`Device.key`, a text that says all that latencies depend on).
 
     Several processes may read and write at once (SQLite, write-ahead log). A file that is not a table is moved aside,
     with one line to say so: it is a cache, and is measured again.

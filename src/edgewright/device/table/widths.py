@@ -1,22 +1,19 @@
-"""What layers of given shapes take on this machine, measured: each in its place between other layers, many in one file.
+"""What layers of given shapes take on a device, measured: each in its place between other layers, many in one file.
 
-prices = measured_prices(pieces, table)
+prices = device.prices(pieces)
 prices(piece)                      # microseconds; one that was not among them is interpolated from its kin
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from pathlib import Path
 
 from edgewright.core.progress import progress
-from edgewright.device.here.cpu import cpu_model
-from edgewright.device.here.profile import profile_pieces
-from edgewright.device.here.runtime import VERSION
-from edgewright.device.measure import pinned
+from edgewright.device.profile import Profiler
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import Piece
-from edgewright.device.table.table import Calibration, LatencyTable, cache_folder, piece_us
+from edgewright.device.table.profiled import profile_pieces
+from edgewright.device.table.table import Calibration, LatencyTable, piece_us
 from edgewright.ir.graph import Graph, GraphBuilder
 
 Prices = Callable[[Piece], float]
@@ -26,22 +23,17 @@ NARROW = 8
 PROFILER_US = 2.0  # what the profiler adds to a node
 
 
-def measured_prices(
-    pieces: Iterable[Piece], *, threads: int = 1, cache: Path | None = None, seconds: float = 60
-) -> Prices:
-    """Microseconds of any piece like these: those that the table on disk lacks are measured first, for at most about
+def measured_prices(pieces: Iterable[Piece], device: Profiler, table: LatencyTable, seconds: float = 60) -> Prices:
+    """Microseconds there of any piece like these: those that the table lacks are measured first, for at most about
     `seconds`. Interpolated where neither table nor time had them."""
-    table = LatencyTable(
-        (cache or cache_folder()) / "latency.db", f"{cpu_model()} | onnxruntime {VERSION} | threads {threads}"
-    )
     known = set(table.read())
     missing = list(dict.fromkeys(piece for piece in pieces if piece.key not in known))
     begun = time.perf_counter()
-    with pinned(threads), progress("Layers measured", total=len(missing)) as bar:
+    with device.steady(), progress("Layers measured", total=len(missing)) as bar:
         for files in _files(missing):
             if time.perf_counter() - begun > seconds:
                 break
-            table.add(profile_pieces(together(files), threads=threads, runs=12))
+            table.add(profile_pieces(together(files), device, runs=12))
             bar.advance(len(files))
     entries = table.read()
     calibration = Calibration(base_us=0.0, scale=1.0, node_us=PROFILER_US)

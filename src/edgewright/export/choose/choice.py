@@ -9,9 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from edgewright.core.errors import BadInput, BudgetInfeasible
-from edgewright.device.compare import ratio
-from edgewright.device.measure import BURST, NOISY_DRIFT, Latency, pinned, reference_call, time_calls
+from edgewright.device.agent import BURST, Call
+from edgewright.device.base import Device
+from edgewright.device.compare import compared
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import NOISY_DRIFT, Artifact, Latency, Runs
 from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
 from edgewright.export.choose.samples import Samples
 from edgewright.export.gates import Gate
@@ -84,11 +89,11 @@ def choose(
     kinds: Sequence[Kind] = KINDS,
     source: Any = None,
     max_drop: float = 1.0,
-    threads: int = 1,
+    device: Device | None = None,
     types: Int8Types | None = None,
-    runs: int | None = None,
+    runs: Runs | None = None,
 ) -> Choice:
-    """Build every candidate under `folder`, hold it against its source, measure what runs, and pick.
+    """Build every candidate under `folder`, hold it against its source here, measure what runs on the device, and pick.
 
     ONNX Runtime's fp32 file is always built and measured first: it is what the others are compared with.
 
@@ -96,38 +101,35 @@ def choose(
         runtimes, kinds: what may win; default: every runtime, installed or not, and every type.
         source: one input to outputs, of the network itself; default: ONNX Runtime on the float file.
         max_drop: points of accuracy that may be lost; without labels, percent of the samples with another class.
-        threads: of every runtime; with one, the process keeps to one core while it measures.
+        device: where it must run, with so many threads of every runtime; this machine by default.
         types: of the int8 network; default: this processor's.
-        runs: timed runs of each; default: 300, fewer where that would take over a minute.
+        runs: timed runs of each; default: 300, fewer where that takes over a minute.
     Errors: NothingFits where nothing keeps the drop.
     """
     if not 0 <= max_drop <= 100:
         raise BadInput(f"the drop is points of accuracy, from 0 to 100 (got {max_drop:g})")
     wanted = make_runtimes(None) if runtimes is None else list(runtimes)
-    asked = list(pairs(wanted, kinds))
+    asked, where = list(pairs(wanted, kinds)), device or Cpu()
     (first,) = make_runtimes(["onnxruntime"])
     every = [(first, KINDS[0]), *(pair for pair in asked if (pair[0].name, pair[1]) != (first.name, KINDS[0]))]
-    rows = build_all(every, network, Judge(network, samples, max_drop, source), folder, threads=threads, types=types)
-    rows, latencies = measured(rows, samples, threads, runs)
+    judge = Judge(network, samples, max_drop, source)
+    there = [(runtime, kind) for runtime, kind in every if where.opens(runtime.name)]
+    rows = build_all(there, network, judge, folder, threads=where.threads, types=types)
+    rows += [_not_there(runtime, kind, where) for runtime, kind in every if not where.opens(runtime.name)]
+    rows, latencies = measured(rows, samples, where, runs)
     rows = _compared(rows, latencies)
     names = {f"{runtime.name} {kind}" for runtime, kind in asked}
     rows = [row if row.name in names else replace(row, refused=row.refused or UNASKED) for row in rows]
-    return _picked(rows, latencies, max_drop)
+    return _picked(rows, latencies, max_drop, where.name)
 
 
 def measured(
-    rows: Sequence[Candidate], samples: Samples, threads: int, runs: int | None
+    rows: Sequence[Candidate], samples: Samples, device: Device, runs: Runs | None = None
 ) -> tuple[list[Candidate], dict[str, Latency]]:
-    """The latency of every candidate that runs, all in turns in this process, on the first comparison sample."""
+    """The latency of every candidate that runs there, all in turns; here on the first comparison sample."""
     able = [row for row in rows if row.runs and row.built]
-    slowest = sum(row.seconds for row in able)
-    count = runs or int(min(RUNS, max(FEWEST_RUNS, SECONDS / max(slowest, 1e-9))))
-    array = samples.comparison[0]
-    with pinned(threads):
-        # Opened here, so that threads which a runtime starts are born on the core that is measured on.
-        opened = [row.runtime.open(row.built.path, threads).call for row in able if row.built]
-        calls = [(lambda call=call: call(array)) for call in opened]
-        found = time_calls(calls, reference_call(threads), runs=-(-count // BURST) * BURST) if calls else []
+    artifacts = [_artifact(row, samples.comparison[0]) for row in able]
+    found = device.measure(artifacts, runs or Runs(most=RUNS, fewest=FEWEST_RUNS, seconds=SECONDS))
     latencies = {row.name: latency for row, latency in zip(able, found, strict=True)}
     timed = [
         replace(row, latency_ms=latencies[row.name].median_ms, p90_ms=latencies[row.name].p90_ms)
@@ -136,6 +138,22 @@ def measured(
         for row in rows
     ]
     return timed, latencies
+
+
+def _not_there(runtime: Runtime, kind: Kind, device: Device) -> Candidate:
+    return Candidate(runtime, kind, refused=f"files of {runtime.name} cannot be measured on {device.name}")
+
+
+def _artifact(row: Candidate, array: np.ndarray) -> Artifact:
+    """The candidate's file, which is called with `array` where it is opened here."""
+    assert row.built is not None
+    path = row.built.path
+
+    def opened(threads: int) -> Call:
+        call = row.runtime.open(path, threads).call
+        return lambda: call(array)
+
+    return Artifact(path, row.runtime.name, opened)
 
 
 def _compared(rows: Sequence[Candidate], latencies: dict[str, Latency]) -> list[Candidate]:
@@ -147,21 +165,21 @@ def _compared(rows: Sequence[Candidate], latencies: dict[str, Latency]) -> list[
     found = []
     for row in rows:
         if row.name in latencies:
-            times = latencies[row.name].samples
-            row = replace(row, ratio=ratio(times, latencies[rows[0].name].samples))
+            latency = latencies[row.name]
+            row = replace(row, ratio=compared(latency, latencies[rows[0].name]))
             if row.kind != "fp32" and best is not None and row.refused is None:
-                against = ratio(times, latencies[best.name].samples)
+                against = compared(latency, latencies[best.name])
                 if not against.surely_faster:
                     row = replace(row, refused=f"not surely faster than {best.name}: {against.text()} of its time")
         found.append(row)
     return found
 
 
-def _picked(rows: Sequence[Candidate], latencies: dict[str, Latency], max_drop: float) -> Choice:
+def _picked(rows: Sequence[Candidate], latencies: dict[str, Latency], max_drop: float, target: str) -> Choice:
     fit = sorted((row for row in rows if row.refused is None and row.latency_ms), key=lambda row: row.latency_ms or 0)
     drift = max((latency.reference_drift for latency in latencies.values()), default=0.0)
     runs = max((latency.runs for latency in latencies.values()), default=0)
-    choice = Choice(tuple(rows), fit[0] if fit else None, "", rows[0].name, drift, runs)
+    choice = Choice(tuple(rows), fit[0] if fit else None, "", rows[0].name, drift, runs, target)
     if not fit:
         reasons = "; ".join(f"{row.name}: {row.refused}" for row in rows if row.refused and row.refused != UNASKED)
         raise NothingFits(replace(choice, why=f"nothing can be handed out with a drop of {max_drop:g} ({reasons})"))

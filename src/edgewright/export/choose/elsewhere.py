@@ -8,100 +8,97 @@ from typing import Any
 import onnx
 
 from edgewright.core.errors import BadInput
-from edgewright.device.board.limits import forbidden_nodes, refusals
-from edgewright.device.board.target import Target
+from edgewright.device.base import Device
 from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
 from edgewright.export.choose.choice import Choice, NothingFits, lost
 from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.quantise import Int8Types
 from edgewright.export.runtimes.base import NEEDS_MODULE, Kind, Network, Runtime
 from edgewright.export.runtimes.resolve import runtimes as known_runtimes
-from edgewright.ir.onnx_work import read_work
 
 # Boards' own tools that convert a file of ours; of another name, ONNX is taken to be what it reads.
 CONVERTED = {"x-cube-ai": ("onnxruntime", "litert"), "tflite-micro": ("litert",)}
 
 
 def choose_elsewhere(
-    target: Target,
     network: Network,
     samples: Samples,
     folder: Path,
     *,
+    device: Device,
     runtimes: Sequence[Runtime],
     kinds: Sequence[Kind],
     source: Callable[..., Any] | None = None,
     max_drop: float = 1.0,
 ) -> Choice:
-    """Build what the target takes, hold it against its source here, and pick by the target's law, else by size.
+    """Build what the device takes, hold it against its source here, and pick by the device's law, else by size.
 
-    Nothing is measured: a latency is the law's, which holds for the first of the target's types, or it is not known.
+    Nothing is measured: a latency is the law's, which holds for the first of the device's types, or it is not known.
     int8 is S8S8, which is what the boards' kernels multiply.
 
-    Errors: BadInput for an operator that the target forbids, with its node, and where nothing that was asked for runs
-        there; NothingFits where every candidate loses too much or does not fit the target's memories.
+    Errors: BadInput for an operator that the device cannot run, with its node, and where nothing that was asked for
+        runs there; NothingFits where every candidate loses too much or does not fit the device's memories.
     """
-    refuse_operators(network.model, target)
-    takes = files_for(target)
+    refuse_operators(network.model, device)
+    takes = files_for(device)
     wanted = [runtime for runtime in runtimes if runtime.name in takes]
-    types: list[Kind] = [kind for kind in kinds if kind in target.types]
+    types: list[Kind] = [kind for kind in kinds if kind in device.types]
     if not wanted or not types:
-        known = f"{', '.join(target.types)} in files of {', '.join(takes)}"
-        raise BadInput(f"{target.name} takes {known}; nothing of that was asked for")
+        known = f"{', '.join(device.types)} in files of {', '.join(takes)}"
+        raise BadInput(f"{device.name} takes {known}; nothing of that was asked for")
     if network.module is None and not any(runtime.from_onnx for runtime in wanted):
-        raise BadInput(f"{target.name} takes files of {' and '.join(r.name for r in wanted)}, {NEEDS_MODULE}")
+        raise BadInput(f"{device.name} takes files of {' and '.join(r.name for r in wanted)}, {NEEDS_MODULE}")
     judge = Judge(network, samples, max_drop, source)
     rows = build_all(pairs(wanted, types), network, judge, folder, types=Int8Types(signed=True))
-    rows = [_held(row, target, network) for row in rows]
-    return _picked(rows, target, max_drop)
+    rows = [_held(row, device, network) for row in rows]
+    return _picked(rows, device, max_drop)
 
 
-def files_for(target: Target) -> tuple[str, ...]:
-    """The runtimes whose files the target runs, or its own tool converts."""
-    if target.runtime in known_runtimes():
-        return (target.runtime,)
-    return CONVERTED.get(target.runtime, ("onnxruntime",))
+def files_for(device: Device) -> tuple[str, ...]:
+    """The runtimes whose files the device runs, or its own tool converts."""
+    if device.runtime in known_runtimes():
+        return (device.runtime,)
+    return CONVERTED.get(device.runtime, ("onnxruntime",))
 
 
-def refuse_operators(model: onnx.ModelProto, target: Target) -> None:
-    """Raise BadInput for the first node that the target cannot run."""
-    for sentence in forbidden_nodes(target, model):
+def refuse_operators(model: onnx.ModelProto, device: Device) -> None:
+    """Raise BadInput for the first node that the device cannot run."""
+    for sentence in device.forbidden(model):
         raise BadInput(sentence)
 
 
-def _held(row: Candidate, target: Target, network: Network) -> Candidate:
+def _held(row: Candidate, device: Device, network: Network) -> Candidate:
     """With the law's latency, and refused where it does not fit."""
     built = row.built
     if built is None:
         return row
     whole = row.quantised is None or not row.quantised.in_float  # the law is of a network of one type
-    if target.law is not None and row.kind == target.types[0] and whole:
-        work = read_work(network.model.SerializeToString())
-        row = replace(row, latency_ms=sum(target.law.us(family, macs) for family, macs in work) / 1e3)
+    if whole and (latency := device.predict(network.model.SerializeToString(), row.kind)):
+        row = replace(row, latency_ms=latency.median_ms)
     if row.refused is not None:
         return row
     model = network.model if row.quantised is None else row.quantised.model
-    why = refusals(target, model, kind=row.kind, size_bytes=built.size_bytes)
+    why = device.refusals(model, kind=row.kind, size_bytes=built.size_bytes)
     return replace(row, refused="; ".join(why)) if why else row
 
 
-def _picked(rows: Sequence[Candidate], target: Target, max_drop: float) -> Choice:
+def _picked(rows: Sequence[Candidate], device: Device, max_drop: float) -> Choice:
     def order(row: Candidate) -> tuple[float, int]:
         latency = float("inf") if row.latency_ms is None else row.latency_ms
         return latency, row.built.size_bytes if row.built else 0
 
     fit = sorted((row for row in rows if row.refused is None), key=order)
-    how = "unknown" if target.law is None else "law"
-    choice = Choice(tuple(rows), fit[0] if fit else None, "", "", 0.0, 0, target=target.name, latency_of=how)
+    how = "law" if "predict" in device.can else "unknown"
+    choice = Choice(tuple(rows), fit[0] if fit else None, "", "", 0.0, 0, target=device.name, latency_of=how)
     if not fit:
         reasons = "; ".join(f"{row.name}: {row.refused}" for row in rows)
-        why = f"nothing can be handed out for {target.name} with a drop of {max_drop:g} ({reasons})"
+        why = f"nothing can be handed out for {device.name} with a drop of {max_drop:g} ({reasons})"
         raise NothingFits(replace(choice, why=why))
     winner = fit[0]
     assert winner.gate and winner.built
     size = f"{winner.built.size_bytes / 1024:.0f} KB"
     if winner.latency_ms is None:
-        why = f"the smallest file that {target.name} takes, {size}; how fast it is there is not known"
+        why = f"the smallest file that {device.name} takes, {size}; how fast it is there is not known"
     else:
-        why = f"the quickest by {target.name}'s law, {winner.latency_ms:.3g} ms, which is a model's figure, and {size}"
+        why = f"the quickest by {device.name}'s law, {winner.latency_ms:.3g} ms, which is a model's figure, and {size}"
     return replace(choice, why=f"{winner.name} is {why}; {lost(winner.gate)}")

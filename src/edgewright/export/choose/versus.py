@@ -1,6 +1,7 @@
 """`edgewright measure`: files of any runtime against each other, in turns, with confidence intervals."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
-from edgewright.device.compare import Ratio, ratio
-from edgewright.device.measure import BURST, NOISY_DRIFT, pinned, reference_call, time_calls
+from edgewright.device.agent import BURST, Call
+from edgewright.device.compare import Ratio, compared
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import NOISY_DRIFT, Artifact, Runs
+from edgewright.export.runtimes.base import Runtime
 from edgewright.export.runtimes.resolve import runtime_for
 from edgewright.export.ship.source import check_onnx
 
@@ -74,13 +78,14 @@ def versus(
         if runtime.from_onnx and path.suffix.lower() == ".onnx":
             check_onnx(path)
     random = np.random.default_rng(seed)
-    with pinned(threads):
-        calls = []
-        for runtime, path in chosen:
-            program = runtime.open(path, threads, shape)
-            array = random.standard_normal(program.shape, dtype=np.float32)
-            calls.append(lambda call=program.call, array=array: call(array))
-        found = time_calls(calls, reference_call(threads), runs=-(-runs // BURST) * BURST)
+
+    def opened(runtime: Runtime, path: Path, threads: int) -> Call:
+        program = runtime.open(path, threads, shape)
+        array = random.standard_normal(program.shape, dtype=np.float32)
+        return lambda: program.call(array)
+
+    artifacts = [Artifact(path, runtime.name, partial(opened, runtime, path)) for runtime, path in chosen]
+    found = Cpu(threads).measure(artifacts, Runs(most=-(-runs // BURST) * BURST))
     rows = [
         Timed(
             file=str(place),
@@ -88,7 +93,7 @@ def versus(
             median_ms=latency.median_ms,
             p90_ms=latency.p90_ms,
             minimum_ms=latency.minimum_ms,
-            ratio=ratio(latency.samples, found[0].samples, seed=seed),
+            ratio=compared(latency, found[0], seed),
         )
         for place, (runtime, _), latency in zip(places, chosen, found, strict=True)
     ]

@@ -13,8 +13,7 @@ from edgewright.core.data import to_json
 from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_bytes, write_text
-from edgewright.device.board.board import Board
-from edgewright.device.here.cpu import cpu_model
+from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import Choice, choose
@@ -74,8 +73,8 @@ def ship(
     Args:
         place: a finished run's folder, or an ONNX file.
         data: see `read_samples`; a run brings its own.
-        device: where it must run: "cpu", this machine, is measured; a board (a target's name or YAML file) is not, and
-            the winner is picked by its law, else by size (see `elsewhere`).
+        device: where it must run. What can be measured there is; else the winner is picked by its law, or by size (see
+            `elsewhere`).
         max_drop: points of accuracy that may be lost.
         runtimes, kinds: what may win, by name; default: everything that is installed.
         shape: the input's, where an ONNX file leaves it open.
@@ -93,12 +92,10 @@ def ship(
     network = Network(source.model, source.shape, source.module, None, samples.calibration)
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         options: dict[str, Any] = {"runtimes": wanted, "kinds": types, "source": _torch(source), "max_drop": max_drop}
-        if isinstance(where, Board):
-            choice = choose_elsewhere(where.target, network, samples, Path(folder), **options)
-        else:
-            choice = choose(network, samples, Path(folder), threads=threads, **options)
+        chooses = choose if "measure" in where.can else choose_elsewhere
+        choice = chooses(network, samples, Path(folder), device=where, **options)
         folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
-        return _written(choice, source, samples, folder_out, {"threads": threads, "max_drop": max_drop, "data": data})
+        return _written(choice, source, samples, folder_out, {"device": where, "max_drop": max_drop, "data": data})
 
 
 def _kinds(names: Sequence[str] | None) -> list[Kind]:
@@ -134,6 +131,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What stands behind the winner: what it was made from and by, on what it was judged, how it was measured."""
     gate = winner.gate
+    where: Device = asked["device"]
     assert gate is not None
     return {
         "source": source.path.name,
@@ -151,8 +149,8 @@ def _facts(
         "latency_of": choice.latency_of,
         "measured": {
             "runs": choice.runs,
-            "threads": asked["threads"],
-            "cpu": cpu_model(),
+            "threads": where.threads,
+            "cpu": where.identity().get("cpu", where.name),
             "reference_drift": choice.drift,
         }
         if choice.latency_of == "measured"

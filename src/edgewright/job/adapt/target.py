@@ -5,9 +5,7 @@ from pathlib import Path
 
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.progress import say
-from edgewright.device.board.board import Board
-from edgewright.device.board.limits import arena_of
-from edgewright.device.board.target import Target
+from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.export.onnx import export_onnx
 from edgewright.ir.steps import FLOAT_BYTES
@@ -17,14 +15,14 @@ from edgewright.job.adapt.ground import Ground
 def check_device(name: str | None) -> None:
     """Errors: BadInput for an unknown device, and for one whose RAM nobody has said."""
     if name is not None:
-        _target(name)
+        _with_ram(name)
 
 
-def _target(name: str) -> Target:
+def _with_ram(name: str) -> Device:
     device = make_device(name)
-    if not isinstance(device, Board) or device.target.ram_kb is None:
+    if "peak_memory" not in device.ceilings():
         raise BadInput(f"--device {name}: its RAM is not known; give --memory-mb, or a board whose file has ram_kb")
-    return device.target
+    return device
 
 
 def within_target(ground: Ground) -> Ground:
@@ -37,17 +35,18 @@ def within_target(ground: Ground) -> Ground:
     asked = ground.asked
     if asked.device is None:
         return ground
-    target = _target(asked.device)
-    assert target.ram_kb is not None
+    device = _with_ram(asked.device)
+    limits = device.ceilings()
+    ram = int(limits["peak_memory"])
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(ground.model, tuple(ground.example.shape[1:]), path)
-        running = arena_of(target, path, kind="fp32").bytes
+        running = device.peak_bytes(path, "fp32")
     numbers = sum(parameter.numel() for parameter in ground.model.parameters())
-    weights = 0 if target.flash_kb is not None else FLOAT_BYTES * numbers
-    room = int(1024 * target.ram_kb) - running - weights
+    weights = 0 if "size" in limits else FLOAT_BYTES * numbers
+    room = ram - running - weights
     held = f" and {_kb(weights)} its weights" if weights else ""
-    told = f"{target.name} has {target.ram_kb:,.0f} KB of RAM, of which running this network takes {_kb(running)}{held}"
+    told = f"{device.name} has {ram / 1024:,.0f} KB of RAM, of which running this network takes {_kb(running)}{held}"
     if room <= 0:
         raise BudgetInfeasible(f"{told} in float32: nothing is left to train in; take a smaller network or resolution")
     if asked.memory_bytes is not None and asked.memory_bytes > room:

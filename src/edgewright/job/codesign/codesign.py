@@ -28,6 +28,7 @@ from edgewright.core.seed import derive
 from edgewright.core.study import Study
 from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device
 from edgewright.device.few.analytic import AnalyticModel, fit_analytic, network_features, peak_bytes
+from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.ir.to_onnx import to_onnx
@@ -234,7 +235,7 @@ def _measure(study: Study, device: Device, space: LinkedSpace, picked: Sequence[
     with progress("Measuring samples", total=len(picked)) as bar:
         for architecture in picked:
             if architecture.key() not in known:
-                found = device.measure(to_onnx(space.graph(architecture)), runs=200)
+                (found,) = device.measure([to_onnx(space.graph(architecture))], Runs(most=200))
                 known[architecture.key()] = found.median_ms
                 study.note(f"latency:{architecture.key()}", found.median_ms)
             bar.advance()
@@ -324,7 +325,7 @@ def _search(
             raise BudgetInfeasible(f"no network of {space.name} keeps the budget, by the laws fitted on the samples")
         architecture = space.of(cells)
         graph = space.graph(architecture)
-        measured = device.measure(to_onnx(graph), runs=300)
+        (measured,) = device.measure([to_onnx(graph)], Runs(most=300))
         costs = {"latency": measured.cost(), **device.costs(graph)}
         broken = plan.budget.broken(costs)
         if not broken:

@@ -19,7 +19,7 @@ from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.base import apply
 from edgewright.core.cost import Budget, Cost, show
 from edgewright.core.data import Frozen
-from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError
+from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError
 from edgewright.core.progress import progress
 from edgewright.export.runtimes.base import Kind
 from edgewright.job.compress.files import (
@@ -102,20 +102,9 @@ def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decid
         ]
         if all(refusals) and not ground.budget.broken(own.costs):
             raise BadInput(_nothing_to_do(ground, own, files, refusals))
-        told = (*_of_board(ground), *remarks)
+        told = (*ground.device.remarks(), *remarks)
         decided = Decided(trials=tuple(trials), merge=merge, remarks=told, ready=None in refusals)
         return (decided if decided.ready else _ways(ground, decided, files, folder, until)), files
-
-
-def _of_board(ground: Ground) -> tuple[str, ...]:
-    """What is to be known of figures where nothing is measured."""
-    if ground.board is None:
-        return ()
-    target = ground.board.target
-    law = "latency is its law's, " if target.law else "latency is this machine's, "
-    return (
-        f"{target.name}: {law}size and memory are counted in {target.types[0]}, accuracy is of the float file here",
-    )
 
 
 def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Sequence[str | None]) -> str:
@@ -139,6 +128,8 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
         try:
             way = find()
             ways += [way] if way is not None else []
+        except DeviceLost:
+            raise
         except EdgewrightError as error:  # this network has nothing of the kind
             search.remarks.append(f"{step}: {error}")
     trials, remarks = (*decided.trials, *search.seen), (*decided.remarks, *search.remarks)
@@ -179,7 +170,7 @@ class _Search:
         lost nothing that there is to learn."""
         ground = self.ground
         made = next((file for file in self.files if file.kind == "int8"), None)
-        if ground.board is not None or (
+        if "int8" not in ground.kinds or (
             made is not None and made.accuracy >= ground.floor - 1e-9 and not made.in_float
         ):
             return None

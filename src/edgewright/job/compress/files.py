@@ -24,12 +24,11 @@ from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_bytes
 from edgewright.core.progress import say
-from edgewright.device.compare import Ratio, ratio
-from edgewright.device.here.cpu import cpu_model
-from edgewright.device.measure import Latency, measure_many
+from edgewright.device.compare import Ratio, compared
+from edgewright.device.measure import TRIES, Latency, Runs
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import Choice, NothingFits, choose
-from edgewright.export.deploy import count, file_costs
+from edgewright.export.deploy import file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.learned import quantise_learned
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
@@ -38,14 +37,12 @@ from edgewright.export.runtimes.base import Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.export.ship.provenance import signed
 from edgewright.export.ship.source import read_onnx
-from edgewright.ir.steps import FLOAT_BYTES
 from edgewright.job.compress.ground import Ground, session_call
 from edgewright.job.compress.shrink import measuring
 
 FREE = ("remove_identity", "fold_batch_norm")
-RUNS, FEWEST = 300, 40
 SECONDS = 20.0  # about what one measurement may take
-TRIES = 3  # of a measurement while the machine is not quiet
+RUNS = Runs(most=300, fewest=40, seconds=SECONDS)
 KEEPS = "keeps all that was asked"
 SMALLER = 0.99  # of a size is smaller
 LEARNED = "U8S8, learned steps and ranges"
@@ -105,21 +102,14 @@ def finished(
 def paying_merges(ground: Ground) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Layers that are surely faster merged, nothing else being changed; and a sentence for each that are not."""
     found = look(ground.model, ground.example, (*FREE, "merge_linear"))
-    if ground.board is None:
-        found = worthwhile(ground.model, found, measuring(ground))
+    found = worthwhile(ground.model, found, measuring(ground))
     kept = [name for rewrite in found.rewrites if isinstance(rewrite, Merge) for name in rewrite.layers]
     return tuple(kept), tuple(f"{', '.join(one.layers)} stays as it is: {one.why}" for one in found.declined)
 
 
 def timed(ground: Ground, files: Sequence[Path]) -> list[Latency]:
-    """The latency of every file, in turns; by the target's law where nothing can be measured."""
-    if ground.board is not None:
-        return [ground.board.measure(file) for file in files]
-    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (ground.own_ms * len(files)))))
-    found: list[list[Latency]] = []
-    while len(found) < TRIES and not (found and not found[-1][0].noisy):  # as `deploy.settled`: noise, not the answer
-        found.append(measure_many(files, threads=ground.threads, runs=runs))
-    return min(found, key=lambda latencies: latencies[0].reference_drift)
+    """The latency of every file, in turns; by a law where nothing can be measured."""
+    return ground.device.measure(files, RUNS.model_copy(update={"tries": TRIES}))
 
 
 def as_int8(ground: Ground, network: nn.Module) -> Rounded:
@@ -177,7 +167,7 @@ def _file(
         accuracy=reached,
         latency=latency,
         own=own,
-        ratio=None if ground.board else ratio(latency.samples, own.samples),
+        ratio=compared(latency, own) if "measure" in ground.device.can else None,
         note=note,
         refused=lost if reached < ground.floor - 1e-9 else row.refused,
         in_float=len(row.quantised.in_float) if row.quantised else 0,
@@ -187,7 +177,7 @@ def _file(
 def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, latency: Latency) -> None:
     """Write into a file where it came from and what was found out of it, as `edgewright show` reads it."""
     figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": accuracy}
-    measured = {"runs": latency.runs, "threads": ground.threads, "cpu": cpu_model()}
+    measured = {"runs": latency.runs, "threads": ground.threads, "cpu": ground.device.identity().get("cpu")}
     facts = {
         **ground.origin,
         "made_by": "compress",
@@ -195,7 +185,7 @@ def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, lat
         "note": note,
         "gate": {"source_accuracy": ground.accuracy_before},
         "max_drop": ground.asked.max_drop,
-        "target": None if ground.board is None else ground.board.target.name,
+        "target": ground.device.name,
         "latency_of": "measured" if latency.how == "measured" else "law",
         "measured": measured if latency.how == "measured" else None,
         "versions": versions(),
@@ -216,7 +206,6 @@ def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network
 
 def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
     """ONNX Runtime's files of all types that are asked for, held against the float one."""
-    runs = int(min(RUNS, max(FEWEST, 1e3 * SECONDS / (2 * ground.own_ms))))
     try:
         return choose(
             network,
@@ -225,8 +214,8 @@ def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: fl
             runtimes=make_runtimes(["onnxruntime"]),
             kinds=kinds,
             max_drop=min(100.0, allowed),
-            threads=ground.threads,
-            runs=runs,
+            device=ground.device,
+            runs=RUNS,
         )
     except NothingFits as error:
         return error.choice
@@ -249,7 +238,7 @@ def quick_costs(
     for kind, file in files.items():
         latency = latencies[kind]
         sign(ground, file, kind, LEARNED, 100.0, latency)  # as long as what will stand there
-        if kind == "fp32" or ratio(latency.samples, latencies["fp32"].samples).surely_faster:
+        if kind == "fp32" or compared(latency, latencies["fp32"]).surely_faster:
             found[kind] = file_costs(ground.device, file, latency, counts.after.macs, counts.after.params)
     return found
 
@@ -282,13 +271,12 @@ def unworthy(ground: Ground, file: File) -> str | None:
 
 
 def size_before(ground: Ground) -> float:
-    number = 1 if ground.board is None else ground.board.target.number_bytes / FLOAT_BYTES
-    return number * ground.own.stat().st_size
+    return ground.device.file_costs(ground.own, ground.counts[1])["size"].value
 
 
 def as_it_was(ground: Ground) -> File:
     """The file that is compared with, measured."""
     (latency,) = timed(ground, [ground.own])
     kind: Kind = "int8" if ground.own != ground.run.float_onnx and ground.run.float_onnx.exists() else "fp32"
-    costs = file_costs(ground.device, ground.own, latency, *count(ground.model, ground.example))
+    costs = file_costs(ground.device, ground.own, latency, *ground.counts)
     return File(kind, ground.own, costs, ground.accuracy_before, latency, latency, None)

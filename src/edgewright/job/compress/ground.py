@@ -23,11 +23,13 @@ from edgewright.core.plan import Plan
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.device.base import Device
-from edgewright.device.board.board import Board
+from edgewright.device.here.cpu import Cpu
 from edgewright.device.here.runtime import open_session
 from edgewright.device.here.runtime import run as run_session
+from edgewright.device.measure import quiet_mean
 from edgewright.device.resolve import make_device
 from edgewright.export.choose.samples import COMPARISON, Samples, samples_of
+from edgewright.export.deploy import count
 from edgewright.export.load import load_model, load_run_task
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.ship.provenance import weights_sha256
@@ -101,13 +103,8 @@ class Ground:
         return self.asked.threads or self.plan.threads
 
     @property
-    def board(self) -> Board | None:
-        """The target, where it is not this machine: nothing can be measured there, and its type is its own."""
-        return self.device if isinstance(self.device, Board) else None
-
-    @property
     def kinds(self) -> tuple[Kind, ...]:
-        quantises = "quantise" in self.asked.steps and self.board is None
+        quantises = "quantise" in self.asked.steps and self.device.as_is
         return ("fp32", "int8") if quantises else ("fp32",)
 
     @cached_property
@@ -121,8 +118,13 @@ class Ground:
 
     @property
     def own(self) -> Path:
-        """The file that is compared with: on a board the float one, whose numbers are counted in the board's type."""
-        return self.run.float_onnx if self.board is not None and self.run.float_onnx.exists() else self.run.onnx
+        """The file that is compared with: the float one where the device makes its own of it, in its own type."""
+        return self.run.float_onnx if not self.device.as_is and self.run.float_onnx.exists() else self.run.onnx
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Multiply-adds and parameters of the network as it is."""
+        return count(self.model, self.example)
 
     @cached_property
     def origin(self) -> dict[str, str]:
@@ -132,8 +134,9 @@ class Ground:
 
     @cached_property
     def own_ms(self) -> float:
-        """Milliseconds of the network as it is, roughly."""
-        return self.device.measure(self.own, runs=60).median_ms if self.board is None else 1.0
+        """Milliseconds of the network as it is on this machine, where it is looked at, roughly."""
+        (times,) = Cpu(self.threads).time_plain([self.own], seconds=0.5, rounds=1)
+        return quiet_mean(times)
 
     @cached_property
     def samples(self) -> Samples:
@@ -198,8 +201,7 @@ def _check_operators(run: RunFolder, result: Result, plan: Plan, device: Device)
     space = make_space(plan.space, TaskSpec.parse(result.task, str(run.result)))
     refused = sorted(set(device.refused(space.graph(space.read(result.architecture)))))
     if refused:
-        name = device.fingerprint()["name"]
-        raise BadInput(f"{run.path}: the network has operators that {name} cannot run: {', '.join(refused)}")
+        raise BadInput(f"{run.path}: the network has operators that {device.name} cannot run: {', '.join(refused)}")
 
 
 def excess(budget: Budget, costs: dict[str, Cost]) -> float:

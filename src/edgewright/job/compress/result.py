@@ -94,7 +94,7 @@ def result_of(
     return CompressResult(
         source=ground.run.path.name,
         task=ground.task.spec.model_dump(mode="json"),
-        device=ground.device.fingerprint(),
+        device=ground.device.identity(),
         budget=asked.budget,
         max_drop=asked.max_drop,
         before=Figures(

@@ -82,7 +82,7 @@ def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
 def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, metrics: Metrics) -> None:
     space = make_space(ground.plan.space, ground.task.spec)
     found = {
-        "device": ground.device.fingerprint(),
+        "device": ground.device.identity(),
         "budget": ground.asked.budget,
         "costs": file.costs,
         "runtime_peak_bytes": None,

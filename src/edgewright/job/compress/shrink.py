@@ -1,11 +1,9 @@
 """What makes a network smaller at the price of training: channels that go, blocks whose activations go."""
 
 import itertools
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -22,12 +20,10 @@ from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.device.measure import Latency
 from edgewright.export.blocks import measure_blocks
-from edgewright.export.onnx import export_onnx
 from edgewright.job.compress.ground import Ground
 from edgewright.task.base import batches
 
 BATCHES, BATCH = 12, 32  # of training images that importance is judged on
-ALIGN = 8  # channels go in steps of so many where no target says otherwise
 
 
 class Pruner:
@@ -43,8 +39,7 @@ class Pruner:
         The layers' measured times alone decide here; the file is measured by who asks.
         Errors: BudgetInfeasible where no plan does, BadInput where nothing in the network can go.
         """
-        ground, board = self.ground, self.ground.board
-        law, align = (None, ALIGN) if board is None else (board.target.law, board.target.align)
+        ground = self.ground
         images = batches(
             ground.task.train,
             ground.task.spec,
@@ -59,9 +54,8 @@ class Pruner:
             batches=itertools.islice(images, BATCHES),
             share=share,
             of="macs" if ground.budget.latency_ms is None else "latency",
-            round_to=align,
-            prices=None if law is None else law.piece_us,
-            threads=ground.threads,
+            round_to=ground.device.align,
+            device=ground.device,
         )
 
 
@@ -92,7 +86,7 @@ def linearised(ground: Ground, share: float, now_ms: float) -> tuple[Rewriting, 
     plan = look(ground.model, ground.example, [partial(depthshrinker.find, drop=names)])
     merge = partial(merge_linear.find, most_macs=inf, only=names)
     timings = timed(ground.model, plan, measuring(ground), merge=merge)
-    paying = [timing for timing in timings if pays(ground, timing)]
+    paying = [timing for timing in timings if timing.ratio.surely_faster]
     if not paying:
         raise BadInput(f"of {len(names)} blocks none is surely faster as one convolution, {nearest(timings)}")
     paying.sort(key=lambda timing: -timing.saved_ms)
@@ -111,21 +105,6 @@ def nearest(timings: Sequence[Timing]) -> str:
     return f"{best.layers[-1]} comes nearest with {best.text()}"
 
 
-def pays(ground: Ground, timing: Timing) -> bool:
-    return timing.saved_ms > 0 if ground.board is not None else timing.ratio.surely_faster
-
-
 def measuring(ground: Ground) -> Callable[[Sequence[nn.Module], tuple[int, ...]], Sequence[Latency]]:
-    """What times blocks: this machine, or the target's law."""
-    board = ground.board
-    if board is None:
-        return partial(measure_blocks, threads=ground.threads)
-
-    def by_law(modules: Sequence[nn.Module], shape: tuple[int, ...]) -> list[Latency]:
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / f"{number}.onnx" for number in range(len(modules))]
-            for module, file in zip(modules, files, strict=True):
-                export_onnx(module, shape[1:], file)
-            return [board.measure(file) for file in files]
-
-    return by_law
+    """What times blocks where the network must run."""
+    return partial(measure_blocks, device=ground.device)

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget, Cost, cost, show
-from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.core.errors import BudgetInfeasible
 from edgewright.core.plan import Plan
 from edgewright.core.seed import rng
 from edgewright.device.base import Device
@@ -90,20 +90,10 @@ def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None)
     if latency is None:
         latency = _calibrate(plan, named.space, named.device)
     elif "latency" in plan.budget.ceilings():
-        _refuse_other_device(latency.device, named.device.fingerprint())
+        named.device.refuse_other(latency.device)
     ground = Ground(plan, named.task, named.device, named.space, latency)
     _check_feasible(ground)
     return ground
-
-
-def _refuse_other_device(begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Candidates and finalists of a run with a latency ceiling were chosen by the times of one device."""
-    for name in ("name", "cpu", "runtime_version", "threads"):
-        if begun.get(name) != here.get(name):
-            raise BadInput(
-                f"this run was begun on another device ({name.replace('_', ' ')} {begun.get(name)}, here "
-                f"{here.get(name)}), whose latencies do not hold here; go on there, or start a new run"
-            )
 
 
 def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:

@@ -21,6 +21,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
+from edgewright.device.measure import Runs
 from edgewright.export.deploy import NUM_SAMPLES, RUNS, Deployed, deploy
 from edgewright.ir.graph import count_macs
 from edgewright.ir.to_onnx import to_onnx
@@ -120,7 +121,7 @@ def choose(desk: Desk, seconds: float) -> list[str]:
         if predicted * _bias(measured) > ceiling:
             continue
         graph = ground.space.graph(ground.space.read(candidate.architecture))
-        latency = ground.device.measure(to_onnx(graph), runs=_runs(plan, predicted, seconds))
+        (latency,) = ground.device.measure([to_onnx(graph)], Runs(most=_runs(plan, predicted, seconds)))
         row = {
             "key": candidate.key,
             "predicted_ms": predicted,

@@ -24,7 +24,7 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
     latency = deployed.latency
     return Result(
         task=ground.task.spec.model_dump(mode="json"),
-        device=ground.device.fingerprint(),
+        device=ground.device.identity(),
         budget=ground.plan.budget,
         architecture=architecture.model_dump(mode="json"),
         key=key,

@@ -147,7 +147,7 @@ def budget_table(facts: Facts) -> str:
 
 def _held(runtime_peak: int | None) -> str:
     """What the runtime took where the plan says what is needed: it keeps some tensors longer, and in two layouts."""
-    return "" if runtime_peak is None else f"; this machine's runtime held {show('peak_memory', runtime_peak)}"
+    return "" if runtime_peak is None else f"; the runtime held {show('peak_memory', runtime_peak)}"
 
 
 def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") -> str:

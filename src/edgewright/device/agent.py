@@ -1,0 +1,310 @@
+"""What must run where the network runs: the measuring protocol, the runtime's profiler, and what processor this is.
+
+This machine's own device (`here/cpu.py`) calls these functions, so that there is one protocol, wherever it runs. The
+file needs Python 3.7, NumPy and ONNX Runtime, and imports nothing of this package: it alone can be given to another
+machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, Sequence
+
+import numpy as np
+import onnxruntime as ort
+
+BURST = 10  # runs of one network before the next one's turn: a steady caller's caches, not a stranger's
+REFERENCE_BURST = 5
+MOST_PROFILED = 40  # runs: a profile is a text of some 600 bytes per node and run
+Call = Callable[[], object]
+Clock = Callable[[], int]
+Tick = Callable[[], None]
+NUMBERS = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(bool)": np.bool_,
+    "tensor(int8)": np.int8, "tensor(uint8)": np.uint8, "tensor(int16)": np.int16, "tensor(uint16)": np.uint16,
+    "tensor(int32)": np.int32, "tensor(uint32)": np.uint32, "tensor(int64)": np.int64, "tensor(uint64)": np.uint64,
+}  # fmt: skip
+
+
+# ---- networks ----
+
+
+def feed_for(session: Any, seed: int = 0) -> dict[str, np.ndarray]:
+    """Something for every input: normal numbers, zeros where they are whole (a valid index everywhere); free
+    dimensions become 1.   Errors: ValueError for an input that is no tensor of numbers."""
+    random = np.random.default_rng(seed)
+    found = {}
+    for given in session.get_inputs():
+        if given.type not in NUMBERS:
+            raise ValueError(f"the model's input '{given.name}' is {given.type}; only numbers can be measured")
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in given.shape]
+        kind = np.dtype(NUMBERS[given.type])
+        drawn = random.standard_normal(shape, dtype=np.float32) if kind.kind == "f" else np.zeros(shape)
+        found[given.name] = drawn.astype(kind)
+    return found
+
+
+def caller(session: Any) -> Call:
+    """One run of the network as a user would call it: arrays in, arrays out; an IO binding would save about 5 us."""
+    feed = feed_for(session)
+    return lambda: session.run(None, feed)
+
+
+# ---- the protocol ----
+
+
+def nothing() -> None:
+    """The tick of who waits for nothing."""
+
+
+def timed(call: Call, count: int, clock: Clock, tick: Tick = nothing) -> list[float]:
+    """`count` timed runs, ms each; `tick` is called between runs, outside their time."""
+    times = []
+    for _ in range(count):
+        before = clock()
+        call()
+        times.append((clock() - before) / 1e6)
+        tick()
+    return times
+
+
+def warm_up(call: Call, clock: Clock, tick: Tick = nothing, least_ms: float = 30, most_ms: float = 1000) -> None:
+    """Run until three runs in a row bring no new best by more than 2 % and `least_ms` have passed."""
+    start, best, stale = clock(), float("inf"), 0
+    for _ in range(10_000):
+        (took,) = timed(call, 1, clock, tick)
+        stale = 0 if took < 0.98 * best else stale + 1
+        best = min(best, took)
+        passed_ms = (clock() - start) / 1e6
+        if (stale >= 3 and passed_ms >= least_ms) or passed_ms >= most_ms:
+            return
+
+
+def in_turns(
+    calls: Sequence[Call],
+    reference: Call,
+    most: int,
+    fewest: int,
+    seconds: float,
+    clock: Clock = time.perf_counter_ns,
+    tick: Tick = nothing,
+) -> tuple[list[list[float]], list[float]]:
+    """The protocol: warm up, then bursts of each call with the reference after each; ms of each, and the reference's.
+
+    most: runs of each.   fewest: runs of each, even where they take longer than `seconds`.
+    """
+    for call in (*calls, reference):
+        warm_up(call, clock, tick)
+    samples: list[list[float]] = [[] for _ in calls]
+    beside: list[float] = []
+    start, burst = clock(), min(BURST, max(1, most))
+    while len(samples[0]) < fewest or (len(samples[0]) < most and clock() - start < seconds * 1e9):
+        for number, call in enumerate(calls):
+            samples[number] += timed(call, burst, clock, tick)
+            beside += timed(reference, REFERENCE_BURST, clock, tick)
+    return samples, beside
+
+
+def spread_out(
+    calls: Sequence[Call],
+    seconds: float,
+    rounds: int = 3,
+    runs: int = 60,
+    clock: Clock = time.perf_counter_ns,
+    tick: Tick = nothing,
+) -> list[list[float]]:
+    """Plain times (ms each) of many calls within about `seconds`, each in `rounds` bursts spread over the time: no
+    reference network, at most `runs` runs of each, and at least two in each round."""
+    samples: list[list[float]] = [[] for _ in calls]
+    share_ms = seconds * 1e3 / max(1, len(calls)) / rounds
+    for _ in range(rounds):
+        for number, call in enumerate(calls):
+            warm_up(call, clock, tick, least_ms=min(10, share_ms / 4), most_ms=max(20, share_ms / 2))
+            (once,) = timed(call, 1, clock, tick)
+            count = min(-(-runs // rounds), max(2, int(share_ms / 2 / max(once, 1e-6))))
+            samples[number] += timed(call, count, clock, tick)
+    return samples
+
+
+@contextlib.contextmanager
+def pinned(threads: int = 1) -> Iterator[None]:
+    """Keep this process on the idlest core it may use meanwhile; nothing for several threads or where not possible."""
+    allowed = os.sched_getaffinity(0) if threads == 1 and hasattr(os, "sched_setaffinity") else set()
+    if len(allowed) < 2:
+        yield
+        return
+    os.sched_setaffinity(0, {_idlest(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _idlest(cores: set[int], seconds: float = 0.02) -> int:
+    """The core with the least work during a short look at /proc/stat; any where there is none."""
+    try:
+        before = _busy_ticks()
+        time.sleep(seconds)
+        after = _busy_ticks()
+    except (OSError, ValueError):
+        return max(cores)
+    # On a tie the core is drawn by process, so that two measuring processes do not always meet.
+    return min(cores, key=lambda core: (after.get(core, 0) - before.get(core, 0), (core + os.getpid()) % len(cores)))
+
+
+def _busy_ticks() -> dict[int, int]:
+    ticks = {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            ticks[int(name[3:])] = sum(map(int, fields[:3]))  # user, nice, system
+    return ticks
+
+
+# ---- the runtime's own profiler ----
+
+
+def profiled(opened: Callable[[str], Any], seconds: float, runs: int, tick: Tick = nothing) -> dict[str, Any]:
+    """What the runtime's profiler says of at least `runs` runs and `seconds`, at most MOST_PROFILED runs.
+
+    opened: a path's beginning -> a session that profiles into such a file.
+    Returns: "names" of one run's nodes in order; "reader": the first node whose first input is of the network's input's
+    shape; "input_bytes"; by run and node "micros", and where the runtime says so "held", "grown": bytes of its
+    allocator when the node was done, and by how much the node changed them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = opened(str(Path(folder) / "profile"))
+        feed = feed_for(session)
+        start, count = time.perf_counter(), 0
+        while count < runs or (time.perf_counter() - start < seconds and count < MOST_PROFILED):
+            session.run(None, feed)
+            count += 1
+            tick()
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    found = _by_run(nodes, [{"float": list(array.shape)} for array in feed.values()])
+    found["input_bytes"] = sum(array.nbytes for array in feed.values())
+    return found
+
+
+def _by_run(nodes: list[dict[str, Any]], inputs: list[dict[str, list[int]]]) -> dict[str, Any]:
+    if not nodes:
+        raise ValueError("the runtime's profile of it is empty")
+    first = nodes[0]["name"]
+    starts = [index for index, node in enumerate(nodes) if node["name"] == first]
+    count = starts[1] if len(starts) > 1 else len(nodes)
+    runs = [nodes[start : start + count] for start in starts]
+    whole = [run for run in runs if len(run) == count]
+    readers = (index for index, node in enumerate(whole[0]) if _first_input(node) in inputs)
+    found = {
+        "names": [node["name"] for node in whole[0]],
+        "reader": next(readers, 0),
+        "micros": [[node["dur"] for node in run] for run in whole],
+    }
+    if "mem_bytes_requested_in_use" in nodes[0].get("args", {}):
+        for name, key in (("held", "mem_bytes_requested_in_use"), ("grown", "mem_requested_in_use_delta")):
+            found[name] = [[int(node["args"][key]) for node in run] for run in whole]
+    return found
+
+
+def _first_input(node: dict[str, Any]) -> Any:
+    return next(iter(node.get("args", {}).get("input_type_shape", [])), None)
+
+
+# ---- what processor this is ----
+
+ARM_PARTS = {
+    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72",
+    0xD09: "Cortex-A73", 0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77",
+    0xD40: "Neoverse-V1", 0xD41: "Cortex-A78", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710",
+    0xD48: "Cortex-X2", 0xD49: "Neoverse-N2", 0xD4D: "Cortex-A715", 0xD4E: "Cortex-X3", 0xD4F: "Neoverse-V2",
+    0xC07: "Cortex-A7", 0xC08: "Cortex-A8", 0xC09: "Cortex-A9", 0xC0F: "Cortex-A15",
+}  # fmt: skip
+SYSTEM = Path("/sys/devices/system/cpu")
+
+
+def processor() -> dict[str, Any]:
+    """What latency on this machine depends on, as far as the system says: "cpu", a text; "cores"; "caches"; "max_mhz".
+
+    No serial number, no name of a person or host.
+    """
+    name = processor_name(_read("/proc/cpuinfo"), _read("/proc/device-tree/model"), _of_the_system())
+    found = {"cpu": name, "cores": os.cpu_count() or 1, "caches": caches(SYSTEM), "max_mhz": max_mhz(SYSTEM)}
+    return {key: value for key, value in found.items() if value}
+
+
+def processor_name(cpuinfo: str, board: str, otherwise: str) -> str:
+    """The processor in words: virtual machines often share one name, and on Arm the machine's name says nothing.
+
+    cpuinfo: text of /proc/cpuinfo, "" where there is none.   board: of the device tree.   otherwise: the system's word.
+    x86: its name with family, model and stepping.   Arm: the board, and each kind of core in it (implementer, part,
+    variant, revision), as `lscpu` names them; cores that sleep may be missing there, so they are not counted.
+    """
+    blocks = [_fields(block) for block in cpuinfo.split("\n\n")]
+    whole = {name: value for block in blocks for name, value in block.items()}
+    if "CPU part" in whole:
+        kinds = {_arm_core(block) for block in blocks if "CPU part" in block}
+        where = whole.get("Model") or board.strip("\0\n ") or whole.get("Hardware")
+        return ", ".join(filter(None, [where, " + ".join(sorted(kinds))]))
+    first = blocks[0]
+    words = [first.get("model name") or first.get("cpu model") or otherwise]
+    words += [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping", "uarch", "isa") if name in first]
+    return ", ".join(words)
+
+
+def _fields(block: str) -> dict[str, str]:
+    split = (line.partition(":") for line in block.splitlines())
+    return {name.strip(): value.strip() for name, _, value in split}
+
+
+def _arm_core(fields: dict[str, str]) -> str:
+    maker, part = fields.get("CPU implementer", "?"), fields["CPU part"]
+    known = ARM_PARTS.get(int(part, 16)) if maker == "0x41" else None
+    variant = fields.get("CPU variant", "?").replace("0x", "")
+    named = f"{known} " if known else "implementer "
+    return f"{named}{maker} part {part} r{variant}p{fields.get('CPU revision', '?')}"
+
+
+def caches(system: Path) -> str:
+    """Sizes of data caches by level, "L1 32K+64K, L2 512K", of all kinds of core; "" where the system does not say."""
+    found: dict[str, set[str]] = {}
+    for place in system.glob("cpu[0-9]*/cache/index[0-9]*"):
+        level, size, kind = (_read(place / name).strip() for name in ("level", "size", "type"))
+        if level and size and kind != "Instruction":
+            found.setdefault(level, set()).add(size)
+    return ", ".join(f"L{level} {'+'.join(sorted(sizes))}" for level, sizes in sorted(found.items()))
+
+
+def max_mhz(system: Path) -> int:
+    """The fastest clock of the fastest core; 0 where the system does not say."""
+    known = (_read(place).strip() for place in system.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"))
+    return max((int(text) // 1000 for text in known if text.isdigit()), default=0)
+
+
+def _of_the_system() -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if platform.system() == "Darwin":
+            asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            if name:
+                return name
+    return platform.processor() or platform.machine()
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def runtime() -> dict[str, str]:
+    """What runs networks here."""
+    return {"runtime": "onnxruntime", "runtime_version": ort.__version__}

@@ -1,0 +1,84 @@
+"""What a runtime's profile says of a network: the time of every node, and the bytes that its allocator held."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgewright.core.errors import EdgewrightError
+from edgewright.device.measure import Model
+
+SKIPPED_RUNS = 2  # the first ones allocate
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Some runs of one network under the profiler (`agent.profiled`).
+
+    names: of the nodes of one run, in order.   micros: (runs, nodes), cut to whole microseconds by the runtime.
+    reader: the first node that reads an array of the network's input's shape.   input_bytes: of its inputs.
+    held, grown: (runs, nodes), bytes of its allocator when a node was done, and by how much that node changed them;
+    None where the runtime does not say.
+    """
+
+    names: tuple[str, ...]
+    micros: np.ndarray
+    reader: int = 0
+    input_bytes: int = 0
+    held: np.ndarray | None = None
+    grown: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> "Profile":
+        memory = {name: np.array(found[name]) for name in ("held", "grown") if name in found}
+        micros = np.array(found["micros"], dtype=float)
+        return cls(tuple(found["names"]), micros, found["reader"], found["input_bytes"], **memory)
+
+    def node_us(self) -> np.ndarray:
+        """Mean microseconds of each node over the faster half of its runs, the first ones left out."""
+        ordered = np.sort(self.micros[SKIPPED_RUNS:], axis=0)[: -(-(len(self.micros) - SKIPPED_RUNS) // 2)]
+        return ordered.mean(axis=0) + 0.5  # what was cut off, in the mean
+
+    def held_bytes(self) -> int:
+        """The most bytes of activations that the allocator held during the first run, the caller's input included
+        until its reader has run.   Errors: EdgewrightError where it does not say.
+
+        More than `onnx_peak_bytes` where channels are padded to whole vector groups, where a tensor is kept in two
+        layouts at once, and where the runtime's planner lends a dead tensor's buffer to a later one and holds it in
+        between.
+        """
+        held, grown = self._memory()
+        weights = held[0, 0] - grown[0, 0]
+        alive = np.where(np.arange(len(self.names)) <= self.reader, self.input_bytes, 0)
+        return int((held[0] - weights + alive).max())
+
+    def arena_bytes(self) -> int:
+        """The block that ONNX Runtime takes for all activations at once, from the second run on: its real arena.
+
+        The first run is watched; from then on its memory pattern has an offset for every tensor in one block, which is
+        held from the first operator to the last. Inputs and outputs are the caller's. Errors: as of `held_bytes`.
+        """
+        held, grown = self._memory()
+        return int(held[1, 0] - grown[1, 0] - (held[0, 0] - grown[0, 0]))
+
+    def _memory(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.held is None or self.grown is None:
+            raise EdgewrightError("this version of the runtime does not report its allocator in profiles")
+        return self.held, self.grown
+
+
+class Profiler(Protocol):
+    """What fills a latency table: any device that can measure (`device.base.Device`)."""
+
+    @property
+    def key(self) -> str: ...
+
+    def identity(self) -> dict[str, Any]: ...
+
+    def steady(self) -> AbstractContextManager[None]: ...
+
+    def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile: ...
+
+    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]: ...
