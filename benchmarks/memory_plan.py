@@ -188,9 +188,9 @@ def rows(name: str, model: onnx.ModelProto, kinds: tuple[str, ...], folder: Path
         one = int8_of(model, inputs) if kind == "int8" else model
         plan = plan_memory(one)
         by_rules = {name: plan_memory(one, rules).bytes for name, rules in RULES.items()}
-        profile = Cpu().profile(one.SerializeToString(), seconds=0, runs=2)
+        arena = Cpu().profile(one.SerializeToString(), seconds=0, runs=2).arena_bytes()
         arenas: dict[str, Found | str] = {
-            "onnxruntime": Found(by_rules["onnxruntime"], profile.arena_bytes()),
+            "onnxruntime": Found(by_rules["onnxruntime"], arena) if arena else "none",
             "litert": litert(network, kind, folder),
             "executorch": "none" if kind == "int8" else executorch(network, by_rules["executorch"]),
         }

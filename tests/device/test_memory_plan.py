@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.errors import BadInput
 from edgewright.device.board.memory_plan import RULES, Rules, buffers, plan_memory
 from edgewright.device.here.cpu import Cpu
 from edgewright.ir.graph import Graph, GraphBuilder
@@ -162,9 +162,8 @@ def mobile(width: int, hidden: int, side: int, blocks: int) -> Graph:
 @pytest.mark.parametrize("graph", [mobile(16, 96, 96, 2), mobile(32, 64, 64, 1), mobile(16, 48, 80, 3)])
 def test_the_arena_that_onnx_runtime_takes(graph: Graph) -> None:
     """Channels in multiples of 16: the runtime pads others."""
-    try:
-        real = Cpu().profile(to_onnx(graph), seconds=0, runs=2).arena_bytes()
-    except EdgewrightError as error:
-        pytest.skip(str(error))
+    real = Cpu().profile(to_onnx(graph), seconds=0, runs=2).arena_bytes()
+    if real is None:
+        pytest.skip("this runtime does not report its allocator")
     assert plan_memory(graph, RULES["onnxruntime"]).bytes == pytest.approx(real, rel=0.05)
     assert plan_memory(graph, Rules(inputs="outside", outputs_outside=True)).bytes <= real

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.errors import BadInput
 from edgewright.device.here.cpu import Cpu
 from edgewright.ir.graph import Graph, GraphBuilder
 from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes, peak_bytes
@@ -107,10 +107,9 @@ def squeezed(width: int, side: int) -> Graph:
 
 def test_the_plan_is_no_more_than_the_runtime_holds_with_squeeze_excite() -> None:
     graph = squeezed(48, 40)
-    try:
-        held = Cpu().profile(to_onnx(graph), seconds=0, runs=1).held_bytes()
-    except EdgewrightError as error:
-        pytest.skip(str(error))
+    held = Cpu().profile(to_onnx(graph), seconds=0, runs=1).held_bytes()
+    if held is None:
+        pytest.skip("this runtime does not report its allocator")
     assert 0.99 * graph_peak_bytes(graph) <= held <= 2.5 * graph_peak_bytes(graph)
 
 
@@ -121,8 +120,7 @@ def test_the_plan_is_no_more_than_the_runtime_holds_with_squeeze_excite() -> Non
 )
 def test_agrees_with_the_allocator_of_the_runtime(graph: Graph) -> None:
     """Channels in multiples of 16, so that no channels are padded: within 10 per cent of the bytes really held."""
-    try:
-        held = Cpu().profile(to_onnx(graph), seconds=0, runs=1).held_bytes()
-    except EdgewrightError as error:
-        pytest.skip(str(error))
+    held = Cpu().profile(to_onnx(graph), seconds=0, runs=1).held_bytes()
+    if held is None:
+        pytest.skip("this runtime does not report its allocator")
     assert graph_peak_bytes(graph) == pytest.approx(held, rel=0.1)

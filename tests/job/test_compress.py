@@ -281,8 +281,7 @@ def test_int8_that_is_slower_is_no_way(digits_run, by_weights, monkeypatch, tmp_
 
     def slow_int8(ground, files):
         slower = [any(node.op_type == "QuantizeLinear" for node in onnx.load(file).graph.node) for file in files]
-        return [Latency.by_law(latency.median_ms * (9 if slow else 1)).model_copy(update={"runs": 40, "samples":
-                (latency.median_ms * (9 if slow else 1),) * 40})
+        return [Latency.by_law(latency.median_ms * (9 if slow else 1))
                 for latency, slow in zip(by_type(ground, files), slower, strict=True)]  # fmt: skip
 
     monkeypatch.setattr(compress_files, "timed", slow_int8)
@@ -364,6 +363,15 @@ def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_pat
     note = tmp_path / "cut" / "checkpoints" / "decided.json"
     note.write_text(note.read_text().replace(load_task("digits").spec.digest, "other"))
     with pytest.raises(BadInput, match="the network or the data changed"):
+        job.resume(tmp_path / "cut")
+
+
+def test_latencies_of_another_device_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(job, "learn", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compress_run(digits_run.path, out=tmp_path / "cut", **OPTIONS, latency_ms=100.0)
+    monkeypatch.setattr(Cpu, "identity", lambda self: {"name": "cpu", "cpu": "another"})
+    with pytest.raises(BadInput, match=r"begun on another device \(cpu .*, here another\)"):
         job.resume(tmp_path / "cut")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewright.core.errors import EdgewrightError
+from edgewright.core.errors import DeviceLost, EdgewrightError
 
 app = typer.Typer(
     name="edgewright",
@@ -61,6 +61,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             set_quiet(True)
         try:
             command(*args, **options)
+        except DeviceLost as error:
+            _fail(f"{error}{_go_on(options)}", error.exit_code, bool(options.get("as_json")))
         except EdgewrightError as error:
             _fail(str(error), error.exit_code, bool(options.get("as_json")))
         except BrokenPipeError:
@@ -69,14 +71,18 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             _fail(message, 1, bool(options.get("as_json")))
         except KeyboardInterrupt:
-            from edgewright.core.run import RunFolder
-
-            out = options.get("resume") or options.get("out")
-            go_on = None if out is None else RunFolder(out).resumed_by
-            hint = f"; go on with: {go_on}" if go_on else "; nothing was written"
-            _fail(f"interrupted{hint}", 130, bool(options.get("as_json")))
+            _fail(f"interrupted{_go_on(options)}", 130, bool(options.get("as_json")))
 
     return run
+
+
+def _go_on(options: dict[str, Any]) -> str:
+    """How to go on with what was cut."""
+    from edgewright.core.run import RunFolder
+
+    out = options.get("resume") or options.get("out")
+    command = None if out is None else RunFolder(out).resumed_by
+    return f"; go on with: {command}" if command else "; nothing was written"
 
 
 def _interrupt(*_: object) -> None:

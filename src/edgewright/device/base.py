@@ -185,8 +185,8 @@ class Device(ABC):
         return onnx_peak_bytes(path)
 
     def runtime_peak(self, path: Path) -> int | None:
-        """Bytes of activations that the runtime's allocator held at most; None where nobody can say."""
-        return None
+        """Bytes of activations that the runtime's allocator held at most; None where it does not say."""
+        return self.profile(path, seconds=0, runs=1).held_bytes() if "peak_memory" in self.can else None
 
     def remarks(self) -> tuple[str, ...]:
         """What is to be known of the figures, where they are not all measured there."""

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgewright.core.errors import EdgewrightError
 from edgewright.device.measure import Model
 
 SKIPPED_RUNS = 2  # the first ones allocate
@@ -41,32 +40,30 @@ class Profile:
         ordered = np.sort(self.micros[SKIPPED_RUNS:], axis=0)[: -(-(len(self.micros) - SKIPPED_RUNS) // 2)]
         return ordered.mean(axis=0) + 0.5  # what was cut off, in the mean
 
-    def held_bytes(self) -> int:
+    def held_bytes(self) -> int | None:
         """The most bytes of activations that the allocator held during the first run, the caller's input included
-        until its reader has run.   Errors: EdgewrightError where it does not say.
+        until its reader has run; None where the runtime does not say.
 
         More than `onnx_peak_bytes` where channels are padded to whole vector groups, where a tensor is kept in two
         layouts at once, and where the runtime's planner lends a dead tensor's buffer to a later one and holds it in
         between.
         """
-        held, grown = self._memory()
-        weights = held[0, 0] - grown[0, 0]
+        if self.held is None or self.grown is None:
+            return None
+        weights = self.held[0, 0] - self.grown[0, 0]
         alive = np.where(np.arange(len(self.names)) <= self.reader, self.input_bytes, 0)
-        return int((held[0] - weights + alive).max())
+        return int((self.held[0] - weights + alive).max())
 
-    def arena_bytes(self) -> int:
+    def arena_bytes(self) -> int | None:
         """The block that ONNX Runtime takes for all activations at once, from the second run on: its real arena.
 
         The first run is watched; from then on its memory pattern has an offset for every tensor in one block, which is
-        held from the first operator to the last. Inputs and outputs are the caller's. Errors: as of `held_bytes`.
+        held from the first operator to the last. Inputs and outputs are the caller's. None where it does not say.
         """
-        held, grown = self._memory()
-        return int(held[1, 0] - grown[1, 0] - (held[0, 0] - grown[0, 0]))
-
-    def _memory(self) -> tuple[np.ndarray, np.ndarray]:
         if self.held is None or self.grown is None:
-            raise EdgewrightError("this version of the runtime does not report its allocator in profiles")
-        return self.held, self.grown
+            return None
+        before = self.held[:, 0] - self.grown[:, 0]
+        return int(before[1] - before[0])
 
 
 class Profiler(Protocol):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.errors import BadInput
 from edgewright.device import agent
 from edgewright.device.agent import Call, caller, in_turns, pinned, profiled, spread_out
 from edgewright.device.base import Can, Device
@@ -53,12 +53,6 @@ class Cpu(Device):
 
     def opens(self, runtime: str) -> bool:
         return True
-
-    def runtime_peak(self, path: Path) -> int | None:
-        try:
-            return self.profile(path, seconds=0, runs=1).held_bytes()
-        except EdgewrightError:  # an older runtime, which does not report its allocator
-            return None
 
     def _call(self, artifact: Artifact) -> Call:
         if artifact.opened is not None:

@@ -231,7 +231,9 @@ def _part(task: Task, plan: CodesignPlan) -> Task:
 
 def _measure(study: Study, device: Device, space: LinkedSpace, picked: Sequence[Any]) -> list[float]:
     """Median latency of every sample, ms."""
-    known = study.notes("latency:")
+    known, here = study.notes("latency:"), device.identity()
+    device.refuse_other(study.read_note("device", here))
+    study.note("device", here)
     with progress("Measuring samples", total=len(picked)) as bar:
         for architecture in picked:
             if architecture.key() not in known:

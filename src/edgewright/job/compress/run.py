@@ -156,7 +156,11 @@ def _finished(folder: RunFolder) -> CompressResult:
 def _note(folder: RunFolder, ground: Ground, decided: Decided) -> None:
     """What was measured: a resumed compression must go on with the same networks."""
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    note = {"identity": _identity(ground), "decided": decided.model_dump(mode="json")}
+    note = {
+        "identity": _identity(ground),
+        "device": ground.device.identity(),
+        "decided": decided.model_dump(mode="json"),
+    }
     write_text(folder.checkpoints / NOTES, json.dumps(note))
 
 
@@ -165,6 +169,8 @@ def _read_note(folder: RunFolder, ground: Ground) -> Decided:
     note = read_json(path)
     if not isinstance(note, dict) or note.get("identity") != _identity(ground):
         raise BadInput(f"{path}: the network or the data changed since this was begun; compress into another folder")
+    if ground.asked.budget.latency_ms is not None:
+        ground.device.refuse_other(note.get("device") or {})
     return Decided.parse(note.get("decided"), str(path))
 
 
