@@ -91,7 +91,7 @@ def test_official_number(chain, chain_batch):
     """SLDGroup/ZiCo at b0fec65, `getzico` (its `.cuda()` made to do nothing) on the chain of blocks and two batches."""
     other = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(4)), torch.tensor([1, 0, 3, 2, 4, 0])
     value = score(chain, [chain_batch, other], [zico(compat=True)])["zico_compat"]
-    assert value == pytest.approx(35.93983840942383, rel=1e-6)
+    assert value == pytest.approx(35.93983840942383, rel=1e-4)
 
 
 @both
