@@ -1,4 +1,4 @@
-"""What must run where the network runs: the measuring protocol, the runtime's profiler, and what processor this is.
+"""What must run where the network runs: the measuring protocol, the runtime's profiler, the system's words for itself.
 
 This machine's own device (`here/cpu.py`) calls these functions, so that there is one protocol, wherever it runs. The
 file needs Python 3.7, NumPy and ONNX Runtime, and imports nothing of this package: it alone can be given to another
@@ -220,72 +220,30 @@ def _first_input(node: dict[str, Any]) -> Any:
 
 # ---- what processor this is ----
 
-ARM_PARTS = {
-    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72",
-    0xD09: "Cortex-A73", 0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77",
-    0xD40: "Neoverse-V1", 0xD41: "Cortex-A78", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710",
-    0xD48: "Cortex-X2", 0xD49: "Neoverse-N2", 0xD4D: "Cortex-A715", 0xD4E: "Cortex-X3", 0xD4F: "Neoverse-V2",
-    0xC07: "Cortex-A7", 0xC08: "Cortex-A8", 0xC09: "Cortex-A9", 0xC0F: "Cortex-A15",
-}  # fmt: skip
-SYSTEM = Path("/sys/devices/system/cpu")
 
+def facts(system: Path = Path("/sys/devices/system/cpu")) -> dict[str, Any]:
+    """The system's own words for what latency here depends on, as they are; `device/processor.py` makes sense of them.
 
-def processor() -> dict[str, Any]:
-    """What latency on this machine depends on, as far as the system says: "cpu", a text; "cores"; "caches"; "max_mhz".
-
-    No serial number, no name of a person or host.
+    "cpuinfo": of /proc.   "board": of the device tree.   "system": the processor, where neither is there.   "cores".
+    "caches": level and size of each that holds data.   "khz": the highest clock of each core.   "runtime",
+    "runtime_version": what runs networks here.
     """
-    name = processor_name(_read("/proc/cpuinfo"), _read("/proc/device-tree/model"), _of_the_system())
-    found = {"cpu": name, "cores": os.cpu_count() or 1, "caches": caches(SYSTEM), "max_mhz": max_mhz(SYSTEM)}
-    return {key: value for key, value in found.items() if value}
-
-
-def processor_name(cpuinfo: str, board: str, otherwise: str) -> str:
-    """The processor in words: virtual machines often share one name, and on Arm the machine's name says nothing.
-
-    cpuinfo: text of /proc/cpuinfo, "" where there is none.   board: of the device tree.   otherwise: the system's word.
-    x86: its name with family, model and stepping.   Arm: the board, and each kind of core in it (implementer, part,
-    variant, revision), as `lscpu` names them; cores that sleep may be missing there, so they are not counted.
-    """
-    blocks = [_fields(block) for block in cpuinfo.split("\n\n")]
-    whole = {name: value for block in blocks for name, value in block.items()}
-    if "CPU part" in whole:
-        kinds = {_arm_core(block) for block in blocks if "CPU part" in block}
-        where = whole.get("Model") or board.strip("\0\n ") or whole.get("Hardware")
-        return ", ".join(filter(None, [where, " + ".join(sorted(kinds))]))
-    first = blocks[0]
-    words = [first.get("model name") or first.get("cpu model") or otherwise]
-    words += [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping", "uarch", "isa") if name in first]
-    return ", ".join(words)
-
-
-def _fields(block: str) -> dict[str, str]:
-    split = (line.partition(":") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, _, value in split}
-
-
-def _arm_core(fields: dict[str, str]) -> str:
-    maker, part = fields.get("CPU implementer", "?"), fields["CPU part"]
-    known = ARM_PARTS.get(int(part, 16)) if maker == "0x41" else None
-    variant = fields.get("CPU variant", "?").replace("0x", "")
-    named = f"{known} " if known else "implementer "
-    return f"{named}{maker} part {part} r{variant}p{fields.get('CPU revision', '?')}"
-
-
-def caches(system: Path) -> str:
-    """Sizes of data caches by level, "L1 32K+64K, L2 512K", of all kinds of core; "" where the system does not say."""
-    found: dict[str, set[str]] = {}
-    for place in system.glob("cpu[0-9]*/cache/index[0-9]*"):
+    caches = []
+    for place in sorted(system.glob("cpu[0-9]*/cache/index[0-9]*")):
         level, size, kind = (_read(place / name).strip() for name in ("level", "size", "type"))
         if level and size and kind != "Instruction":
-            found.setdefault(level, set()).add(size)
-    return ", ".join(f"L{level} {'+'.join(sorted(sizes))}" for level, sizes in sorted(found.items()))
-
-
-def max_mhz(system: Path) -> int:
-    """The fastest clock of the fastest core; 0 where the system does not say."""
-    known = (_read(place).strip() for place in system.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"))
-    return max((int(text) // 1000 for text in known if text.isdigit()), default=0)
+            caches.append([level, size])
+    clocks = sorted(system.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"))
+    return {
+        "cpuinfo": _read("/proc/cpuinfo"),
+        "board": _read("/proc/device-tree/model"),
+        "system": _of_the_system(),
+        "cores": os.cpu_count() or 1,
+        "caches": caches,
+        "khz": [_read(place).strip() for place in clocks],
+        "runtime": "onnxruntime",
+        "runtime_version": ort.__version__,
+    }
 
 
 def _of_the_system() -> str:
@@ -303,8 +261,3 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:
         return ""
-
-
-def runtime() -> dict[str, str]:
-    """What runs networks here."""
-    return {"runtime": "onnxruntime", "runtime_version": ort.__version__}

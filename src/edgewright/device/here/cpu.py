@@ -12,6 +12,7 @@ from edgewright.device.agent import Call, caller, in_turns, pinned, profiled, sp
 from edgewright.device.base import Can, Device
 from edgewright.device.here.runtime import open_session
 from edgewright.device.measure import Artifact, Latency, Model, Runs, as_artifact, reference_model
+from edgewright.device.processor import processor
 from edgewright.device.profile import Profile
 
 
@@ -28,7 +29,7 @@ class Cpu(Device):
         self.threads = threads
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, **_processor(), **agent.runtime(), "threads": self.threads}
+        return {"name": self.name, **_here(), "threads": self.threads}
 
     def take_turns(self, artifacts: Sequence[Artifact], runs: Runs) -> list[Latency]:
         with pinned(self.threads):
@@ -68,4 +69,6 @@ def _profiling(file: bytes | Path, threads: int, prefix: str) -> Any:
     return open_session(file, threads, profile_prefix=prefix)
 
 
-_processor = functools.cache(agent.processor)
+@functools.cache
+def _here() -> dict[str, Any]:
+    return processor(agent.facts())
