@@ -1,12 +1,17 @@
 """`device add`, `list` and `suggest` from the command line."""
 
 import json
+import shutil
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from edgewright.cli.app import app
+from edgewright.device import resolve
+from edgewright.device.remote import Remote
 from edgewright.space.resolve import make_tabular
 
 
@@ -49,3 +54,26 @@ def test_faults_are_one_line(here) -> None:
     assert run("device", "list").stdout.startswith("none")
     odd = run("device", "add", "pi", "--from-samples", str(folder / "s.csv"), "--predict", "some")
     assert odd.exit_code == 2
+
+
+def test_a_device_that_is_lost_is_one_line_and_says_how_to_go_on(digits_run, tmp_path, monkeypatch) -> None:
+    gone = replace(resolve.HERE["loopback"], make=partial(Remote, "loopback", ("no-such-program",)))
+    monkeypatch.setitem(resolve.HERE, "loopback", gone)
+    found = run("export", str(digits_run.path), "--for", "loopback", "--choose", "--out", str(tmp_path / "out"))
+    assert found.exit_code == 1 and not (tmp_path / "out").exists()
+    (line,) = [line for line in found.stderr.splitlines() if line.startswith("edgewright: ")]
+    assert line.startswith(
+        "edgewright: loopback: asked what it is, it could not be started (No such file or directory)"
+    )
+    assert line.endswith("; nothing was written")
+    copy = shutil.copytree(digits_run.path, tmp_path / "run")
+    (copy / "plan.yaml").write_text((copy / "plan.yaml").read_text() + "\ndevice: loopback\n")
+    (copy / "result.json").unlink()
+    found = run("design", "--resume", str(copy))
+    assert found.exit_code == 1 and f"; go on with: edgewright design --resume {copy}" in found.stderr
+
+
+def test_what_devices_can_is_listed() -> None:
+    rows = {row["name"]: row["can"] for row in json.loads(run("devices", "--json").stdout)}
+    assert rows["cpu"] == rows["loopback"] == ["measure", "peak_memory", "predict"]
+    assert rows["stm32f746"] == ["limits", "predict"] and rows["raspberry-pi-4"] == ["limits"]

@@ -2,20 +2,29 @@
 
 This machine's own device (`here/cpu.py`) calls these functions, so that there is one protocol, wherever it runs. The
 file needs Python 3.7, NumPy and ONNX Runtime, and imports nothing of this package: it alone can be given to another
-machine.
+machine. Run as a program it answers what it is asked on its standard input (`remote.py` asks), until that ends.
+
+    frame = "edgw", bytes of the header (u32) and of the body (u64), big-endian; the header, JSON; the body, raw bytes
+
+A request says what to `do`, and in `sizes` how its body is divided into files and arrays. Its answer is one frame;
+frames before it with a growing `tick` say that the work goes on. What cannot be run is answered with `refused`, what
+went wrong with `failed`, a sentence each. Times are float64, counts of bytes int64, little-endian.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, BinaryIO, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 import onnxruntime as ort
@@ -261,3 +270,131 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:
         return ""
+
+
+# ---- the wire ----
+
+VERSION = 1  # of what is said on it
+FRAME = struct.Struct(">4sIQ")
+MAGIC = b"edgw"
+TICK_SECONDS = 1.0  # that the work goes on is said so often
+Header = Dict[str, Any]
+Answer = Tuple[Header, bytes]
+
+
+def packed(header: Header, body: bytes = b"") -> bytes:
+    """A frame."""
+    text = json.dumps(header).encode()
+    return FRAME.pack(MAGIC, len(text), len(body)) + text + body
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer requests until there are no more."""
+    while True:
+        start = source.read(FRAME.size)
+        if len(start) < FRAME.size:
+            return
+        magic, header_bytes, body_bytes = FRAME.unpack(start)
+        header, body = source.read(header_bytes), source.read(body_bytes)
+        if magic != MAGIC or len(header) + len(body) < header_bytes + body_bytes:
+            return
+        sink.write(_answered(json.loads(header), body, _ticking(sink)))
+        sink.flush()
+
+
+def _answered(request: Header, body: bytes, tick: Tick) -> bytes:
+    try:
+        parts, start = [], 0
+        for size in request.get("sizes", ()):
+            parts.append(body[start : start + size])
+            start += size
+        return packed(*ANSWERS[request["do"]](request, parts, tick))
+    except Exception as error:  # whatever it is, the other side must hear of it
+        told = " ".join(str(error).split())[:400] or type(error).__name__
+        mine = isinstance(error, ValueError) or type(error).__module__.startswith("onnxruntime")
+        return packed({"refused" if mine else "failed": told})
+
+
+def _ticking(sink: BinaryIO) -> Tick:
+    said, count = [time.monotonic()], [0]
+
+    def tick() -> None:
+        count[0] += 1
+        if time.monotonic() - said[0] > TICK_SECONDS:
+            said[0] = time.monotonic()
+            sink.write(packed({"tick": count[0]}))
+            sink.flush()
+
+    return tick
+
+
+def open_session(model: bytes, threads: int, profile_prefix: str | None = None) -> ort.InferenceSession:
+    """As `here/runtime.py` opens one."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    if profile_prefix:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _hello(request: Header, parts: list[bytes], tick: Tick) -> Answer:
+    return {"agent": VERSION, "facts": facts()}, b""
+
+
+def _run(request: Header, parts: list[bytes], tick: Tick) -> Answer:
+    """Of one network all outputs for given inputs: `inputs` has the name, type and shape of each."""
+    session = open_session(parts[0], request["threads"])
+    given = zip(request["inputs"], parts[1:])
+    feed = {told["name"]: np.frombuffer(part, told["type"]).reshape(told["shape"]) for told, part in given}
+    arrays: list[tuple[str, Any]] = list(zip((made.name for made in session.get_outputs()), session.run(None, feed)))
+    told = [{"name": name, "type": array.dtype.str, "shape": array.shape} for name, array in arrays]
+    return {"outputs": told}, b"".join(array.tobytes() for _, array in arrays)
+
+
+def _measure(request: Header, parts: list[bytes], tick: Tick) -> Answer:
+    """The protocol on all networks but the last, which is the reference."""
+    threads = request["threads"]
+    with pinned(threads):
+        *calls, reference = [caller(open_session(part, threads)) for part in parts]
+        limits = (request["most"], request["fewest"], request["seconds"])
+        times, beside = in_turns(calls, reference, *limits, tick=tick)
+    return _told([*times, beside])
+
+
+def _plain(request: Header, parts: list[bytes], tick: Tick) -> Answer:
+    with pinned(request["threads"]):
+        calls = [caller(open_session(part, request["threads"])) for part in parts]
+        return _told(spread_out(calls, request["seconds"], request["rounds"], tick=tick))
+
+
+def _told(times: list[list[float]]) -> Answer:
+    return {"counts": [len(one) for one in times]}, b"".join(np.array(one, "<f8").tobytes() for one in times)
+
+
+def _profile(request: Header, parts: list[bytes], tick: Tick) -> Answer:
+    opened = functools.partial(open_session, parts[0], request["threads"])
+    with pinned(request["threads"]):
+        found = profiled(opened, request["seconds"], request["runs"], tick)
+    arrays = [np.array(found.pop("micros"), "<f8")]
+    arrays += [np.array(found.pop(name), "<i8") for name in ("held", "grown") if name in found]
+    header = {**found, "runs": len(arrays[0]), "memory": len(arrays) > 1}
+    return header, b"".join(array.tobytes() for array in arrays)
+
+
+ANSWERS = {"hello": _hello, "run": _run, "measure": _measure, "plain": _plain, "profile": _profile}
+
+
+def main() -> None:
+    """Answer on what was standard output; what libraries print goes to standard error from here on."""
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,18 @@
 """Devices by name, for text that comes from people and plans."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edgewright.core.errors import BadInput
+from edgewright.device import agent
 from edgewright.device.base import Can, Device
 from edgewright.device.board.board import Board
 from edgewright.device.board.target import Target, read_target, targets
 from edgewright.device.here.cpu import Cpu
+from edgewright.device.remote import Remote
 
 TABLES = "latency tables after Cai et al., 'ProxylessNAS', ICLR 2019, arXiv:1812.00332"
 
@@ -31,6 +34,12 @@ HERE = {
         f"ONNX Runtime (https://onnxruntime.ai); {TABLES}",
         Cpu.can,
         Cpu,
+    ),
+    "loopback": Known(
+        "This machine again, asked over a pipe: another process, without torch, as a board would have.",
+        f"what a board over a wire goes through, without a board; {TABLES}",
+        Remote.can,
+        partial(Remote, "loopback", (sys.executable, "-I", agent.__file__)),
     ),
 }
 
