@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput
-from edgewright.device.few.added import AddedDevice, added_devices, devices_folder, load_device, save_device
+from edgewright.device.few.added import AddedDevice, added_devices, load_device, save_device
 from edgewright.device.few.transfer import fit
 
 MODEL = fit(range(6), [1.0, 2.0, 3.0, 4.0, 5.0, 6.5], np.arange(9.0)[:, None])
@@ -34,8 +34,3 @@ def test_names_that_are_no_names_and_devices_that_are_not_there(
     (tmp_path / "pi.json").write_text("{}")
     with pytest.raises(BadInput, match=r"pi.json: 'name'"):
         load_device("pi")
-
-
-def test_folder_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EDGEWRIGHT_DEVICES", raising=False)
-    assert devices_folder() == Path.home() / ".config" / "edgewright" / "devices"

@@ -21,12 +21,13 @@ import onnx
 
 from edgewright.core.cost import Cost, CostName, cost
 from edgewright.core.errors import BadInput
+from edgewright.core.home import cache_folder
 from edgewright.device.board.target import Type
 from edgewright.device.measure import TRIES_SECONDS, Artifact, Latency, Model, Runs, as_artifact
 from edgewright.device.profile import Profile
 from edgewright.device.table.calibrate import build_latency_model
 from edgewright.device.table.pieces import Piece
-from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable, cache_folder
+from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable
 from edgewright.device.table.widths import Prices, measured_prices
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.core.errors import BadInput
+from edgewright.core.home import user_path
 from edgewright.task.base import Task, Wishes
 from edgewright.task.sources.arrays import arrays
 from edgewright.task.sources.dataset import dataset
@@ -21,7 +22,7 @@ PLACES = {"images": images, "arrays": arrays}
 def absolute(source: str) -> str:
     """`source` with its folder or file named from the root, so that it means the same from any working directory."""
     kind, _, place = source.partition(":")
-    return f"{kind}:{Path(place).expanduser().absolute()}" if kind in PLACES and place else source
+    return f"{kind}:{user_path(place).absolute()}" if kind in PLACES and place else source
 
 
 def load_task(
@@ -54,7 +55,7 @@ def load_task(
     if source == "digits":
         return digits(wishes)
     if kind in PLACES and place:
-        return PLACES[kind](Path(place).expanduser(), wishes)
+        return PLACES[kind](user_path(place), wishes)
     if source == "dataset":
         raise BadInput(
             "the data set of this plan was handed over from Python, and must be again: edgewright.resume(FOLDER, "

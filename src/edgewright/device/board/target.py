@@ -28,7 +28,7 @@ from pydantic import Field, field_validator
 from edgewright.core.data import Frozen, read_yaml
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
-from edgewright.device.folder import devices_folder
+from edgewright.core.home import devices_folder, kept_devices
 from edgewright.device.table.pieces import Piece
 from edgewright.ir.op import Kind
 
@@ -112,7 +112,7 @@ def save_target(target: Target) -> Path:
 
 def targets() -> dict[str, Target]:
     """The shipped ones and the user's own, which win, by name."""
-    own = [read_target(path) for path in sorted(devices_folder().glob("*.yaml"))]
+    own = [read_target(path) for path in kept_devices(".yaml")]
     return shipped_targets() | {target.name: target for target in own}
 
 

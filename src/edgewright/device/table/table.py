@@ -6,7 +6,6 @@ and timing thousands of different blocks would take minutes; pieces repeat, so a
 """
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,11 +29,6 @@ Blocks = Sequence[tuple[str, Graph]]
 KEPT = 5  # observations of one piece that are kept; their median counts
 TYPICAL_US = 2.0  # for a kind of operator that no measured network had
 SCHEMA = 1
-
-
-def cache_folder() -> Path:
-    """Where measured tables are kept: EDGEWRIGHT_CACHE, else ~/.cache/edgewright."""
-    return Path(os.environ.get("EDGEWRIGHT_CACHE") or Path.home() / ".cache" / "edgewright")
 
 
 class LatencyTable:

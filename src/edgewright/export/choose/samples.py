@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edgewright.core.errors import BadInput
+from edgewright.core.home import user_path
 from edgewright.core.npz import opened_npz
 from edgewright.core.progress import say
 from edgewright.core.seed import rng
@@ -82,9 +83,9 @@ def read_samples(
         return _of_task(source, seed)
     kind, _, place = data.partition(":")
     if kind == "images" and place:
-        return _of_folder(source, Path(place).expanduser(), mean, std, seed)
+        return _of_folder(source, user_path(place), mean, std, seed)
     if kind == "arrays" and place:
-        return _of_arrays(source, Path(place).expanduser(), seed)
+        return _of_arrays(source, user_path(place), seed)
     raise BadInput(f"unknown data '{data}': give images:DIR or arrays:FILE.npz")
 
 

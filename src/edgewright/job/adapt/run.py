@@ -25,6 +25,7 @@ from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_text
+from edgewright.core.home import user_path
 from edgewright.core.progress import say
 from edgewright.core.result import Metrics
 from edgewright.core.run import RunFolder
@@ -145,8 +146,8 @@ def resolved(asked: AdaptPlan) -> AdaptPlan:
     check_device(asked.device)
     source = asked.source
     if not source.startswith("timm:"):
-        source = str(Path(source).expanduser().absolute())
-    weights = str(Path(asked.weights).expanduser().absolute()) if asked.weights else None
+        source = str(user_path(source).absolute())
+    weights = str(user_path(asked.weights).absolute()) if asked.weights else None
     minutes = DEFAULT_MINUTES if asked.minutes is None and asked.epochs is None else asked.minutes
     update = {"source": source, "weights": weights, "task": absolute(asked.task), "minutes": minutes}
     return asked.model_copy(update=update)

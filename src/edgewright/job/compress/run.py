@@ -21,6 +21,7 @@ from edgewright.compress.planner import read_plan
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, EdgewrightError, GateFailed
 from edgewright.core.files import sha256, write_text
+from edgewright.core.home import user_path
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
 from edgewright.job.compress.decide import Decided, NothingKeeps, decide
@@ -78,7 +79,7 @@ def compress_run(
 def resolved(asked: CompressPlan) -> CompressPlan:
     """With the source named from the root, and the time limit filled in, unless epochs bound it."""
     minutes = DEFAULT_MINUTES if asked.minutes is None and asked.epochs is None else asked.minutes
-    source = str(Path(asked.source).expanduser().absolute())
+    source = str(user_path(asked.source).absolute())
     return asked.model_copy(update={"source": source, "minutes": minutes})
 
 

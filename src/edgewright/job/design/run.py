@@ -18,6 +18,7 @@ from edgewright.core.data import read_yaml
 from edgewright.core.environment import environment
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
+from edgewright.core.home import user_path
 from edgewright.core.plan import Plan
 from edgewright.core.pool import pool
 from edgewright.core.progress import say
@@ -90,7 +91,7 @@ def _resolved(plan: Plan) -> Plan:
     """The plan with its files named from the root, the device's own ceilings, and its time limit, unless counts
     bound the run."""
     device = make_device(plan.device, plan.threads)
-    named = str(Path(plan.device).expanduser().absolute()) if plan.device.endswith((".yaml", ".yml")) else plan.device
+    named = str(user_path(plan.device).absolute()) if plan.device.endswith((".yaml", ".yml")) else plan.device
     update = {"task": absolute(plan.task), "device": named, "budget": plan.budget.within(device.ceilings())}
     plan = plan.model_copy(update=update)
     if plan.minutes is None and not (plan.candidates and plan.epochs):
