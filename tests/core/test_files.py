@@ -1,10 +1,14 @@
 import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from edgewright.core.data import read_yaml
 from edgewright.core.errors import BadInput, EdgewrightError
@@ -20,6 +24,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_a_file_is_for_whom_the_umask_lets(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a", "text")
+        with written_whole(tmp_path / "b") as part:
+            save_file({"w": torch.zeros(3)}, part)
+        with RunFolder(tmp_path / "run").locked():
+            pass
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == dict.fromkeys(("a", "b", ".lock"), mode)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
@@ -63,10 +82,10 @@ def test_a_full_disk_seen_by_safetensors_is_one_sentence(tmp_path):
 
 
 def test_a_disk_too_full_to_begin_is_one_sentence(tmp_path, monkeypatch):
-    def full(**_):
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("os.open", full)
     with pytest.raises(EdgewrightError, match="disk is full"):
         write_text(tmp_path / "a", "")
 

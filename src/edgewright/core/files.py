@@ -4,7 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +20,12 @@ def written_whole(path: Path) -> Iterator[Path]:
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        part = _beside(path)
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)  # safetensors puts a file of its own in the place, which nobody else may read
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.chmod(0o644)
         part.replace(path)
     except Exception as error:
         if _is_full(error):
@@ -37,6 +36,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new file of a name nobody else has, readable for whom every other file made by this user is (umask)."""
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return part
 
 
 def _is_full(error: Exception) -> bool:
