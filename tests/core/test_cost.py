@@ -1,6 +1,10 @@
-import pytest
+import math
 
-from edgewright.core.cost import Budget, cost, show
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.core.cost import UNITS, Budget, cost, figures, show
 from edgewright.core.errors import BadInput
 
 
@@ -39,7 +43,43 @@ def test_broken_names_each_ceiling_and_no_other():
         ("peak_memory", 262_144, "256 KB"),
         ("macs", 5_900_000, "5.9 M MACs"),
         ("params", 740, "740 parameters"),
+        ("latency", 1234.5, "1.23 s"),
+        ("latency", 999.7, "1 s"),
+        ("latency", 0.00012, "0.00012 ms"),
+        ("latency", math.inf, "inf ms"),
+        ("macs", 999_900, "1 M MACs"),
+        ("macs", 0, "0 MACs"),
+        ("params", 3.2e12, "3.2 T parameters"),
+        ("size", 1540 * 2**20, "1.5 GB"),
+        ("size", 2**20 - 1, "1 MB"),
+        ("peak_memory", 441.23 * 2**10, "441.2 KB"),
+        ("size", 3e6 * 2**30, "3,000,000 GB"),
     ],
 )
 def test_show(name, value, text):
     assert show(name, value) == text
+
+
+SIZES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+BYTES = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+@given(st.sampled_from(sorted(UNITS)), st.floats(1e-4, 1e18) | st.integers(1, 10**18))
+def test_any_cost_reads_as_a_person_writes_it(name, value):
+    """No exponent, no zeros for show, the value within rounding, never 1,000 where there is a larger unit."""
+    text = show(name, value)
+    number, *words = text.split()
+    unit = words[0] if len(words) > 1 or name in ("latency", "size", "peak_memory") else ""
+    scale = {"latency": {"ms": 1, "s": 1e3}, "size": BYTES, "peak_memory": BYTES}.get(name, SIZES)
+    assert "e" not in number and not (number.endswith("0") and "." in number)
+    read = float(number.replace(",", ""))
+    assert read * scale[unit] == pytest.approx(value, rel=5.1e-3)
+    largest = max(scale.values())
+    assert scale[unit] == largest or read < (1024 if scale is BYTES else 1000)
+
+
+@given(st.floats(-1e18, 1e18).filter(lambda value: value == 0 or abs(value) > 1e-9), st.integers(1, 8))
+def test_figures_round_and_nothing_else(value, count):
+    text = figures(value, count)
+    assert "e" not in text
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.51 * 10.0 ** (1 - count))

@@ -149,7 +149,7 @@ def codesign(
     print(found.description)
     for name, value in found.costs.items():
         print(f"{name.replace('_', ' '):<16}{show(name, value.value):<20}{value.how}")
-    print(f"{'latency by law':<16}{found.predicted_latency_ms:.3g} ms")
+    print(f"{'latency by law':<16}{show('latency', found.predicted_latency_ms)}")
     law = found.accuracy_law
     order = "" if law.rank_correlation is None else f", Spearman {law.rank_correlation:.2f}"
     print(f"{'accuracy by law':<16}{found.predicted_accuracy:.1f} %, after a training like the samples'")

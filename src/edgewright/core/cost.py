@@ -4,7 +4,8 @@ Units are fixed per cost: latency in ms (median, batch 1), size and peak_memory 
 One MB is 1024 x 1024 bytes and one KB is 1024 bytes, as memory chips are sold.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -103,13 +104,27 @@ def as_fields(ceilings: Mapping[CostName, float]) -> dict[str, float]:
 
 
 def show(name: str, value: float) -> str:
-    """A cost for people: '0.31 ms', '2.4 MB', '256 KB', '5.9 M MACs', '1.2 M parameters'."""
+    """A cost for people: '0.31 ms', '1.23 s', '2.4 MB', '256 KB', '5.9 M MACs', '1.2 M parameters'."""
     if name == "latency":
-        return f"{value:.3g} ms"
+        return _scaled(value, ((1e3, "s", 3), (1, "ms", 3)))
     if name in ("size", "peak_memory"):
-        return f"{value / 2**20:.3g} MB" if value >= 2**20 else f"{value / 2**10:.4g} KB"
-    scaled = next(
-        (f"{value / scale:.3g} {sign}" for scale, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= scale),
-        f"{value:.0f}",
-    )
-    return f"{scaled} {UNITS[name]}"
+        return _scaled(value, ((2**30, "GB", 3), (2**20, "MB", 3), (2**10, "KB", 4)))
+    return f"{_scaled(value, ((1e12, 'T', 3), (1e9, 'G', 3), (1e6, 'M', 3), (1e3, 'k', 3), (1, '', 15)))} {UNITS[name]}"
+
+
+def figures(value: float, count: int = 3) -> str:
+    """A number of that many significant figures as a person writes it: '1,230', '0.00012'; no exponent, no zeros at the
+    end behind the point."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    rounded = float(f"{value:.{count - 1}e}")
+    behind = max(0, count - 1 - math.floor(math.log10(abs(rounded))))
+    text = f"{rounded:,.{behind}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str, int]]) -> str:
+    """In the largest unit (size, name, significant figures) of which there is one whole, once rounded."""
+    written = [(float(f"{value / size:.{count - 1}e}"), size, unit, count) for size, unit, count in units]
+    _, size, unit, count = next((each for each in written if 1 <= each[0] < math.inf), written[-1])
+    return f"{figures(value / size, count)} {unit}".rstrip()

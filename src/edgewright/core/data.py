@@ -79,6 +79,7 @@ def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MARK = "'"  # before a text that would be read as one of those, were it not for the mark
 
 
 def to_json(value: Any) -> str:
@@ -86,8 +87,13 @@ def to_json(value: Any) -> str:
     return json.dumps(_worded(value), allow_nan=False, separators=(",", ":"))
 
 
-def from_json(text: str) -> Any:
-    """What `to_json` wrote, infinities included."""
+def to_record(value: Any) -> str:
+    """The same for `from_record`, which gives back what was written: a text "NaN" is marked, so that it stays one."""
+    return json.dumps(_worded(_marked(value)), allow_nan=False, separators=(",", ":"))
+
+
+def from_record(text: str) -> Any:
+    """What `to_record` wrote, infinities included."""
     return _unworded(json.loads(text))
 
 
@@ -97,8 +103,17 @@ def _worded(value: Any) -> Any:
     return _mapped(_worded, value)
 
 
+def _marked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _MARK + value if value.lstrip(_MARK) in _NOT_FINITE else value
+    return _mapped(_marked, value)
+
+
 def _unworded(value: Any) -> Any:
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else _mapped(_unworded, value)
+    if isinstance(value, str):
+        marked = value.startswith(_MARK) and value.lstrip(_MARK) in _NOT_FINITE
+        return value[1:] if marked else _NOT_FINITE.get(value, value)
+    return _mapped(_unworded, value)
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:

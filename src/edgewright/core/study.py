@@ -1,7 +1,7 @@
 """The durable record of a run: every candidate, every epoch, every stage, in one SQLite file.
 
 Write-ahead logging with full synchronisation: what `record` returned from survives a killed process and a power cut.
-A damaged file is one sentence, whenever it shows. Values are strict JSON (`core.data.to_json`).
+A damaged file is one sentence, whenever it shows. Values are strict JSON (`core.data.to_record`).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from edgewright.core.cost import Cost
-from edgewright.core.data import Frozen, from_json, to_json
+from edgewright.core.data import Frozen, from_record, to_record
 from edgewright.core.errors import BadInput, EdgewrightError
 
 SCHEMA = 1
@@ -103,9 +103,9 @@ class Study:
         rows = [
             (
                 c.key,
-                to_json(c.architecture),
-                to_json({k: v.model_dump(exclude_none=True) for k, v in c.costs.items()}),
-                to_json(c.scores),
+                to_record(c.architecture),
+                to_record({k: v.model_dump(exclude_none=True) for k, v in c.costs.items()}),
+                to_record(c.scores),
             )
             for c in candidates
         ]
@@ -117,34 +117,37 @@ class Study:
         with self._whole():
             return [
                 Candidate(
-                    key=key, architecture=from_json(architecture), costs=from_json(costs), scores=from_json(scores)
+                    key=key,
+                    architecture=from_record(architecture),
+                    costs=from_record(costs),
+                    scores=from_record(scores),
                 )
                 for key, architecture, costs, scores in rows
             ]
 
     def record_epoch(self, key: str, phase: str, epoch: int, record: dict[str, Any]) -> None:
         """Keep the figures of one epoch of a candidate's training; `phase` says which training (rung-0, final, ...)."""
-        self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", [(key, phase, epoch, to_json(record))])
+        self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", [(key, phase, epoch, to_record(record))])
 
     def epochs(self, key: str, phase: str) -> list[dict[str, Any]]:
         rows = self._read("SELECT record FROM epochs WHERE key = ? AND phase = ? ORDER BY epoch", (key, phase))
         with self._whole():
-            return [from_json(record) for (record,) in rows]
+            return [from_record(record) for (record,) in rows]
 
     def note(self, name: str, value: Any) -> None:
         """Keep a JSON value under a name; the last one wins."""
-        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", [(name, to_json(value))])
+        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", [(name, to_record(value))])
 
     def read_note(self, name: str, default: Any = None) -> Any:
         rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
         with self._whole():
-            return from_json(rows[0][0]) if rows else default
+            return from_record(rows[0][0]) if rows else default
 
     def notes(self, prefix: str) -> dict[str, Any]:
         """All notes whose name starts with `prefix`, by the rest of the name."""
         rows = self._read("SELECT name, value FROM notes WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
         with self._whole():
-            return {name[len(prefix) :]: from_json(value) for name, value in rows}
+            return {name[len(prefix) :]: from_record(value) for name, value in rows}
 
 
 def _is_full(error: sqlite3.Error) -> bool:

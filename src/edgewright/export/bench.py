@@ -39,7 +39,7 @@ class BenchReport(Frozen):
                 f"{name.replace('_', ' '):<14}{show(name, now.value):<20}{_recorded(name, self.recorded):<20}{ceiling}"
             )
         latency = self.costs["latency"]
-        spread = ", ".join(f"{name} {value:.3g} ms" for name, value in _spread(latency).items())
+        spread = ", ".join(f"{name} {show('latency', value)}" for name, value in _spread(latency).items())
         runs = f"over {self.noise.runs} runs: {spread}" if self.noise.runs else "by the device's law; nothing was run"
         lines.append(f"latency {runs}")
         if not self.same_machine:

@@ -88,7 +88,7 @@ def picture(drawn: list[Row]) -> str:
         height = max(12.0, 100 * (side / largest) ** 0.5)
         breadth = 6 + 1.6 * shape[0] ** 0.5
         top = (HEIGHT - 20 - height) / 2 + 2
-        title = f"{row.name}: {row.words}; {shape_words(shape)}; {row.share.latency_ms:.3g} ms"
+        title = f"{row.name}: {row.words}; {shape_words(shape)}; {show('latency', row.share.latency_ms)}"
         bars.append(
             f'<g><title>{escape(title)}</title><rect class="kind-{escape(row.kind)}" x="{x:.1f}" y="{top:.1f}" '
             f'width="{breadth:.1f}" height="{height:.1f}" rx="2.5"/>'

@@ -243,7 +243,7 @@ def latency_distribution(facts: Facts) -> Figure | None:
             continue
         line = {"type": "line", "x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
         shapes.append({**line, "line": {"color": colour, "width": 2}})
-        note = {"x": value, "y": 1 - 0.09 * index, "yref": "paper", "text": f"{name} {value:.3g} ms"}
+        note = {"x": value, "y": 1 - 0.09 * index, "yref": "paper", "text": f"{name} {show('latency', value)}"}
         notes.append(
             {
                 **note,
@@ -277,7 +277,7 @@ def predicted_and_measured(facts: Facts) -> Figure | None:
         "line": {"color": "$muted", "width": 1.2, "dash": "dash"},
         "hoverinfo": "skip",
     }
-    hover = [f"measured {a:.3g} ms, predicted {b:.3g} ms" for a, b in zip(x, y, strict=True)]
+    hover = [f"measured {show('latency', a)}, predicted {show('latency', b)}" for a, b in zip(x, y, strict=True)]
     traces = [exact]
     for name, chosen in (("networks", False), ("chosen", True)):
         some = [i for i, row in enumerate(facts.measured) if (row.get("key") == facts.result.key) == chosen]

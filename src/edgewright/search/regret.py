@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgewright.core.architecture import Architecture
+from edgewright.core.cost import figures
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.pool import pool
@@ -205,7 +206,9 @@ def _bench(
         if delays is None or ceiling is None:
             raise BadInput("the accuracy table has no numbers")
         least = float(np.nanmin(delays))
-        raise BudgetInfeasible(f"no network of the table keeps {ceiling:g} ms; the least is {least:g} ms")
+        raise BudgetInfeasible(
+            f"no network of the table keeps {figures(ceiling, 6)} ms; the least is {figures(least, 6)} ms"
+        )
     return bench
 
 

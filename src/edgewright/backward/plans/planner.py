@@ -38,6 +38,7 @@ from edgewright.backward.plans.training_plan import (
 from edgewright.backward.plans.worth import Contributions, guess, useful, valued
 from edgewright.backward.resolve import exact_onward, rule_for, rules_of
 from edgewright.backward.survey import Site, survey
+from edgewright.core.cost import show
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
 ATTEMPTS = 8
@@ -178,7 +179,7 @@ class _Ground:
         takes = ", ".join(f"{row.layer} ({row.method})" for row in least.layers if row.learns)
         raise BudgetInfeasible(
             f"no training step of a batch of {batch_of(least)} keeps {_ceilings(budget)}: the least possible takes "
-            f"{said(least.memory_bytes)} and {least.macs / 1e6:.4g} M MACs, for {takes}; give more"
+            f"{said(least.memory_bytes)} and {show('macs', least.macs)}, for {takes}; give more"
             + (", or a smaller batch" if least.held > 1 else "")
         )
 
@@ -338,7 +339,7 @@ def _activation(site: Site) -> str:
 
 def _ceilings(budget: TrainingBudget) -> str:
     parts = [] if budget.memory_bytes is None else [said(budget.memory_bytes)]
-    parts += [] if budget.macs is None else [f"{budget.macs / 1e6:.4g} M MACs"]
+    parts += [] if budget.macs is None else [show("macs", budget.macs)]
     return " and ".join(parts)
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from edgewright.backward.base import Rule, swapped
 from edgewright.backward.calls import Kind
 from edgewright.backward.resolve import rule_for
+from edgewright.core.cost import show
 from edgewright.core.data import Asked, Frozen
 
 PLAIN = "plain"  # an activation as PyTorch does it
@@ -171,7 +172,7 @@ def as_text(plan: TrainingPlan) -> str:
         f"batch {batch_of(plan)}: memory {said(plan.memory_bytes)} = {said(plan.stored_bytes)} "
         f"stored + {said(plan.gradient_bytes)} gradients + {said(plan.state_bytes)} optimizer "
         f"({100 * plan.memory_bytes / max(1, plan.full_memory_bytes):.1f} % of full: {said(plan.full_memory_bytes)})",
-        f"{plan.macs / 1e6:.4g} M MACs a step ({100 * plan.macs / max(1, plan.full_macs):.1f} % of full)",
+        f"{show('macs', plan.macs)} a step ({100 * plan.macs / max(1, plan.full_macs):.1f} % of full)",
     ]
     if plan.curve:
         lines.append(

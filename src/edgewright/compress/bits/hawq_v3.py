@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from edgewright.compress.bits.integer import quantised
+from edgewright.core.cost import figures
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError
 from edgewright.core.seed import derive
@@ -42,7 +43,7 @@ class Allocation(Frozen):
     costs: dict[str, float]
 
     def __str__(self) -> str:
-        used = ", ".join(f"{name} {value:.4g}" for name, value in self.costs.items())
+        used = ", ".join(f"{name} {figures(value, 4)}" for name, value in self.costs.items())
         return f"{' '.join(map(str, self.bits))}  (penalty {self.penalty:.6g}; {used})"
 
 

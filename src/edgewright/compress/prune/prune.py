@@ -35,6 +35,7 @@ from edgewright.compress.prune.importances.taylor import taylor
 from edgewright.compress.prune.parts import Part, Prices, latency_parts, macs_parts, timed_steps
 from edgewright.compress.rewrites import drop_block, prune_channels
 from edgewright.compress.wiring import trace
+from edgewright.core.cost import figures
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
 from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
@@ -134,7 +135,9 @@ class _Search:
         """Plan, build, measure, aim anew."""
         (before,) = timed([self.model])
         if latency_ms is not None and before <= latency_ms:
-            raise BadInput(f"the network takes {before:.3g} ms as it is, within the {latency_ms:g} ms asked for")
+            raise BadInput(
+                f"the network takes {figures(before)} ms as it is, within the {figures(latency_ms, 6)} ms asked for"
+            )
         aim = whole * (share or (latency_ms or 0.0) / before)
         tries: list[tuple[float, float, Plan]] = []
         for _ in range(ROUNDS):

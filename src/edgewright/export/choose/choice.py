@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgewright.core.cost import show
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.device.agent import BURST, Call
 from edgewright.device.base import Device
@@ -193,12 +194,16 @@ def _reason(fit: Sequence[Candidate], first: Candidate) -> str:
     if winner.name == first.name:
         others = f"the next, {fit[1].name}, takes {fit[1].ratio.text()} of its time" if len(fit) > 1 and fit[1].ratio \
             else "nothing else both runs and keeps the accuracy"  # fmt: skip
-        return f"{winner.name} is the fastest that may be handed out, at {winner.latency_ms:.3g} ms: {others}"
-    runner = f"; next is {fit[1].name} at {fit[1].latency_ms:.3g} ms" if len(fit) > 1 else ""
+        return f"{winner.name} is the fastest that may be handed out, at {_took(winner)}: {others}"
+    runner = f"; next is {fit[1].name} at {_took(fit[1])}" if len(fit) > 1 else ""
     return (
-        f"{winner.name} is the fastest that may be handed out: {winner.latency_ms:.3g} ms, {winner.ratio.text()} of "
+        f"{winner.name} is the fastest that may be handed out: {_took(winner)}, {winner.ratio.text()} of "
         f"{first.name}'s time, {lost(gate)}{runner}"
     )
+
+
+def _took(row: Candidate) -> str:
+    return "-" if row.latency_ms is None else show("latency", row.latency_ms)
 
 
 def lost(gate: Gate) -> str:
@@ -217,7 +222,7 @@ def _line(row: Candidate) -> str:
         cell(row.latency_ms, "{:.3f} ms"),
         cell(row.p90_ms, "{:.3f} ms"),
         row.ratio.text() if row.ratio else "-",
-        cell(row.built.size_bytes / 2**20 if row.built else None, "{:.2f} MB"),
+        show("size", row.built.size_bytes) if row.built else "-",
         cell(gate.accuracy if gate else None, "{:.2f} %"),
         cell(100 * gate.top1_agreement if gate else None, "{:.1f} %"),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 
+from edgewright.core.cost import show
 from edgewright.core.errors import BadInput
 from edgewright.device.base import Device
 from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
@@ -96,9 +97,10 @@ def _picked(rows: Sequence[Candidate], device: Device, max_drop: float) -> Choic
         raise NothingFits(replace(choice, why=why))
     winner = fit[0]
     assert winner.gate and winner.built
-    size = f"{winner.built.size_bytes / 1024:.0f} KB"
+    size = show("size", winner.built.size_bytes)
     if winner.latency_ms is None:
         why = f"the smallest file that {device.name} takes, {size}; how fast it is there is not known"
     else:
-        why = f"the quickest by {device.name}'s law, {winner.latency_ms:.3g} ms, which is a model's figure, and {size}"
+        took = show("latency", winner.latency_ms)
+        why = f"the quickest by {device.name}'s law, {took}, which is a model's figure, and {size}"
     return replace(choice, why=f"{winner.name} is {why}; {lost(winner.gate)}")

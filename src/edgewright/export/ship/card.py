@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgewright.core.cost import show
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import UNASKED, Choice
 from edgewright.export.choose.samples import Samples
@@ -51,7 +52,7 @@ def _head(given: Shipment) -> str:
     names = " and ".join(f"`{name}`" for name in given.files)
     return (
         f"# {task.name if task else given.source.path.stem}, {winner.kind} for {winner.runtime.name}\n\n"
-        f"{what}, made from `{given.source.path.name}`: {names}, {size / 2**20:.2f} MB, {winner.kind}, for "
+        f"{what}, made from `{given.source.path.name}`: {names}, {show('size', size)}, {winner.kind}, for "
         f"{winner.runtime.name} {winner.runtime.version()}.{note}"
     )
 
@@ -172,7 +173,7 @@ def _row(row: Candidate, won: bool) -> str:
     said = "**chosen**" if won else "only to compare with" if row.refused == UNASKED else row.refused or ""
     cells = [
         row.runtime.name, row.kind, cell(row.latency_ms, "{:.3f} ms"), cell(row.p90_ms, "{:.3f} ms"),
-        row.ratio.text() if row.ratio else "", cell(row.built.size_bytes / 2**20 if row.built else None, "{:.2f} MB"),
+        row.ratio.text() if row.ratio else "", show("size", row.built.size_bytes) if row.built else "",
         cell(gate.accuracy if gate else None, "{:.2f} %"), cell(share, "{:.1f} %"), said.replace("|", "/"),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

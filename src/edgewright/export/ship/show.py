@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from edgewright.core.cost import show as show_cost
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import sha256
@@ -54,7 +55,7 @@ def _told(facts: dict[str, Any] | None) -> list[tuple[str, str | None]]:
         ("made for", " ".join(str(part) for part in made if part)),
         ("source", f"{facts.get('source')}, sha-256 {facts.get('source_sha256')}"),
         ("", f"weights {facts.get('source_weights_sha256')}"),
-        ("latency", None if latency is None else f"{latency:.3g} ms, {_how(facts, measured)}"),
+        ("latency", None if latency is None else f"{show_cost('latency', latency)}, {_how(facts, measured)}"),
         ("", None if not measured else f"{measured.get('cpu')}, threads: {measured.get('threads')}"),
         ("accuracy", None if metric is None else f"{metric:.2f} %, source {gate.get('source_accuracy') or 0:.2f} %"),
         ("agreement", None if share is None else f"{100 * share:.2f} % of {gate.get('samples')} samples"),

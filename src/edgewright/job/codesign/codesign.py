@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.cost import Budget, Cost
+from edgewright.core.cost import Budget, Cost, show
 from edgewright.core.data import Asked, Frozen, read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
 from edgewright.core.files import write_text
@@ -162,7 +162,8 @@ def evenly_over_macs(
             inside[architecture.key()] = (np.log(macs), architecture)
     if len(inside) < count:
         raise BadInput(
-            f"only {len(inside)} networks of {space.name} of {least:.3g} to {most:.3g} MACs were found; ask for fewer"
+            f"only {len(inside)} networks of {space.name} of {show('macs', least)} to {show('macs', most)} were found; "
+            "ask for fewer"
         )
     picked = []
     for goal in np.linspace(np.log(least), np.log(most), count):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgewright.core.architecture import Architecture
+from edgewright.core.cost import show
 from edgewright.core.errors import EdgewrightError, GateFailed
 from edgewright.core.files import write_text, written_whole
 from edgewright.core.plan import Plan
@@ -137,8 +138,9 @@ def choose(desk: Desk, seconds: float) -> list[str]:
             break
     if not finalists:
         raise GateFailed(
-            f"none of the {len(measured)} best candidates keeps the latency ceiling of {ceiling:g} ms when measured as "
-            "a whole (the table predicted that they would); is the machine busy? otherwise raise the ceiling a little"
+            f"none of the {len(measured)} best candidates keeps the latency ceiling of {show('latency', ceiling)} when "
+            "measured as a whole (the table predicted that they would); is the machine busy? otherwise raise the "
+            "ceiling a little"
         )
     desk.study.note("measured", measured)
     desk.study.note("finalists", finalists)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgewright.core.cost import figures
 from edgewright.core.errors import BadInput
 from edgewright.core.files import written_whole
 from edgewright.core.progress import say
@@ -68,7 +69,7 @@ def latency_features(space: TabularSpace) -> tuple[np.ndarray, np.ndarray]:
     operators on edges do; the choices themselves, where they differ.
     """
     if len(space) > LARGEST_SPACE:
-        raise BadInput(f"space {space.name}: its {len(space):.2g} networks are too many to predict all of them")
+        raise BadInput(f"space {space.name}: its {figures(len(space), 2)} networks are too many to predict all of them")
     counts = space.choices()
     choices = np.array([space.encode(space.at(index)) for index in range(len(space))])
     details = np.hstack([np.eye(count)[choices[:, place]] for place, count in enumerate(counts)])

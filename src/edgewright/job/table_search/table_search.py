@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgewright.core.cost import figures
 from edgewright.core.files import write_text
 from edgewright.core.progress import say
 from edgewright.search.regret import Regret, Reward, regret_curves
@@ -39,7 +40,7 @@ def search_table(
     times = None if latency is None else read_table(latency, made).at(rows)
     if times is not None and latency_ms is None:
         latency_ms = float(np.nanmedian(times))
-        say(f"no --latency-ms given: the ceiling is the table's median, {latency_ms:g} ms")
+        say(f"no --latency-ms given: the ceiling is the table's median, {figures(latency_ms, 6)} ms")
     found = regret_curves(
         made,
         accuracy,

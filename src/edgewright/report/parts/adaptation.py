@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.backward.plans.training_plan import LayerPlan, TrainingPlan, held_of, said
+from edgewright.core.cost import figures
 from edgewright.core.files import write_text
 from edgewright.report.html import duration, section
 from edgewright.report.page import page
@@ -227,8 +228,8 @@ def _row(row: LayerPlan) -> str:
         row.method,
         f"{row.learns:,}",
         said(row.stored_bytes),
-        f"{row.forward_macs / 1e6:.3g}",
-        f"{row.backward_macs / 1e6:.3g}",
+        figures(row.forward_macs / 1e6),
+        figures(row.backward_macs / 1e6),
         _percent(row.share),
     )
     return f"<tr><th>{escape(row.layer)}</th>" + _numbers(cells)

@@ -146,8 +146,8 @@ def trade(result: Any) -> Figure:
 
 def _hover(trial: Any) -> str:
     accuracy = "not trained" if trial.accuracy is None else f"{trial.accuracy:.2f} %"
-    size = show("size", trial.costs["size"].value)
-    return f"<b>{escape(trial.name, quote=False)}</b><br>{trial.latency_ms:.3g} ms, {accuracy}, {size}, {trial.type}"
+    took, size = show("latency", trial.latency_ms), show("size", trial.costs["size"].value)
+    return f"<b>{escape(trial.name, quote=False)}</b><br>{took}, {accuracy}, {size}, {trial.type}"
 
 
 def _trials(result: Any) -> str:

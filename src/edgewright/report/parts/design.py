@@ -249,7 +249,7 @@ def latency(facts: Facts, figures: Figures) -> str:
     noise = facts.result.latency_noise
     lead = (
         f"{noise.runs:,} runs of the exported file, in turn with a fixed reference network "
-        f"({noise.reference_ms:.3g} ms, which drifted by {100 * noise.reference_drift:.1f} %)."
+        f"({show('latency', noise.reference_ms)}, which drifted by {100 * noise.reference_drift:.1f} %)."
     )
     if noise.noisy:
         lead += " More than 5 %: the machine was not quiet, so measure again with edgewright bench."
@@ -318,4 +318,5 @@ def repeat(facts: Facts) -> str:
 
 
 def _budget_words(facts: Facts) -> str:
-    return ", ".join(f"{name}={value:g}" for name, value in facts.result.budget.model_dump(exclude_none=True).items())
+    asked = facts.result.budget.model_dump(exclude_none=True)
+    return ", ".join(f"{name}={int(value) if value == int(value) else value}" for name, value in asked.items())

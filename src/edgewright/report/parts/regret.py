@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from edgewright.core.cost import figures
 from edgewright.core.files import write_text
 from edgewright.report.html import section
 from edgewright.report.page import page
@@ -77,7 +78,7 @@ def _band(name: str, curve: Curve, colour: str) -> dict[str, Any]:
 
 def _headline(result: Regret) -> str:
     name, curve = next(iter(result.curves.items()))
-    ceiling = "" if result.ceiling is None else f" within {result.ceiling:g} ms"
+    ceiling = "" if result.ceiling is None else f" within {figures(result.ceiling, 6)} ms"
     regret = f"{curve.mean[-1]:.3f} points"
     return (
         f"<h1>edgewright: strategies on {escape(result.space)}</h1>"
