@@ -37,7 +37,7 @@ from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, 
 from edgewright.export.onnx import silent
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.litert_adapter import LiteRt
-from edgewright.ir.steps import Activations, Role, Step
+from edgewright.ir.liveness import Activations, Role, Step
 from edgewright.ir.to_onnx import to_onnx
 from edgewright.model.mcunet import int8_graph, read_plan
 

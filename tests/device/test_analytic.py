@@ -8,7 +8,7 @@ import pytest
 from edgewright.core.errors import BadInput
 from edgewright.device.few.analytic import FEATURES, features, fit_analytic, network_features, peak_bytes
 from edgewright.ir.graph import GraphBuilder, count_macs
-from edgewright.ir.memory import graph_peak_bytes
+from edgewright.ir.liveness import graph_peak_bytes
 from edgewright.space.spaces.linked import LinkedMobile
 
 TRUE = np.array([0.02, 3e-8, 5e-8, 2e-7, 1e-7, 2e-9, 1e-8, 1e-3])

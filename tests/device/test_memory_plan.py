@@ -9,8 +9,7 @@ from edgewright.core.errors import BadInput
 from edgewright.device.board.memory_plan import RULES, Rules, buffers, plan_memory
 from edgewright.device.here.cpu import Cpu
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.ir.memory import graph_peak_bytes
-from edgewright.ir.steps import of_graph, of_onnx
+from edgewright.ir.liveness import graph_peak_bytes, of_graph, of_onnx
 from edgewright.ir.to_onnx import to_onnx
 
 

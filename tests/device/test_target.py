@@ -14,9 +14,9 @@ from edgewright.device.board.target import LAYERS, Target, read_target, save_tar
 from edgewright.device.resolve import devices, make_device
 from edgewright.device.table.pieces import cut
 from edgewright.export.onnx import export_onnx
+from edgewright.ir.from_onnx import read_work
 from edgewright.ir.graph import Graph, count_macs, count_params
-from edgewright.ir.memory import graph_peak_bytes
-from edgewright.ir.onnx_work import read_work
+from edgewright.ir.liveness import graph_peak_bytes
 from edgewright.ir.op import Op
 from edgewright.ir.to_onnx import to_onnx
 
@@ -155,7 +155,7 @@ def test_what_is_no_mapping_and_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text("- 1\n")
     with pytest.raises(BadInput, match="a mapping"):
         read_target(tmp_path / "board.yaml")
-    with pytest.raises(BadInput, match="not an ONNX file"):
+    with pytest.raises(BadInput, match="not a readable ONNX model"):
         read_work(b"nonsense")
     with pytest.raises(BadInput, match="no such file"):
         read_work(tmp_path / "none.onnx")

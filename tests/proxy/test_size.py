@@ -59,3 +59,36 @@ def test_log_sizes_leaves_out_the_border_of_a_kernel_over_one_pixel(batches):
     x, y = batches(1)[0]
     value = score(model, [(x, y)], resolve_proxies(["log_sizes"]))["log_sizes"]
     assert value == pytest.approx(math.log(6) + math.log(15))
+
+
+def series_and_images() -> tuple[nn.Module, nn.Module]:
+    """One network of 1-d convolutions, grouped, dilated and transposed ones too, and the same on images of one row."""
+    torch.manual_seed(0)
+    pools = (nn.AdaptiveAvgPool1d(1), nn.AdaptiveAvgPool2d(1))
+    both = []
+    for convs in ((nn.Conv1d, nn.BatchNorm1d, nn.ConvTranspose1d), (nn.Conv2d, nn.BatchNorm2d, nn.ConvTranspose2d)):
+        one = (lambda k: k) if convs[0] is nn.Conv1d else (lambda k: (1, k))
+        none = (lambda p: p) if convs[0] is nn.Conv1d else (lambda p: (0, p))
+        both.append(
+            nn.Sequential(
+                convs[0](3, 8, one(5), one(2), none(2)), convs[1](8), nn.ReLU(),
+                convs[0](8, 12, one(3), 1, none(2), one(2), groups=4), convs[1](12), nn.ReLU(),
+                convs[2](12, 6, one(2), one(2), groups=2), convs[1](6), nn.ReLU(),
+                pools[len(both)], nn.Flatten(), nn.Linear(6, 10),
+            )
+        )  # fmt: skip
+    state = both[0].state_dict()
+    both[1].load_state_dict({n: state[n].reshape(t.shape) for n, t in both[1].state_dict().items()})
+    return both[0], both[1]
+
+
+def test_series_are_counted_and_scored_as_images_of_one_row():
+    """A network of Conv1d was its last layer to every proxy: 60 multiply-adds, and ZiCo of a single layer."""
+    series, images = series_and_images()
+    batches = [(torch.randn(4, 3, 50), torch.tensor([0, 3, 9, 1])) for _ in range(2)]
+    names = ["macs", "live_macs", "capacity", "log_sizes", "zico", "snip", "grad_norm", "fisher", "synflow", "gradsign"]
+    proxies = resolve_proxies(names)
+    found = score(series, batches, proxies)
+    rows = score(images, [(x[:, :, None], y) for x, y in batches], proxies)
+    assert found["macs"] == found["live_macs"] == 25 * 8 * 3 * 5 + 25 * 12 * 2 * 3 + 25 * 12 * 3 * 2 + 6 * 10
+    assert found == pytest.approx(rows, rel=1e-4)

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
+from edgewright.ir import counts
 
 Kind = Literal["conv", "linear", "norm", "activation"]
 Tensors = tuple[Tensor | None, ...]
@@ -80,8 +80,8 @@ class Call:
 
     @property
     def depthwise(self) -> bool:
-        """Whether every group of a convolution reads a single channel."""
-        return self.kind == "conv" and self.options["groups"] > 1 and self.weight[1] == 1
+        """Whether a convolution reads each of several channels alone."""
+        return self.kind == "conv" and counts.depthwise(self.options["groups"], self.input[1])
 
     def compute(self, *tensors: Tensor | None) -> Tensor:
         """The operator itself."""
@@ -93,10 +93,10 @@ class Call:
         return replace(self, options={**self.options, **options})
 
     def macs(self) -> int:
-        """Multiply-adds of the forward pass; norms and activations have none."""
+        """Multiply-adds of the forward pass, of the whole batch; norms and activations have none."""
         if self.kind == "conv":
-            return prod(self.output) * prod(self.weight[1:])
-        return prod(self.output) * self.weight[1] if self.kind == "linear" else 0
+            return counts.convolution(self.weight, self.output, self.options["groups"]).macs
+        return counts.product(self.weight[1], self.output).macs if self.kind == "linear" else 0
 
 
 def as_call(function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Call, Tensors]:

@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from edgewright.backward.base import LAYERS, Rule, kind_of, swapped
 from edgewright.backward.calls import Call, Kind, Needs, Tensors
 from edgewright.core.errors import BadInput
+from edgewright.ir import torch_calls
+from edgewright.ir.network import uncounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ class _Observe(Rule):
 
 
 class _Readers(TorchFunctionMode):
-    """Counts, for every tensor, the operators that read it."""
+    """Counts, for every tensor, the operators that read it; and multiply-adds, wherever they are made.
+    uncounted: the first operator whose multiply-adds nobody has said how to count, "" for none."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count: dict[int, int] = {}
+        self.macs, self.uncounted = 0, ""
         self.alive: list[Any] = []  # so that no identity is used twice
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -67,6 +71,12 @@ class _Readers(TorchFunctionMode):
         if isinstance(result, (Tensor, list)):  # others ask for a shape or a flag
             self.note([*args, *(kwargs or {}).values()])
         self.alive.append(result)
+        operator = torch_calls.name_of(func)
+        work = torch_calls.work(operator, args, kwargs or {}, result)
+        if work is None:
+            self.uncounted = self.uncounted or operator
+        else:
+            self.macs += work.macs
         return result
 
     def note(self, value: Any) -> None:
@@ -85,6 +95,19 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     left as it was.
     Errors: BadInput where the model cannot run without data.
     """
+    return _surveyed(model, example)[0]
+
+
+def other_macs(model: nn.Module, example: Tensor) -> int:
+    """Multiply-adds of a forward pass of `example` outside those layers: transposed convolutions, attention, recurrent
+    layers, products that are written out. Errors: BadInput that names what cannot be counted."""
+    sites, readers = _surveyed(model, example)
+    if readers.uncounted:
+        raise uncounted("the model", readers.uncounted, readers.uncounted)
+    return readers.macs - sum(call.macs() for site in sites for call in site.calls)
+
+
+def _surveyed(model: nn.Module, example: Tensor) -> tuple[tuple[Site, ...], _Readers]:
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LAYERS)}
     calls: dict[str, list[Call]] = {}
     needs: dict[str, list[Needs]] = {}
@@ -116,10 +139,11 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
         conv = made.get(tensor)
         if conv and len(calls[conv]) == len(calls[norm]) == 1 and readers.count.get(tensor, 0) == 1:
             feeds[conv] = norm
-    return tuple(
+    sites = tuple(
         Site(name, order, tuple(found), feeds.get(name), tuple(needs[name]))
         for order, (name, found) in enumerate(calls.items())
     )
+    return sites, readers
 
 
 def on_meta(model: nn.Module, example: Tensor) -> tuple[Any, set[int]]:

@@ -19,6 +19,7 @@ from edgewright.compress.affine import (
 )
 from edgewright.compress.wiring import Step, Wiring
 from edgewright.core.data import Frozen
+from edgewright.ir import counts
 
 PASSING = frozenset({"dropout", "feature_dropout", "clone", "contiguous", "alias", "detach"})
 
@@ -209,3 +210,9 @@ def _convs(model: nn.Module, parts: Sequence[Part]) -> list[nn.Conv2d]:
 def _groups(parts: Sequence[Part]) -> int:
     """Where every convolution is made of blocks, so is the merged one, in the blocks they have in common."""
     return gcd(*(part.groups for part in parts)) or 1
+
+
+def macs_of(merged: nn.Module, parts: Sequence[Part]) -> int:
+    """Multiply-adds of the convolution that a stretch came to, for one input."""
+    conv = next(module for module in merged.modules() if isinstance(module, nn.Conv2d))
+    return counts.convolution(conv.weight.shape, (conv.out_channels, *parts[-1].result), conv.groups).macs

@@ -4,19 +4,19 @@ Nothing is computed and no weights are needed: a model on the meta device will d
 listed; what is made of parameters alone is a constant of the file that ships.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgewright.core.errors import BadInput
+from edgewright.ir import torch_calls
+from edgewright.ir.counts import NOTHING, Work
+from edgewright.ir.from_torch import depending, exported, given, work
+from edgewright.ir.network import uncounted
 
 INPUT = "input"  # what reads the network's input names it so
 OUTPUT = "output"  # and so is called who reads what the network gives
@@ -37,7 +37,8 @@ class Step:
     owner: the module whose parameters and buffers it reads, None where it reads none.   uses: how often the most used
     of these is read.   arguments: of the operator, tensors of the network as None.   keywords: of named arguments.
     weight: shape of the first parameter it reads.   operands: all tensors it reads in order: steps, INPUT, parameters
-    and buffers by their names after PARAMETER, other constants as CONSTANT.
+    and buffers by their names after PARAMETER, other constants as CONSTANT.   work: what it computes for the whole
+    batch, None where nobody has said how to count it.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Step:
     keywords: tuple[str, ...] = ()
     weight: tuple[int, ...] = ()
     operands: tuple[str, ...] = ()
+    work: Work | None = NOTHING
+    batch: int = 1
 
     @property
     def own(self) -> str:
@@ -61,10 +64,10 @@ class Step:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one input, whatever the batch; convolutions and linear layers only, as is customary."""
-        if self.operator in ("conv1d", "conv2d", "conv3d"):
-            return prod(self.shape[1:]) * prod(self.weight[1:])
-        return prod(self.shape[1:]) * self.weight[1] if self.operator == "linear" else 0
+        """Multiply-adds of one input, whatever the batch. Errors: BadInput for an operator that cannot be counted."""
+        if self.work is None:
+            raise uncounted("the network", self.own or self.name, self.operator)
+        return self.work.macs // self.batch
 
 
 @dataclass(frozen=True)
@@ -119,50 +122,30 @@ def trace(model: nn.Module, example: Tensor) -> Wiring:
     The model is left as it was, its mode included.
     Errors: BadInput where torch.export cannot follow it, or it does not take and give one tensor.
     """
-    modes = {module: module.training for module in model.modules()}
-    device = next(iter([*model.parameters(), *model.buffers()]), example).device
-    try:
-        with _silent(), torch.no_grad():
-            program = torch.export.export(model.eval(), (torch.zeros_like(example, device=device),))
-    except Exception as error:  # the exporter raises its own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"the network cannot be traced by torch.export ({reason})") from None
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    program = exported(model, example)
     signature = program.graph_signature
-    given = tuple(signature.user_inputs)
-    if len(given) != 1 or len(signature.user_outputs) != 1:
+    inputs = tuple(signature.user_inputs)
+    if len(inputs) != 1 or len(signature.user_outputs) != 1:
         raise BadInput("the network must take one tensor and give one; a part of it can be compressed on its own")
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    names = {node.name: node.name for node in program.graph.nodes}
-    names[str(given[0])] = INPUT
-    steps = _steps(program.graph.nodes, owners, names)
+    names = {node.name: node.name for node in program.graph.nodes} | {str(inputs[0]): INPUT}
+    depend, batch = depending(program), example.shape[0]
+    steps = {
+        node.name: _step(node, owners, names, depend, batch)
+        for node in program.graph.nodes
+        if node.op == "call_function" and node.name in depend
+    }
     return Wiring(steps, tuple(example.shape), frozenset(_repeated(model)))
 
 
-def _steps(nodes: Iterable[torch.fx.Node], owners: dict[str, str], names: dict[str, str]) -> dict[str, Step]:
-    depend = {name for name, known in names.items() if known == INPUT}
-    found: list[torch.fx.Node] = []
-    for node in nodes:
-        if node.op == "call_function" and any(source.name in depend for source in node.all_input_nodes):
-            depend.add(node.name)
-            found.append(node)
-    return {node.name: _step(node, owners, names, depend) for node in found}
-
-
-def _step(node: torch.fx.Node, owners: dict[str, str], names: dict[str, str], depend: set[str]) -> Step:
+def _step(node: torch.fx.Node, owners: dict[str, str], names: dict[str, str], depend: set[str], batch: int) -> Step:
     parameters = [source for source in node.all_input_nodes if source.name in owners]
     stack = node.meta.get("nn_module_stack") or {}
-    value = node.meta.get("val")
-    target = getattr(node.target, "__name__", str(node.target))
-    flat = [
-        part for argument in node.args for part in (argument if isinstance(argument, (list, tuple)) else [argument])
-    ]
+    value, operands = node.meta.get("val"), given(node)
     return Step(
         name=node.name,
-        operator=target.split(".")[0],
-        inputs=tuple(names[part.name] for part in flat if isinstance(part, torch.fx.Node) and part.name in depend),
+        operator=torch_calls.name_of(node.target),
+        inputs=tuple(names[part.name] for part in operands if part.name in depend),
         readers=tuple(OUTPUT if user.op == "output" else user.name for user in node.users),
         modules=tuple(path for path, _ in stack.values()),
         calls=tuple(stack),
@@ -172,11 +155,9 @@ def _step(node: torch.fx.Node, owners: dict[str, str], names: dict[str, str], de
         arguments=tuple(None if isinstance(argument, torch.fx.Node) else argument for argument in node.args),
         keywords=tuple(node.kwargs),
         weight=tuple(parameters[0].meta["val"].shape) if parameters else (),
-        operands=tuple(
-            names[part.name] if part.name in depend else _constant(part, owners)
-            for part in flat
-            if isinstance(part, torch.fx.Node)
-        ),
+        operands=tuple(names[part.name] if part.name in depend else _constant(part, owners) for part in operands),
+        work=work(node),
+        batch=batch,
     )
 
 
@@ -191,16 +172,3 @@ def _repeated(model: nn.Module) -> Iterator[str]:
     for several in paths.values():
         if len(several) > 1:
             yield from several
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter logs and warns about things a user can do nothing about."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -30,7 +30,7 @@ from edgewright.device.table.pieces import Piece
 from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable
 from edgewright.device.table.widths import Prices, measured_prices
 from edgewright.ir.graph import Graph, count_macs, count_params
-from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes
+from edgewright.ir.liveness import graph_peak_bytes, onnx_peak_bytes
 
 # An exported file holds, beside 4 bytes per parameter, about this much per operator (its node, names and shapes)
 # and for the model as a whole.

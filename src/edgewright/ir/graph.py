@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from edgewright.ir.op import Kind, Op, macs, pads, params, said, weight
+from edgewright.ir.op import Kind, Op, pads, params, said, weight, work
 from edgewright.ir.sizes import Shape, Size, broadcast, each, places, plain
 
 
@@ -285,7 +285,7 @@ def weight_shape(graph: Graph, op: Op) -> Shape:
 
 def op_macs(graph: Graph, op: Op) -> int:
     """Multiply-adds of one operator for one input."""
-    return macs(op, graph.shapes[op.inputs[0]], graph.shapes[op.output])
+    return work(op, graph.shapes[op.inputs[0]], graph.shapes[op.output]).macs
 
 
 def op_params(graph: Graph, op: Op) -> int:

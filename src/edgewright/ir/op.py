@@ -6,7 +6,6 @@ of this file, a method of `graph.GraphBuilder` and its nodes in `to_onnx`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 from edgewright.ir import counts
@@ -88,7 +87,8 @@ def pads(op: Op, source: Shape) -> Pads:
 
 
 Shaped = Callable[[Op, Shape, Shape], Shape]  # of an operator, what it reads and what it makes
-Counted = Callable[[Shape, Shape, Shape], int]  # of a weight, what its operator reads and what it makes
+Worked = Callable[[Op, Shape, Shape, Shape], counts.Work]  # of its weight, what it reads and what it makes
+Counted = Callable[[Shape, Shape], int]  # of its weight and what it makes
 
 
 def _recurrent(op: Op, source: Shape, output: Shape) -> Shape:
@@ -103,22 +103,23 @@ _WEIGHTS: dict[str, Shaped] = {
     "lstm": _recurrent,
     "gru": _recurrent,
 }
-_MACS: dict[str, Counted] = {
-    "conv": lambda w, x, y: counts.conv_macs(w, y),
-    "conv_transpose": lambda w, x, y: counts.transposed_macs(w, x),
-    "linear": lambda w, x, y: counts.product_macs(x[-1], y),
-    "matmul": lambda w, x, y: counts.product_macs(x[-1], y),
-    "lstm": lambda w, x, y: counts.recurrent_macs(prod(w), x[0]),
-    "gru": lambda w, x, y: counts.recurrent_macs(prod(w), x[0]),
+_WORK: dict[str, Worked] = {
+    "conv": lambda op, w, x, y: counts.convolution(w, y, op.groups),
+    "conv_transpose": lambda op, w, x, y: counts.transposed(w, x, op.groups),
+    "linear": lambda op, w, x, y: counts.product(x[-1], y, w),
+    "matmul": lambda op, w, x, y: counts.product(x[-1], y),
+    "embedding": lambda op, w, x, y: counts.fetch(w),
+    "lstm": lambda op, w, x, y: counts.recurrence([w], x[0]),
+    "gru": lambda op, w, x, y: counts.recurrence([w], x[0]),
 }
 _BIASES: dict[str, Counted] = {
-    "conv": lambda w, x, y: y[0],
-    "conv_transpose": lambda w, x, y: y[0],
-    "linear": lambda w, x, y: y[-1],
-    "lstm": lambda w, x, y: 2 * w[0],
-    "gru": lambda w, x, y: 2 * w[0],
-    "norm": lambda w, x, y: 2 * y[0],
-    "layer_norm": lambda w, x, y: 2 * y[-1],
+    "conv": lambda w, y: y[0],
+    "conv_transpose": lambda w, y: y[0],
+    "linear": lambda w, y: y[-1],
+    "lstm": lambda w, y: 2 * w[0],
+    "gru": lambda w, y: 2 * w[0],
+    "norm": lambda w, y: 2 * y[0],
+    "layer_norm": lambda w, y: 2 * y[-1],
 }
 
 
@@ -128,21 +129,13 @@ def weight(op: Op, source: Shape, output: Shape) -> Shape:
     return shape(op, source, output) if shape else ()
 
 
-def macs(op: Op, source: Shape, output: Shape) -> int:
-    """Multiply-adds for one input (see `counts`)."""
-    count = _MACS.get(op.kind)
-    return count(weight(op, source, output), source, output) if count else 0
+def work(op: Op, source: Shape, output: Shape) -> counts.Work:
+    """What it computes for one input."""
+    count = _WORK.get(op.kind)
+    return count(op, weight(op, source, output), source, output) if count else counts.NOTHING
 
 
 def params(op: Op, source: Shape, output: Shape) -> int:
     """Weights and biases as deployed; a norm on its own has two a channel."""
     shape, biases = weight(op, source, output), _BIASES.get(op.kind)
-    return counts.params(shape) + (biases(shape, source, output) if biases and op.bias else 0)
-
-
-def layer(op: Op, source: Shape) -> str:
-    """The kind of layer by which laws of speed tell operators apart: "dense", "pointwise" and "depthwise" convolutions,
-    "linear" for all other products with a matrix, else its own kind."""
-    if op.kind in ("conv", "conv_transpose"):
-        return counts.conv_layer(each(op.kernel, len(source) - 1), op.groups, source[0])
-    return "linear" if op.kind in _MACS else op.kind
+    return counts.numbers(shape) + (biases(shape, output) if biases and op.bias else 0)

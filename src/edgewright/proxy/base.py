@@ -5,6 +5,9 @@ proxy needs gradients, and shows every proxy that batch. Proxies stream: what is
 The model, its gradients, buffers, mode and hooks and every random number generator are afterwards exactly what they
 were before, and the value of a proxy depends neither on which others are asked for nor on their order.
 
+What proxies call layers, whose weights they speak of, is convolutions and linear layers (`calls.weighted_layers`). A
+network that multiplies by other weights is refused where gradients or `weights` are needed.
+
 A proxy is pure functions over an explicit state:
 
     state = init(subject)              what can be read off the structure: parameters, MACs need nothing else
@@ -35,16 +38,17 @@ from torch.func import functional_call
 
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
-from edgewright.proxy.calls import Call, left_as_it_was, next_name, run_calls, weighted_layers
+from edgewright.proxy.calls import Ran, left_as_it_was, next_name, refuse_other_weights, run_calls, weighted_layers
 
 Kind = Literal["activations", "gradients", "activation_gradients"]
-Need = Literal["shapes", "live", "inputs", "labels", "forward", "input_gradients"] | Kind
+Need = Literal["shapes", "live", "inputs", "labels", "weights", "forward", "input_gradients"] | Kind
 Batch = tuple[Tensor, Tensor | None]  # inputs (N, C, H, W), labels (N,) or None where the task has none
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _STRUCTURE: frozenset[Need] = frozenset({"shapes", "live"})
 _OF_LOSS: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
 _OF_OUTPUTS: frozenset[Need] = frozenset({"activations", "activation_gradients"})
+_OF_WEIGHTS: frozenset[Need] = frozenset({"weights", *_OF_LOSS})
 _GRAPH: frozenset[Need] = frozenset({"input_gradients", *_OF_LOSS})
 _FORWARD: frozenset[Need] = frozenset({"forward", *_GRAPH, *_OF_OUTPUTS})
 _LABELLED: frozenset[Need] = frozenset({"labels", *_OF_LOSS})
@@ -52,11 +56,11 @@ _LABELLED: frozenset[Need] = frozenset({"labels", *_OF_LOSS})
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known before any batch is run. `calls` is empty unless a proxy needs `shapes` or `live`."""
+    """What is known before any batch is run. `ran` is empty unless a proxy needs `shapes` or `live`."""
 
     model: nn.Module
     num_batches: int
-    calls: tuple[Call, ...] = ()
+    ran: Ran = field(default_factory=Ran)
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Seen:
     """One tensor while the pass runs; detached, must not be written to, and is freed when its watchers have returned.
 
     Attributes:
-        kind: `gradients`: `value` is the weight of a Conv2d or Linear, `gradient` d loss / d weight, zeros for a dead
-            layer. `activations`: `value` is the output of a module without children, `gradient` None.
+        kind: `gradients`: `value` is the weight of a convolution or linear layer, `gradient` d loss / d weight, zeros
+            for a dead one. `activations`: `value` is the output of a module without children, `gradient` None.
             `activation_gradients`: with d loss / d output as well; outputs that the loss does not reach are not shown.
         name: of the layer, or of the module's call (`name#2` is its second).
         index: of the batch.
@@ -90,7 +94,8 @@ class Evidence:
     """What one batch shows. Whatever no proxy needs is empty; tensors are detached and must not be written to.
 
     Attributes:
-        weights, gradients: by module name, of every Conv2d and Linear; d loss / d weight, zeros for a dead layer.
+        weights, gradients: by module name, of every convolution and linear layer; d loss / d weight, zeros for
+            a dead one.
         activations: by module name, the output of every module without children; the second call of one module is
             named `name#2`.
         activation_gradients: d loss / d activation, the same names.
@@ -132,7 +137,8 @@ class Proxy:
 
     Args:
         needs: what `score` must compute for it; empty (or only `shapes`, `live`) costs no pass over the data. `inputs`
-            and `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only.
+            and `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only. `weights`:
+            there, it draws or reads the layers' weights.
         watch: is shown the gradients and activations that it needs one by one; they are not kept for it.
         modules: the kinds of modules whose activations it watches.
         higher_is_better: whether a larger value promises a better network.
@@ -187,8 +193,10 @@ def score(
     needs = frozenset[Need]().union(*(proxy.needs for proxy in chosen))
     _check(batches, chosen, needs)
     with left_as_it_was(model), torch.enable_grad():
-        calls = run_calls(model, batches[0][0], live="live" in needs) if needs & _STRUCTURE else ()
-        subject = Subject(model, len(batches), calls)
+        ran = run_calls(model, batches[0][0], live="live" in needs) if needs & _STRUCTURE else Ran()
+        if needs & _OF_WEIGHTS:
+            refuse_other_weights(model, batches[0][0])
+        subject = Subject(model, len(batches), ran)
         states = {proxy.name: proxy.init(subject) for proxy in chosen}
         broken = False
         if needs - _STRUCTURE:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from edgewright.proxy.base import Evidence
+from edgewright.proxy.calls import Convolution, Weighted, fan_in
 
 See = Callable[[str, nn.Module, Tensor, Tensor], None]  # name, module, its input, its output
 
@@ -63,7 +64,7 @@ def noise(evidence: Evidence, generator: torch.Generator, shape: tuple[int, ...]
 
 
 def redrawn(model: nn.Module, generator: torch.Generator, *, he: bool = False) -> dict[str, Tensor]:
-    """New parameters by name: weights of Conv2d and Linear from N(0, 1), norms 1, everything else 0.
+    """New parameters by name: weights of convolutions and linear layers from N(0, 1), norms 1, everything else 0.
 
     Args: he: standard deviation sqrt(2 / fan in) in place of 1 (He initialisation).
     """
@@ -71,8 +72,8 @@ def redrawn(model: nn.Module, generator: torch.Generator, *, he: bool = False) -
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
-            if name == "weight" and isinstance(module, nn.Conv2d | nn.Linear):
-                scale = math.sqrt(2 / parameter[0].numel()) if he else 1.0
+            if name == "weight" and isinstance(module, Weighted):
+                scale = math.sqrt(2 / fan_in(module)) if he else 1.0
                 drawn[full] = (torch.randn(parameter.shape, generator=generator) * scale).to(parameter)
             elif name == "weight" and parameter.ndim == 1:
                 drawn[full] = torch.ones_like(parameter, requires_grad=False)
@@ -101,7 +102,7 @@ def _blocks(name: str, module: nn.Module) -> Iterator[str]:
     if isinstance(module, nn.ModuleList | nn.ModuleDict) or (sequence and any(any(c.children()) for _, c in children)):
         for part, child in children:
             yield from _blocks(f"{name}.{part}", child)
-    elif (children and not sequence) or any(isinstance(part, nn.Conv2d) for part in module.modules()):
+    elif (children and not sequence) or any(isinstance(part, Convolution) for part in module.modules()):
         yield name
 
 

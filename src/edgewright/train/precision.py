@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.device.here.instructions import has_bf16
+from edgewright.ir.counts import depthwise
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -104,7 +105,7 @@ def _answer_in_float32(_module: nn.Module, _inputs: object, output: object) -> o
 
 
 def _is_depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups == conv.in_channels > 1
+    return depthwise(conv.groups, conv.in_channels)
 
 
 def _in_float32(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:

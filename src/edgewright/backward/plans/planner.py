@@ -37,7 +37,7 @@ from edgewright.backward.plans.training_plan import (
 )
 from edgewright.backward.plans.worth import Contributions, guess, useful, valued
 from edgewright.backward.resolve import exact_onward, rule_for, rules_of
-from edgewright.backward.survey import Site, survey
+from edgewright.backward.survey import Site, other_macs, survey
 from edgewright.core.cost import show
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
@@ -140,14 +140,14 @@ class _Ground:
         self._layers = dict(model.named_modules())
         with _flags(model, True), _evaluating(model):
             sites = survey(model, self.example)
+            self._other_macs = 3 * self.passes * other_macs(model, self.example)
             self._full_stored = total(predict_kept(model, example.detach()))
         self._sites = {site.name: site for site in sites}
         if not any(_learnable(self._layers[name]) for name in self._sites):
             raise BadInput("the model has no layer that can learn: no convolution, linear layer or batch norm")
         self._forward = {site.name: self.passes * sum(call.macs() for call in site.calls) for site in sites}
-        self._full_macs = sum(3 * macs for macs in self._forward.values()) - (
-            self._forward[sites[0].name] if sites else 0
-        )
+        first = self._forward[sites[0].name] if sites else 0
+        self._full_macs = 3 * sum(self._forward.values()) - first + self._other_macs
         own = {p for site in sites for p in self._layers[site.name].parameters(recurse=False)}
         self._full_gradient = sum(p.numel() * p.element_size() for p in own)
         passing = self._passing()
@@ -163,7 +163,7 @@ class _Ground:
 
     def best(self, budget: TrainingBudget) -> TrainingPlan:
         """The best plan whose exact costs keep the budget."""
-        memory, macs = budget.memory_bytes, budget.macs
+        memory, macs = budget.memory_bytes, None if budget.macs is None else budget.macs - self._other_macs
         for _ in range(ATTEMPTS):
             chosen = solve(self.choices, memory, macs, state=self.state)
             if chosen is None:
@@ -243,7 +243,8 @@ class _Ground:
             memory_bytes=stored + (1 + self.state) * gradients,
             full_stored_bytes=self._full_stored,
             full_memory_bytes=self._full_stored + (1 + self.state) * self._full_gradient,
-            macs=sum(row.forward_macs + row.backward_macs for row in rows),
+            macs=sum(row.forward_macs + row.backward_macs for row in rows) + self._other_macs,
+            other_macs=self._other_macs,
             full_macs=self._full_macs,
             state=self.state,
             budget=budget,

@@ -64,8 +64,9 @@ class TrainingPlan(Frozen):
     batch: shape of the example.   held: of its images, how many at a time.   layers: in running order.
     stored_bytes: predicted for the whole network, what functions between layers keep (`other_bytes`) included.
     full_*: of plain PyTorch on the whole batch at once, everything learning, norms with frozen statistics.   macs:
-    forward and backward of the layers here.   state: numbers of the optimizer's state for each that learns.   curve:
-    what other memory budgets would buy, holding as many images at a time.
+    forward and backward, of the layers and of what multiplies outside them (`other_macs`: three times its forward pass,
+    as if a gradient went to all that it reads).   state: numbers of the optimizer's state for each that learns.
+    curve: what other memory budgets would buy, holding as many images at a time.
     """
 
     batch: tuple[int, ...]
@@ -80,6 +81,7 @@ class TrainingPlan(Frozen):
     full_memory_bytes: int
     macs: int
     full_macs: int
+    other_macs: int = 0
     state: int
     budget: TrainingBudget
     curve: tuple[TradePoint, ...] = ()

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgewright.compress.prune.flow import HEADS, INNER, Axes, Axis, Flow, Operand, Rule
 from edgewright.compress.wiring import POINTWISE, Step
+from edgewright.ir.counts import depthwise
 
 JOINED = {"add": "added up", "sub": "subtracted", "mul": "multiplied", "div": "divided", "matmul": "multiplied",
           "scaled_dot_product_attention": "multiplied"}  # fmt: skip
@@ -29,7 +30,7 @@ def _conv(flow: Flow, step: Step, operands: list[Operand]) -> Axes:
     source, weight, *bias = operands
     groups = int(_argument(step, 6, 1))
     channels, out = source.axes[1], weight.shape[0]
-    if groups > 1 and weight.shape[1] == 1:  # depthwise
+    if depthwise(groups, groups * weight.shape[1]):
         made = None if channels is None else np.repeat(channels, out // groups)
         flow.slice(weight.name, 0, made, "carries")
     else:

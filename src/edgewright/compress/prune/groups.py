@@ -24,7 +24,10 @@ from torch import Tensor, nn
 from edgewright.compress.base import Declined
 from edgewright.compress.prune.flow import Flow, Role
 from edgewright.compress.prune.flow_rules import RULES
-from edgewright.compress.wiring import INPUT, Wiring
+from edgewright.compress.wiring import INPUT, Step, Wiring
+
+LAYERS = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
+PRODUCTS = frozenset({"matmul", "scaled_dot_product_attention"})
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,34 @@ class Dependencies:
         return tuple(group.units for group in self.groups)
 
     def macs(self, left: Sequence[int]) -> int:
-        """Multiply-adds of one input with so many units left of each group; convolutions and linear layers."""
+        """Multiply-adds of one input with so many units left of each group."""
         return sum(self.layer_macs(name, left) for name, step in self.wiring.steps.items() if step.macs)
 
     def layer_macs(self, name: str, left: Sequence[int]) -> int:
+        """Of one step: as many as it has, times what is left of each axis that they are proportional to."""
         step = self.wiring.steps[name]
+        macs = step.macs
+        for width, full in proportional(self, step):
+            macs = macs * width.at(left) // full
+        return macs
+
+
+def proportional(found: Dependencies, step: Step) -> list[tuple[Width, int]]:
+    """The axes that a step's multiply-adds are proportional to, and their full sizes: what a layer makes and, where it
+    sums over all channels or over groups of them, what it reads; of a product every axis of its left side, and the last
+    of its right one. Of other steps none: their channels are not removed."""
+    source, shape = step.inputs[0], found.wiring.shape(step.inputs[0])
+    if step.operator in LAYERS:
         axis = -1 if step.operator == "linear" else 1
-        source, result = self.width(step.inputs[0], axis), self.width(name, axis)
-        ways = 1 if step.operator == "linear" or len(step.arguments) < 7 else int(step.arguments[6])
-        inputs = step.weight[1] if ways > 1 and step.weight[1] == 1 else source.at(left) // ways
-        now = step.weight[1] * step.shape[axis]
-        return step.macs // now * inputs * result.at(left)
+        made = [(found.width(step.name, axis), step.shape[axis])]
+        alone = step.work is not None and step.work.layer == "depthwise"
+        return made if alone else [*made, (found.width(source, axis), shape[axis])]
+    if step.operator in PRODUCTS and len(step.inputs) > 1:
+        other = step.inputs[1]
+        every = [(found.width(source, axis), size) for axis, size in enumerate(shape)]
+        last = (found.width(other, -1), found.wiring.shape(other)[-1])
+        return [*every, last] if step.operator == "matmul" else every
+    return []
 
 
 def dependencies(model: nn.Module, wiring: Wiring) -> Dependencies:

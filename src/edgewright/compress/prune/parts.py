@@ -1,7 +1,7 @@
 """A network's cost as a sum of parts, each a function of what is left of the groups of channels.
 
     latency     sum of the prices of pieces, an operator with what the runtime fuses into it, at their widths
-    MACs        sum over convolutions and linear layers
+    MACs        sum over layers and products
 
 What a piece costs at some widths is the device's to say (`device.widths` measures it). Operators that have no piece of
 their own kind are priced by a near one: matrix products of attention as 1x1 convolutions of as many multiply-adds,
@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from edgewright.compress.prune.groups import Dependencies, Width
+from edgewright.compress.prune.groups import Dependencies, Width, proportional
 from edgewright.compress.wiring import POINTWISE, Step
 from edgewright.device.table.pieces import Piece
 from edgewright.ir.op import Kind
+from edgewright.ir.sizes import Size, plain
 
 Left = Sequence[int]
 Prices = Callable[[Piece], float]
@@ -37,8 +38,7 @@ def macs_parts(found: Dependencies) -> list[Part]:
     """Multiply-adds of each layer."""
 
     def part(name: str, step: Step) -> Part:
-        axis = -1 if step.operator == "linear" else 1
-        widths = found.width(step.inputs[0], axis), found.width(name, axis)
+        widths = [width for width, _ in proportional(found, step)]
         return Part((name,), _groups(*widths), lambda left: found.layer_macs(name, left))
 
     return [part(name, step) for name, step in found.wiring.steps.items() if step.macs]
@@ -88,10 +88,10 @@ def _layer(found: Dependencies, step: Step, taken: set[str]) -> Timed:
     source, result = found.width(step.inputs[0], axis), found.width(step.name, axis)
     before, after = found.wiring.shape(step.inputs[0]), step.shape
     place = (_spatial(before, axis), _spatial(after, axis))
-    kernel = 1 if tokens else max(1, round(prod(step.weight[2:]) ** (1 / max(1, len(step.weight) - 2))))
-    stride = 1 if tokens or len(step.arguments) < 4 else int(step.arguments[3][0])
+    kernel: Size = 1 if tokens else plain(_spatial(step.weight, 1))
+    stride: Size = 1 if tokens or len(step.arguments) < 4 else plain(_as_two(step.arguments[3], len(step.weight) - 2))
     ways = int(step.arguments[6]) if not tokens and len(step.arguments) > 6 else 1
-    each = step.weight[1] == 1 and ways > 1
+    each = step.work is not None and step.work.layer == "depthwise"
     fused = [] if tokens else _fused(found, step, taken)
     add, activation = (any(found.wiring.steps[name].operator in kinds for name in fused) for kinds in (JOINING, FUSED))
 
@@ -103,6 +103,12 @@ def _layer(found: Dependencies, step: Step, taken: set[str]) -> Timed:
         return (Piece("conv", (a, *place[0]), (b, *place[1]), kernel, stride, groups, add, activation),)
 
     return Timed((step.name, *fused), _groups(source, result), pieces)
+
+
+def _as_two(stride: Sequence[int] | int, axes: int) -> tuple[int, int]:
+    """A stride along the two axes that pieces have: one number may stand for all axes, several are lined up."""
+    each = list(stride) * (axes if len(stride) == 1 else 1) if isinstance(stride, Sequence) else [stride] * axes
+    return (each[0], each[1]) if axes == 2 else (prod(each), 1)
 
 
 def _spatial(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -31,7 +31,6 @@ differences of the mask (tests/compress/test_depthshrinker.py). Accuracies on Im
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Literal
 
 import torch
@@ -40,7 +39,7 @@ from torch.nn import functional
 
 from edgewright.compress.affine import num_operators
 from edgewright.compress.base import Found, Rewrite, Saving, replace, saved_by
-from edgewright.compress.region import merged_module, parts_of
+from edgewright.compress.region import macs_of, merged_module, parts_of
 from edgewright.compress.wiring import POINTWISE, Step, Wiring, trace
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
@@ -145,8 +144,7 @@ def _decision(linear: nn.Module, wiring: Wiring, bare: Wiring, block: str, steps
         merged = bare.once(block) or merged_module(linear, parts)
     if isinstance(merged, str) or parts is None:
         return Decision(block=block, activations=names, saves=Saving(), mergeable=False, why=str(merged))
-    conv = next(module for module in merged.modules() if isinstance(module, nn.Conv2d))
-    macs = sum(step.macs for step in inner) - prod(parts[-1].result) * conv.weight.numel()
+    macs = sum(step.macs for step in inner) - macs_of(merged, parts)
     saves = saved_by([linear.get_submodule(block)], [merged], macs, len(inner) - num_operators(merged))
     return Decision(block=block, activations=names, saves=saves, mergeable=True, closed=bool(closing))
 

@@ -27,14 +27,13 @@ other (tests/compress/test_merge_linear.py); the customary merge fails the same 
 """
 
 from collections.abc import Iterator
-from math import prod
 from typing import Literal
 
 from torch import nn
 
 from edgewright.compress.affine import num_operators
 from edgewright.compress.base import Declined, Found, Rewrite, replace, saved_by
-from edgewright.compress.region import PASSING, Part, merged_module, padding_of, parts_of
+from edgewright.compress.region import PASSING, Part, macs_of, merged_module, padding_of, parts_of
 from edgewright.compress.wiring import POINTWISE, Step, Wiring
 
 FUNCTIONS = {"relu": nn.ReLU, "relu_": nn.ReLU, "silu": nn.SiLU, "hardswish": nn.Hardswish}
@@ -164,7 +163,7 @@ class _Search:
         if isinstance(merged, str):
             return merged
         conv = next(module for module in merged.modules() if isinstance(module, nn.Conv2d))
-        now, then = sum(step.macs for step in steps), prod(parts[-1].result) * conv.weight.numel()
+        now, then = sum(step.macs for step in steps), macs_of(merged, parts)
         if then > self.most_macs * now:
             return f"as one convolution it would have {then:,} MACs instead of {now:,}"
         return Merge(

@@ -24,6 +24,7 @@ from edgewright.compress.prune.groups import Dependencies, Group, dependencies
 from edgewright.compress.wiring import Wiring
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.ir.counts import depthwise
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -82,7 +83,7 @@ def _tell(module: nn.Module) -> None:
         return
     if isinstance(module, CONVS):
         each = module.out_channels // module.in_channels
-        if module.groups == module.in_channels and weight.shape[1] == 1 and module.groups > 1:
+        if depthwise(module.groups, module.in_channels):
             module.groups = len(weight) // each
         module.out_channels, module.in_channels = len(weight), weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):

@@ -14,10 +14,10 @@ from edgewright.device.measure import Artifact, Latency, Runs
 from edgewright.device.table.pieces import Piece
 from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel
 from edgewright.device.table.widths import Prices
+from edgewright.ir.from_onnx import loaded, read_work
 from edgewright.ir.graph import Graph, count_params
-from edgewright.ir.memory import graph_peak_bytes
-from edgewright.ir.onnx_work import read_work
-from edgewright.ir.steps import FLOAT_BYTES, read_onnx
+from edgewright.ir.liveness import graph_peak_bytes
+from edgewright.ir.network import FLOAT_BYTES
 
 
 class Board(Device):
@@ -88,7 +88,7 @@ class Board(Device):
         return [op.kind for op in graph.ops if op.kind in self.target.forbidden]
 
     def forbidden(self, model: Network) -> list[str]:
-        return forbidden_nodes(self.target, read_onnx(model))
+        return forbidden_nodes(self.target, loaded(model))
 
     def refusals(self, model: Network, *, kind: Type | None = None, size_bytes: int | None = None) -> list[str]:
         return refusals(self.target, model, kind=kind, size_bytes=size_bytes)

@@ -1,7 +1,6 @@
 """Does a network fit a target? Memory, flash, types and operators by what the target's file says; nothing is run."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +9,11 @@ import onnx
 from edgewright.device.board.arena import Arena
 from edgewright.device.board.memory_plan import RULES, Rules, plan_memory
 from edgewright.device.board.target import BYTES, Target, Type
-from edgewright.ir.op import Kind
-from edgewright.ir.steps import Activations, of_onnx, read_onnx
+from edgewright.ir.from_onnx import kinds, loaded
+from edgewright.ir.liveness import Activations, of_onnx
 
 KERNELS = {"x-cube-ai": "mcu", "tflite-micro": "mcu"}  # runtimes whose adds are operators of their own
 BIAS_BYTES = 4  # of an int8 network: its sums have 32 bits
-OPERATORS: Mapping[str, Kind] = {  # of core.graph, by their names in ONNX
-    "Conv": "conv", "ConvTranspose": "conv", "Gemm": "linear", "MatMul": "linear", "BatchNormalization": "norm",
-    "Add": "add", "Mul": "mul", "Relu": "relu", "Clip": "relu", "HardSigmoid": "hardsigmoid",
-    "HardSwish": "hardsigmoid", "Sigmoid": "sigmoid", "Swish": "swish", "AveragePool": "avg_pool",
-    "GlobalAveragePool": "global_pool", "Flatten": "flatten", "Concat": "concat", "Slice": "take",
-}  # fmt: skip
 
 
 def rules_for(target: Target) -> Rules:
@@ -43,7 +36,7 @@ def refusals(
 
     Errors: BadInput for what is no ONNX model, and for a tensor whose shape cannot be inferred.
     """
-    model = read_onnx(model)
+    model = loaded(model)
     runs = kind or type_of(model)
     found = [] if runs in target.types else [f"{target.name} computes in {', '.join(target.types)}, not in {runs}"]
     found += forbidden_nodes(target, model)
@@ -75,7 +68,7 @@ def _name(arena: Arena) -> str:
 
 def arena_of(target: Target, model: bytes | Path | str | onnx.ModelProto, *, kind: Type | None = None) -> Arena:
     """The arena of activations there; in int8, inputs are whole numbers too."""
-    model = read_onnx(model)
+    model = loaded(model)
     own, runs = type_of(model), kind or type_of(model)
     network = of_onnx(model, BYTES["fp32" if own == "int8" else runs])  # floats of an int8 file stay floats
     return plan_memory(_whole_inputs(network) if runs == "int8" else network, rules_for(target))
@@ -118,13 +111,8 @@ def weight_bytes(model: onnx.ModelProto, kind: Type) -> int:
 
 def forbidden_nodes(target: Target, model: onnx.ModelProto) -> list[str]:
     """A sentence for each node whose operator the target's file forbids."""
-    gates = {frozenset(node.input) for node in model.graph.node if node.op_type == "Mul"}
-    found = []
-    for index, node in enumerate(model.graph.node):
-        kind = OPERATORS.get(node.op_type)
-        if node.op_type == "Sigmoid" and frozenset((node.input[0], node.output[0])) in gates:
-            kind = "swish"
-        if kind in target.forbidden:
-            name = f"'{node.name}'" if node.name else f"number {index}"
-            found.append(f"{target.name} cannot run node {name}, a '{node.op_type}': its file forbids {kind}")
-    return found
+    return [
+        f"{target.name} cannot run node {name}, a '{operator}': its file forbids {kind}"
+        for name, operator, kind in kinds(model)
+        if kind in target.forbidden
+    ]

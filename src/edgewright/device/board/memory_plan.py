@@ -18,7 +18,7 @@ Depthwise in place (MCUNet): an output channel reads one input channel only, so 
 and then takes that channel's room; the output is no larger than the input.
 
 Source: Pisarchyk and Lee, MLSys 2020, arXiv:2001.03288 (arenas); Lin et al., "MCUNet", NeurIPS 2020, arXiv:2007.10319
-(depthwise in place). Checked against: lifetimes by hand, liveness (`memory.peak_bytes`), ONNX Runtime's arena
+(depthwise in place). Checked against: lifetimes by hand, liveness (`ir.liveness`), ONNX Runtime's arena
 (tests/device/test_memory_plan.py); LiteRT's and ExecuTorch's (benchmarks/memory_plan.py).
 """
 
@@ -31,7 +31,8 @@ import onnx
 
 from edgewright.device.board.arena import Arena, Buffer, Order, place
 from edgewright.ir.graph import Graph
-from edgewright.ir.steps import FLOAT_BYTES, Activations, Step, fused, of_graph, of_onnx
+from edgewright.ir.liveness import Activations, Step, fused, of_graph, of_onnx
+from edgewright.ir.network import FLOAT_BYTES
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Law(Frozen):
 
     def piece_us(self, piece: Piece) -> float:
         """The same of a graph's piece."""
-        return self.us(piece.layer, piece.macs)
+        return self.us(piece.work.layer, piece.work.macs)
 
 
 class Target(Frozen):

@@ -26,8 +26,8 @@ from edgewright.core.errors import BadInput
 from edgewright.core.ranking import spearman
 from edgewright.device.table.pieces import cut, work
 from edgewright.ir.graph import Graph
-from edgewright.ir.memory import graph_peak_bytes
-from edgewright.ir.steps import FLOAT_BYTES
+from edgewright.ir.liveness import graph_peak_bytes
+from edgewright.ir.network import FLOAT_BYTES
 
 FEATURES = ("one", "dense", "pointwise", "depthwise", "linear", "moved", "weights", "operators")
 _LAYERS = {name: index for index, name in enumerate(FEATURES[1:5], 1)}
@@ -46,8 +46,9 @@ def features(graph: Graph) -> np.ndarray:
     found = np.zeros(len(FEATURES))
     for piece in cut(graph)[0]:
         _, macs, reads, writes, weights, _ = work(piece)
-        if piece.layer in _LAYERS:
-            found[_LAYERS[piece.layer]] += macs
+        layer = piece.work.layer
+        if layer in _LAYERS:
+            found[_LAYERS[layer]] += macs
         found[5:] += FLOAT_BYTES * (reads + writes), FLOAT_BYTES * weights, 1
     return found
 

@@ -6,15 +6,18 @@ the sum of its pieces'.
 """
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from math import log, prod
 from typing import cast
 
 import numpy as np
 
-from edgewright.ir.counts import params
-from edgewright.ir.graph import Graph, needed_ops
-from edgewright.ir.op import CHANNELS_LAST, WINDOWED, Kind, Op, layer, macs, weight
+from edgewright.ir import op as ops
+from edgewright.ir.counts import Work, numbers
+from edgewright.ir.graph import Graph
+from edgewright.ir.network import ACTIVATIONS, from_graph, together
+from edgewright.ir.op import CHANNELS_LAST, WINDOWED, Kind, Op
 from edgewright.ir.sizes import Shape, Size, area, read, side, text
 
 # Convolution kernels take channels in groups: 16 floats fill the widest vectors, and a part costs what a group does.
@@ -46,27 +49,13 @@ class Piece:
     @property
     def family(self) -> str:
         """Pieces of one family share an interpolation."""
-        return self.layer if self.kind == "conv" else self.kind
+        return self.work.layer if self.kind == "conv" else self.kind
 
     @property
-    def layer(self) -> str:
-        """The kind of layer by which laws tell it from others: see `ir.op.layer`."""
-        return layer(self.op, self.source)
-
-    @property
-    def macs(self) -> int:
-        """Its multiply-adds."""
-        return macs(self.op, self.source, self.result)
-
-    @property
-    def weights(self) -> int:
-        """Numbers of its weight."""
-        return params(weight(self.op, self.source, self.result))
-
-    @property
-    def op(self) -> Op:
-        """The operator that others are fused into, as one of a graph that reads tensor 0."""
-        return Op(self.kind, (0,), 1, self.kernel, self.stride, self.groups, dilation=self.dilation)
+    def work(self) -> Work:
+        """What the operator that others are fused into computes."""
+        op = Op(self.kind, (0,), 1, self.kernel, self.stride, self.groups, dilation=self.dilation)
+        return ops.work(op, self.source, self.result)
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -89,33 +78,11 @@ def cut(graph: Graph) -> tuple[list[Piece], dict[int, int]]:
 
     Operators that the output does not depend on have no piece: a runtime leaves them out.
     """
-    ops = needed_ops(graph)
-    readers: dict[int, int] = {}
-    for op in ops:
-        for name in op.inputs:
-            readers[name] = readers.get(name, 0) + 1
-    groups: list[list[Op]] = []
-    owner: dict[int, int] = {}
-    for op in ops:
-        host = _host(op, groups, owner, readers)
-        if host is None:
-            host = len(groups)
-            groups.append([])
-        groups[host].append(op)
-        owner[op.output] = host
-    return [_piece(graph, group) for group in groups], owner
-
-
-def _host(op: Op, groups: list[list[Op]], owner: dict[int, int], readers: dict[int, int]) -> int | None:
-    if op.kind not in ("add", "relu", "hardsigmoid"):
-        return None
-    for name in sorted(op.inputs, reverse=True):
-        if name in owner and readers[name] == 1:
-            first, *rest = groups[owner[name]]
-            tails = [other.kind for other in rest]
-            if first.kind == "conv" and (not tails or (tails == ["add"] and op.kind != "add")):
-                return owner[name]
-    return None
+    made: dict[Hashable, Op] = {op.output: op for op in graph.ops}
+    groups = together(from_graph(graph).nodes)
+    parts = [[made[name] for node in nodes for name in node.outputs] for nodes in groups]
+    owner = {op.output: index for index, part in enumerate(parts) for op in part}
+    return [_piece(graph, part) for part in parts], owner
 
 
 def _piece(graph: Graph, ops: list[Op]) -> Piece:
@@ -130,7 +97,7 @@ def _piece(graph: Graph, ops: list[Op]) -> Piece:
         first.stride,
         first.groups,
         "add" in kinds,
-        bool(kinds & {"relu", "hardsigmoid"}),
+        bool(kinds & ACTIVATIONS),
         first.dilation,
     )
 
@@ -144,7 +111,8 @@ def work(piece: Piece) -> np.ndarray:
     wide = _widened(piece)
     taken, made, wide_out = prod(wide.source), prod(wide.result), _channels(wide)[1]
     looked_at = area(piece.kernel, len(piece.source) - 1) * made if piece.kind in WINDOWED else taken
-    found = np.array([1, wide.macs or looked_at, taken, made, wide.weights, wide_out], dtype=float)
+    macs, weights = wide.work.macs or looked_at, numbers(wide.work.weight)
+    found = np.array([1, macs, taken, made, weights, wide_out], dtype=float)
     found.setflags(write=False)
     return found
 
@@ -178,7 +146,7 @@ def _channels(piece: Piece) -> tuple[int, int]:
 def _widened(piece: Piece) -> Piece:
     """With its channels as kernels take them: of a grouped convolution those of each group."""
     channels, made = _channels(piece)
-    alone = piece.layer == "depthwise"
+    alone = piece.work.layer == "depthwise"
     groups = _padded(channels) if alone else piece.groups
     read = groups if alone else groups * _padded(channels // groups)
     axis = -1 if piece.kind in CHANNELS_LAST else 0

@@ -14,6 +14,7 @@ from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import Piece
 from edgewright.device.table.profiled import profile_pieces
 from edgewright.device.table.table import Calibration, LatencyTable, piece_us
+from edgewright.ir.counts import numbers
 from edgewright.ir.graph import Graph, GraphBuilder
 
 Prices = Callable[[Piece], float]
@@ -56,7 +57,9 @@ def _files(pieces: Sequence[Piece]) -> Iterable[list[Piece]]:
     for same in sizes.values():
         part: list[Piece] = []
         for piece in same:
-            if part and (len(part) == MOST_PIECES or sum(one.weights for one in (*part, piece)) > MOST_WEIGHTS):
+            if part and (
+                len(part) == MOST_PIECES or sum(numbers(one.work.weight) for one in (*part, piece)) > MOST_WEIGHTS
+            ):
                 yield part
                 part = []
             part.append(piece)

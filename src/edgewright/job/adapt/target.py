@@ -8,7 +8,7 @@ from edgewright.core.progress import say
 from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.export.onnx import export_onnx
-from edgewright.ir.steps import FLOAT_BYTES
+from edgewright.ir.network import FLOAT_BYTES
 from edgewright.job.adapt.ground import Ground
 
 

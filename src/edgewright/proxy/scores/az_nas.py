@@ -98,7 +98,7 @@ def _proxy(name: str, summary: str, combine: Any) -> Proxy:
         name=name,
         source=_SOURCE,
         summary=summary,
-        needs=frozenset({"inputs"}),
+        needs=frozenset({"inputs", "weights"}),
         init=lambda subject: [],
         update=update,
         finish=lambda values: sum(values) / len(values),

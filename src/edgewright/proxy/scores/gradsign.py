@@ -17,7 +17,7 @@ def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
 
         S = sum_w | sum_i sign( d l_i / d w ) |
 
-    l_i: cross-entropy of sample i, the first `samples` of the batch; w: every weight of a Conv2d or Linear, as they
+    l_i: cross-entropy of sample i, the first `samples` of the batch; w: every weight of a layer, as they
     are in the model, training mode. A count, at most `samples` times the number of weights; higher is better; mean over
     the batches.
 
@@ -42,7 +42,7 @@ def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
         name="gradsign_compat" if compat else "gradsign",
         source="Zhang and Jia, GradSign, ICLR 2022, arXiv:2110.08616" + (" (one sample at a time)" * compat),
         summary="agreement of the signs of the samples' gradients",
-        needs=frozenset({"inputs", "labels"}),
+        needs=frozenset({"inputs", "labels", "weights"}),
         init=lambda subject: [],
         update=update,
         finish=lambda values: sum(values) / len(values),

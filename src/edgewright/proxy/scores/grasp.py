@@ -21,7 +21,7 @@ def grasp() -> Proxy:
 
         S = - sum_w  w (H g)_w  =  - w^T H g  =  - d^2/ds dt  L( w + s w + t g )  at s = t = 0
 
-    g, H: gradient and Hessian of the mean cross-entropy of the batch for the weights of every Conv2d and Linear.
+    g, H: gradient and Hessian of the mean cross-entropy of the batch for the weights of every layer.
     Freshly initialised network, training mode; the first batch only, as in the official code. Higher is better.
 
     The score is one number, so it is taken as a second derivative along two directions, forwards: no graph is kept, and

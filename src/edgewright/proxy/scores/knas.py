@@ -17,7 +17,7 @@ def knas(*, compat: bool = False) -> Proxy:
 
         S = 1/n^2 sum_i sum_j < g_i, g_j > = || 1/n sum_i g_i ||^2        g_i = d l_i / d w
 
-    l_i: cross-entropy of sample i of the batch's n, w: every weight of a Conv2d or Linear, as they are in the model,
+    l_i: cross-entropy of sample i of the batch's n, w: every weight of a layer, as they are in the model,
     training mode (batch norm by the statistics of the batch). Both sums may be taken inside the product, so neither the
     n x n matrix nor any sample's gradient is formed: S is the squared norm of the gradient of the mean loss, added up
     layer by layer while one backward pass runs. `grad_norm` adds the layers' norms, this their squares, so that the

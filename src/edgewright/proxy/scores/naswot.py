@@ -56,7 +56,7 @@ def _without_relu(model: nn.Module) -> str:
 
 
 def _init(subject: Subject) -> _State:
-    return _State(frozenset(call.name for call in subject.calls if call.live))
+    return _State(frozenset(call.name for call in subject.ran.calls if call.live))
 
 
 def _add_codes(state: _State, seen: Seen) -> _State:

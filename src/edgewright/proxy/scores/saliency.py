@@ -1,4 +1,7 @@
-"""Scores that add up, over the layers, what one backward pass of the loss says of each weight or channel."""
+"""Scores that add up, over the layers, what one backward pass of the loss says of each weight or channel.
+
+Layers are convolutions, transposed ones too, and linear layers.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.proxy.base import Need, Proxy, Seen, Subject
+from edgewright.proxy.calls import WEIGHTED, Weighted, fan_in
 
 _BENCH = "Abdelfattah et al., Zero-Cost Proxies, ICLR 2021, arXiv:2101.08134"
 
@@ -14,7 +18,7 @@ _BENCH = "Abdelfattah et al., Zero-Cost Proxies, ICLR 2021, arXiv:2101.08134"
 def grad_norm() -> Proxy:
     r"""Norms of the weights' gradients, summed over the layers.
 
-        S = sum_l || dL / dW_l ||_2        L: mean cross-entropy of the batch, W_l: weights of a Conv2d or Linear
+        S = sum_l || dL / dW_l ||_2        L: mean cross-entropy of the batch, W_l: weights of a layer
 
     Freshly initialised network, training mode, no biases, no batch norm; mean over the batches. Higher is better.
     Cost: a forward and a backward pass per batch; keeps nothing.
@@ -29,7 +33,7 @@ def grad_norm() -> Proxy:
 def snip() -> Proxy:
     r"""Connection sensitivity: by how much the loss would change if each weight were taken out, to first order.
 
-        S = sum_w | w dL/dw |        L: mean cross-entropy of the batch, w: every weight of a Conv2d or Linear
+        S = sum_w | w dL/dw |        L: mean cross-entropy of the batch, w: every weight of a layer
 
     Freshly initialised network, training mode; mean over the batches. Higher is better.
     Cost: a forward and a backward pass per batch; keeps nothing.
@@ -43,7 +47,7 @@ def snip() -> Proxy:
 
 
 def plain() -> Proxy:
-    r"""Weight times gradient with its sign: S = sum_w w dL/dw, over the weights of each Conv2d and Linear.
+    r"""Weight times gradient with its sign: S = sum_w w dL/dw, over the weights of each layer.
 
     Freshly initialised network, training mode, L the mean cross-entropy of the batch; mean over the batches. Higher is
     better, so the source has it; on NAS-Bench-201 it ranks the wrong way round.
@@ -61,7 +65,7 @@ def fisher(*, compat: bool = False) -> Proxy:
 
         S = sum_c D_c,   D_c = 1/(2N) sum_n ( sum_p a_ncp g_ncp )^2
 
-    a: output of a Conv2d or Linear, sample n of N, channel c, pixel p; g: d loss / d a, the loss a mean over samples
+    a: output of a layer, sample n of N, channel c, pixel p; g: d loss / d a, the loss a mean over samples
     (which scales S by 1/N^2 against a sum). Training mode; mean over the batches. Higher is better.
 
     Args:
@@ -75,8 +79,8 @@ def fisher(*, compat: bool = False) -> Proxy:
 
     def term(seen: Seen) -> Tensor:
         total = _channels(seen).square().sum(dtype=torch.float64) / (2 * len(seen.value))
-        if compat and isinstance(seen.module, nn.Conv2d | nn.Linear):
-            total *= seen.module.weight[0].numel()
+        if compat and isinstance(seen.module, Weighted):
+            total *= fan_in(seen.module)
         return total
 
     return _proxy(
@@ -120,7 +124,7 @@ def _proxy(name: str, source: str, summary: str, need: Need, term: Callable[[See
         needs=frozenset({need}),
         init=init,
         watch=watch,
-        modules=(nn.Conv2d, nn.Linear),
+        modules=WEIGHTED,
         finish=_Terms.mean,
     )
 

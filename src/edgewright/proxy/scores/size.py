@@ -1,12 +1,10 @@
 """Sizes as scores: the naive references that every training-free score has to beat."""
 
 import math
-from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgewright.proxy.base import Proxy, Seen, Subject
-from edgewright.proxy.calls import Call
+from edgewright.proxy.base import Proxy, Seen
 
 
 def params() -> Proxy:
@@ -21,17 +19,18 @@ def params() -> Proxy:
 
 
 def macs() -> Proxy:
-    """Multiply-adds of the convolutions and linear layers for one input, read off one sample's shapes.
+    """Multiply-adds for one input, as `ir.counts` has them, read off the calls of one sample: layers, and products that
+    are written out in the forward pass.
 
-    Convolution: weight.numel() * output height * output width; linear: weight.numel() per output vector.
-    Source: folklore. Checked against: counts by hand, and the counter that works on graphs.
+    Errors: BadInput that names what cannot be counted. Source: folklore. Checked against: counts by hand, and the
+    counter that works on graphs.
     """
     return Proxy(
         name="macs",
         source="naive reference",
         summary="number of multiply-adds",
         needs=frozenset({"shapes"}),
-        init=_count_macs,
+        init=lambda subject: float(subject.ran.macs()),
         finish=float,
     )
 
@@ -49,7 +48,7 @@ def live_macs() -> Proxy:
         source="naive reference",
         summary="number of multiply-adds on a way from input to output",
         needs=frozenset({"shapes", "live"}),
-        init=lambda subject: _count(call for call in subject.calls if call.live),
+        init=lambda subject: float(subject.ran.macs(live=True)),
         finish=float,
     )
 
@@ -69,7 +68,7 @@ def capacity() -> Proxy:
         source="edgewright: naive reference with a tie-break",
         summary="log of multiply-adds, plus a tenth of the log of parameters",
         needs=frozenset({"shapes"}),
-        init=lambda subject: math.log(max(_count_macs(subject), 1.0)) + 0.1 * math.log(params().init(subject)),
+        init=lambda subject: math.log(max(subject.ran.macs(), 1)) + 0.1 * math.log(params().init(subject)),
         finish=float,
     )
 
@@ -80,7 +79,7 @@ def log_sizes() -> Proxy:
         S = sum_{l: n_l > 0} log n_l        n_l: weights of layer l whose gradient is not zero in every batch
 
     What ZiCo is without its gradients' sizes (with two batches ZiCo is this plus a positive correction). A dead branch,
-    or the border of a 3 x 3 kernel over a 1 x 1 map, does not count. Layers: Conv2d and Linear.
+    or the border of a 3 x 3 kernel over a 1 x 1 map, does not count. Layers: convolutions and linear ones.
     Cost: a forward and a backward pass per batch; one batch is enough. Source: observed when taking ZiCo apart; on
     NAS-Bench-201 it ranks better than ZiCo. Checked against: counts by hand.
     """
@@ -93,20 +92,6 @@ def log_sizes() -> Proxy:
         watch=_mark_live,
         finish=_sum_logs,
     )
-
-
-def _count_macs(subject: Subject) -> float:
-    return _count(subject.calls)
-
-
-def _count(calls: Iterable[Call]) -> float:
-    total = 0
-    for call in calls:
-        if isinstance(call.module, nn.Conv2d):
-            total += call.module.weight.numel() * math.prod(call.output_shape[1:])
-        elif isinstance(call.module, nn.Linear):
-            total += call.module.weight.numel() * math.prod(call.output_shape[:-1])
-    return float(total)
 
 
 def _mark_live(state: dict[str, Tensor], seen: Seen) -> dict[str, Tensor]:

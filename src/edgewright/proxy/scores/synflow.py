@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edgewright.proxy import probe
 from edgewright.proxy.base import Evidence, Proxy
+from edgewright.proxy.calls import Weighted
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -18,8 +19,8 @@ def synflow(*, compat: bool = False) -> Proxy:
 
         S = sum_w | w dR/dw |,   R = sum of the logits for one input of ones, every parameter replaced by |.|
 
-    w: weights of each Conv2d and Linear; batch norms bypassed, evaluation mode, float64 (R is a product over the
-    depth). No data: only the shape of the batch's inputs is used. Higher is better; spans many powers of ten.
+    w: weights of each convolution and linear layer; batch norms bypassed, evaluation mode, float64 (R is a product
+    over the depth). No data: only the shape of the batch's inputs is used. Higher is better; spans many powers of ten.
 
     Args:
         compat: batch norms stay, in training mode, with |weight| and |bias|, as in the survey's code (`synflow_bn` of
@@ -40,7 +41,7 @@ def synflow(*, compat: bool = False) -> Proxy:
         name="synflow_compat" if compat else "synflow",
         source="Tanaka et al., SynFlow, NeurIPS 2020, arXiv:2006.05467" + (" (batch norms kept)" * compat),
         summary="flow through all weights of an input of ones, " + ("batch norms kept" if compat else "no norms"),
-        needs=frozenset({"inputs"}),
+        needs=frozenset({"inputs", "weights"}),
         init=lambda subject: None,
         update=update,
         finish=float,
@@ -54,7 +55,7 @@ def _flow(evidence: Evidence, compat: bool) -> float:
     weights = [
         parameters[f"{name}.weight"].requires_grad_()
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and f"{name}.weight" in parameters
+        if isinstance(layer, Weighted) and f"{name}.weight" in parameters
     ]
     ones = torch.ones((1, *evidence.inputs.shape[1:]), dtype=torch.float64, device=evidence.inputs.device)
     with torch.enable_grad(), contextlib.nullcontext() if compat else _without_norms(model):

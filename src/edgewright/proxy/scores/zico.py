@@ -14,7 +14,7 @@ def zico(*, compat: bool = False) -> Proxy:
 
         S = sum_l log( sum_{w in l}  E_i |g_i(w)|  /  sqrt(Var_i |g_i(w)|) )
 
-    g_i(w): gradient of the cross-entropy of batch i for weight w of a Conv2d or Linear (no biases, no batch norm), the
+    g_i(w): gradient of the cross-entropy of batch i for weight w of a layer (no biases, no batch norm), the
     network freshly initialised and in training mode, i = 1..M; Var with ddof 0. Weights with zero variance and layers
     whose sum is zero are left out. No units; higher is better; at least two batches (with one, S is the worst value).
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from edgewright.core.errors import BadInput
 from edgewright.device.here.cpu import Cpu
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.ir.memory import graph_peak_bytes, onnx_peak_bytes, peak_bytes
-from edgewright.ir.steps import Step
+from edgewright.ir.liveness import Step, graph_peak_bytes, onnx_peak_bytes, peak_bytes
 from edgewright.ir.to_onnx import to_onnx
 
 
