@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edgewright.core.cost import Budget
 from edgewright.core.errors import BadInput
@@ -15,7 +17,7 @@ from edgewright.device.resolve import devices, make_device
 from edgewright.device.table.pieces import cut
 from edgewright.export.onnx import export_onnx
 from edgewright.ir.from_onnx import read_work
-from edgewright.ir.graph import Graph, count_macs, count_params
+from edgewright.ir.graph import Graph, GraphBuilder, count_macs, count_params
 from edgewright.ir.liveness import graph_peak_bytes
 from edgewright.ir.op import Op
 from edgewright.ir.to_onnx import to_onnx
@@ -72,6 +74,53 @@ def test_the_law_counts_cycles_by_kind_of_layer(network: Graph, board: Board) ->
     assert latency.cost().how == "analytic"
     found = [work for work in read_work(to_onnx(network)) if work[0] in LAYERS]
     assert sorted(found) == sorted(macs.items())
+
+
+class Mixed(nn.Module):
+    """Depthwise (one with a multiplier), grouped, 1x1 and 7x7 convolutions, one of a single channel, a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mono, self.wide = nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 12, 7, 1, 3)
+        self.alone, self.more = nn.Conv2d(12, 12, 3, 1, 1, groups=12), nn.Conv2d(12, 24, 5, 1, 2, groups=12)
+        self.grouped, self.mixed = nn.Conv2d(24, 12, 3, 1, 1, groups=4), nn.Conv2d(12, 12, 1, groups=3)
+        self.last, self.head = nn.Conv2d(12, 10, 1), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.wide(torch.relu(self.mono(x))))
+        y = functional.silu(self.more(torch.relu(self.alone(x))))
+        x = torch.relu(self.mixed(torch.relu(self.grouped(y))) + x)
+        return self.head(self.last(x).mean((2, 3), keepdim=True).flatten(1))
+
+
+def mixed() -> Graph:
+    builder = GraphBuilder((1, 13, 10))
+    x = builder.relu(builder.conv(builder.relu(builder.conv(0, 8, 3, 2)), 12, 7))
+    y = builder.swish(builder.conv(builder.relu(builder.conv(x, 12, 3, 1, 12)), 24, 5, 1, 12))
+    y = builder.conv(builder.relu(builder.conv(y, 12, 3, 1, 4)), 12, 1, 1, 3)
+    x = builder.conv(builder.relu(builder.add(y, x)), 10)
+    builder.linear(builder.flatten(builder.global_pool(x)), 3)
+    return builder.graph()
+
+
+def test_a_network_costs_the_same_in_the_search_and_as_a_file(board: Board, tmp_path: Path) -> None:
+    """Grouped convolutions were depthwise to the search and dense in the file; there activations were operators."""
+    graph = mixed()
+    export_onnx(Mixed(), (1, 13, 10), tmp_path / "m.onnx")
+    searched = board.latency_model([]).predict([("net", graph)])
+    assert [latency.median_ms for latency in board.measure([to_onnx(graph), tmp_path / "m.onnx"])] == pytest.approx(
+        [searched, searched]
+    )
+    work = dict.fromkeys(LAYERS, 0)
+    for layer, macs in read_work(tmp_path / "m.onnx"):
+        work |= {layer: work[layer] + macs} if layer in work else {}
+    assert work == {
+        "dense": 35 * (8 * 9 + 12 * 8 * 49 + 12 * 6 * 9),
+        "pointwise": 35 * (12 * 4 + 10 * 12),
+        "depthwise": 35 * (12 * 9 + 24 * 25),
+        "linear": 30,
+    }
+    assert sum(work.values()) == count_macs(graph)
 
 
 def test_a_file_from_pytorch_is_read_as_it_computes(tmp_path: Path) -> None:

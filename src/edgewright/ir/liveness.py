@@ -111,12 +111,12 @@ def peak_bytes(
     return peak
 
 
-def graph_peak_bytes(graph: Graph, *, adds: bool = True) -> int:
+def graph_peak_bytes(graph: Graph, *, adds: bool = True, number_bytes: int = FLOAT_BYTES) -> int:
     """Peak activation bytes of a `Graph` (convention at the top of this file).
 
-    adds: whether convolutions swallow adds; false for the kernels of microcontrollers.
+    adds: whether convolutions swallow adds; false for the kernels of microcontrollers.   number_bytes: of a number.
     """
-    seen = of_graph(graph)
+    seen = of_graph(graph, number_bytes)
     return peak_bytes(seen.sizes, fused(seen.steps, seen.outputs, adds), seen.inputs, seen.outputs)
 
 

@@ -102,8 +102,8 @@ class Board(Device):
 
     def costs(self, graph: Graph) -> dict[str, Cost]:
         size = self.target.number_bytes * count_params(graph) + FILE_BYTES_PER_OP * len(graph.ops) + FILE_BYTES
-        whole = graph_peak_bytes(graph, adds=rules_for(self.target).fuse == "all")
-        peak = whole * self.target.number_bytes // FLOAT_BYTES
+        adds = rules_for(self.target).fuse == "all"
+        peak = graph_peak_bytes(graph, adds=adds, number_bytes=self.target.number_bytes)
         return super().costs(graph) | {
             "size": cost("size", size, "analytic"),
             "peak_memory": cost("peak_memory", peak, "analytic"),
