@@ -7,8 +7,9 @@ from onnx import TensorProto, helper
 
 from edgewright.core.errors import BadInput
 from edgewright.device.board.board import Board
-from edgewright.device.board.limits import arena_of, refusals, type_of
+from edgewright.device.board.limits import arena_of, refusals
 from edgewright.device.board.target import Target
+from edgewright.ir.from_onnx import number_type
 from edgewright.ir.graph import Graph, GraphBuilder
 from edgewright.ir.to_onnx import to_onnx
 
@@ -91,7 +92,7 @@ def test_an_integer_network_is_given_integers() -> None:
     ]
     body = helper.make_graph(nodes, "q", ends[:1], ends[1:], initializer=[scale, zero, weight])
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    assert type_of(model) == "int8"
+    assert number_type(model) == "int8"
     assert arena_of(target(), model).bytes == (2 + 6) * PIXELS
     assert refusals(target(ram_kb=0.5, flash_kb=1), model) == []
 

@@ -13,11 +13,12 @@ from edgewright.device.here.cpu import Cpu
 from edgewright.device.resolve import devices, make_device
 from edgewright.device.table.calibrate import fit_calibration
 from edgewright.device.table.interpolate import fit_families
-from edgewright.device.table.pieces import cut, read_piece, work
+from edgewright.device.table.pieces import cut, place, read_piece, work
 from edgewright.device.table.profiled import PieceTime, profile_pieces
 from edgewright.device.table.table import LatencyModel, LatencyTable
-from edgewright.ir.graph import Graph, GraphBuilder, chain
+from edgewright.ir.graph import Graph, GraphBuilder, chain, count_macs
 from edgewright.ir.to_onnx import to_onnx
+from ir.test_to_onnx import reader, segmenter
 
 
 def block(shape: tuple[int, ...], width: int, kernel: int, stride: int, expansion: int, squeeze: bool) -> Graph:
@@ -75,6 +76,18 @@ def test_every_node_that_the_runtime_runs_belongs_to_a_piece() -> None:
     profiled = profile_pieces(chain(graph for _, graph in blocks), Cpu(), seconds=0)
     assert [item.piece for item in profiled] == [piece for _, graph in blocks for piece in cut(graph)[0]]
     assert all(item.nodes >= 1 and item.raw_us > 0 for item in profiled)
+
+
+@pytest.mark.parametrize("graph", [segmenter(), reader()], ids=["segmenter", "reader"])
+def test_pieces_of_every_operator_are_written_profiled_and_placed(graph: Graph) -> None:
+    """Uneven and dilated kernels, series, tokens, recurrences; three inputs to a head, two outputs."""
+    profiled = profile_pieces(graph, Cpu(), seconds=0)
+    assert [item.piece for item in profiled] == cut(graph)[0]
+    for item in profiled:
+        assert read_piece(item.piece.key) == item.piece
+        assert np.isfinite(work(item.piece)).all() and np.isfinite(place(item.piece)).all()
+        assert item.raw_us > 0 or item.nodes == 0
+    assert sum(item.piece.work.macs for item in profiled) == count_macs(graph)
 
 
 def test_entries_last_and_belong_to_their_device(tmp_path: Path) -> None:

@@ -90,6 +90,51 @@ def test_onnx_front_agrees_with_graph_front() -> None:
         assert onnx_peak_bytes(data) == onnx_peak_bytes(onnx.load_model_from_string(data)) == graph_peak_bytes(graph)
 
 
+def fork() -> Graph:
+    """Two inputs into one sum, which is one output; what it was made of is another."""
+    builder = GraphBuilder((4, 6, 5), (2, 6, 5))
+    x = builder.conv(0, 10, 3)
+    return builder.graph(builder.add(builder.conv(1, 10), x), x)
+
+
+def test_several_inputs_and_outputs_by_hand() -> None:
+    # At the second convolution, which takes the sum in: its input, the first result, which is kept, and the sum.
+    assert graph_peak_bytes(fork()) == 4 * 30 * (2 + 10 + 10)
+    # Where the first result is not given out, the sum is written over it, and both inputs and it are the most.
+    builder = GraphBuilder((4, 6, 5), (2, 6, 5))
+    builder.add(builder.conv(1, 10), builder.conv(0, 10, 3))
+    assert graph_peak_bytes(builder.graph()) == 4 * 30 * (4 + 2 + 10)
+
+
+def test_classes_are_whole_numbers_of_eight_bytes() -> None:
+    builder = GraphBuilder((3, 6, 5))
+    builder.argmax(builder.conv(0, 2))
+    assert graph_peak_bytes(builder.graph()) == max(4 * 30 * 5, 4 * 30 * 2 + 8 * 30)
+    assert graph_peak_bytes(builder.graph(), number_bytes=1) == 30 * 2 + 8 * 30
+
+
+def segmenter() -> Graph:
+    builder = GraphBuilder((3, 12, 10))
+    x = builder.relu(builder.conv(0, 8, 3, 2))
+    y = builder.relu(builder.conv(builder.max_pool(x, 3, 2), 16, 3, dilation=2))
+    y = builder.add(builder.upsample(builder.conv(y, 8), like=x, linear=True), x)
+    logits = builder.conv_transpose(builder.concat(y, x), 5)
+    return builder.graph(logits, builder.argmax(logits))
+
+
+def words() -> Graph:
+    builder = GraphBuilder((9,), (9, 6))
+    x = builder.add(builder.linear(builder.embedding(0, 20, 12), 6), 1)
+    x = builder.matmul(builder.softmax(builder.matmul(x, builder.transpose(x)), -1), x)
+    builder.conv(builder.transpose(x), 8, 3, groups=2)
+    return builder.graph()
+
+
+@pytest.mark.parametrize("graph", [fork(), segmenter(), words()], ids=["fork", "segmenter", "words"])
+def test_fronts_agree_on_several_inputs_and_outputs(graph: Graph) -> None:
+    assert onnx_peak_bytes(to_onnx(graph)) == graph_peak_bytes(graph)
+
+
 def test_unreadable_model_is_bad_input() -> None:
     with pytest.raises(BadInput, match="not a readable ONNX model"):
         onnx_peak_bytes(b"no model")

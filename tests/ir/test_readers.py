@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
 from edgewright.ir import counts, from_onnx, from_torch
-from edgewright.ir.graph import Graph, GraphBuilder, count_macs
+from edgewright.ir.graph import Graph, GraphBuilder, count_macs, count_params
+from edgewright.ir.liveness import onnx_peak_bytes
 from edgewright.ir.network import Network, from_graph
 from edgewright.ir.to_onnx import to_onnx
 
@@ -305,6 +306,33 @@ def test_what_nobody_can_count_of_a_file_is_named(node: onnx.NodeProto, kind: st
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3, 4)))
     with pytest.raises(BadInput, match=f"'mha' is a {kind}, whose multiply-adds cannot be counted"):
         from_onnx.read_work(model)
+
+
+def test_it_does_not_matter_where_a_file_keeps_its_weights() -> None:
+    data = to_onnx(both())
+    model = onnx.load_model_from_string(data)
+    for weight in model.graph.initializer:
+        model.graph.node.append(helper.make_node("Constant", [], [weight.name], value=weight))
+    del model.graph.initializer[:]
+    assert works(from_onnx.read(model)) == works(from_onnx.read(data))
+    assert onnx_peak_bytes(model) == onnx_peak_bytes(data)
+    whole = onnx.load_model_from_string(data)
+    assert from_onnx.weight_bytes(model, 1, 4) == from_onnx.weight_bytes(whole, 1, 4)
+    params = count_params(both())
+    ints = from_onnx.weight_bytes(whole, 0, 0)
+    assert from_onnx.weight_bytes(whole, 4, 4) == 4 * params + ints
+
+
+def test_local_functions_are_opened() -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1] * 4)
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    function = helper.make_function("mine", "Block", ["x", "w"], ["y"], [conv], domains[:1])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, c, 5, 7)) for name, c in (("x", 3), ("y", 4)))
+    body = helper.make_graph([helper.make_node("Block", ["x", "w"], ["y"], domain="mine")], "test", [x], [y])
+    body.initializer.append(onnx.numpy_helper.from_array(floats(4, 3, 3, 3), "w"))
+    model = helper.make_model(body, opset_imports=domains, functions=[function], ir_version=10)
+    assert from_onnx.read_work(model) == [("dense", 35 * 4 * 27)]
+    assert onnx_peak_bytes(model) == 4 * 35 * 7
 
 
 def test_depthwise_means_one_thing() -> None:

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from edgewright.ir.graph import Graph, GraphBuilder, chain, op_macs, op_params
-from edgewright.ir.structure import NOTHING, chained, live_ops, structure
+from edgewright.ir.structure import NOTHING, chained, structure
+from edgewright.ir.walk import live_ops
 
 
 def scattered(rng: random.Random, channels: int) -> Graph:

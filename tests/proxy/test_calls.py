@@ -165,3 +165,19 @@ def test_tables_multiply_nothing():
     with left_as_it_was(model := Words()):
         refuse_other_weights(model, torch.zeros(2, 7, dtype=torch.int64))
     assert list(weighted_layers(model)) == ["out"]
+
+
+def test_words_are_followed_from_where_they_are_looked_up():
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.deep = nn.Embedding(11, 6), nn.Linear(6, 5)
+            self.unread, self.head = nn.Linear(6, 9), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.words(x)
+            self.unread(x)
+            return self.head(self.deep(x).relu().mean(1))
+
+    values = score(Tagger(), [(torch.randint(0, 11, (4, 7)), None)], resolve_proxies(["macs", "live_macs"]))
+    assert values == {"macs": 7 * 6 * (5 + 9) + 5 * 3, "live_macs": 7 * 6 * 5 + 5 * 3}

@@ -30,8 +30,8 @@ EXACT = 1e-4  # of the largest output: float32 rounding over a deep network; in 
 
 
 class Saving(Frozen):
-    """What is less afterwards (negative: more). params: parameters.   macs: multiply-adds of one input, convolutions
-    and linear layers.   bytes: parameters and buffers as they are kept.   operators: steps of the wiring."""
+    """What is less afterwards (negative: more). params: parameters.   macs: multiply-adds of one input (see
+    `ir.counts`).   bytes: parameters and buffers as they are kept.   operators: steps of the wiring."""
 
     params: int = 0
     macs: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from onnx import helper, inliner, shape_inference
@@ -81,6 +81,34 @@ def kinds(model: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
         gate = node.op_type == "Sigmoid" and frozenset((node.input[0], node.output[0])) in gates
         name = f"'{node.name}'" if node.name else f"number {index}"
         yield name, node.op_type, "swish" if gate else _kind(node, constants)
+
+
+def number_type(model: onnx.ModelProto) -> Literal["fp32", "bf16", "int8"]:
+    """The type of its numbers: int8 where tensors are quantised on the way, else that of its first input."""
+    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
+        return "int8"
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    given = [value.type.tensor_type.elem_type for value in model.graph.input if value.name not in fixed]
+    return "bf16" if given[:1] == [onnx.TensorProto.BFLOAT16] else "fp32"
+
+
+def weight_bytes(model: onnx.ModelProto, float_bytes: int, bias_bytes: int) -> int:
+    """Bytes of all constants, wherever the file keeps them; of a float32 number so many, in vectors and scalars, which
+    are biases, so many."""
+    kept = [
+        item.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for item in node.attribute
+        if item.HasField("t")
+    ]
+    total = 0
+    for tensor in (*model.graph.initializer, *kept):
+        one = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            one = bias_bytes if len(tensor.dims) < 2 else float_bytes
+        total += prod(tensor.dims) * one
+    return total
 
 
 def inferred(model: Model) -> onnx.GraphProto:

@@ -7,20 +7,19 @@ Checked against: every path written out (tests/core/test_paths.py).
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.ir.graph import Graph
-from edgewright.ir.op import Op
-from edgewright.ir.structure import live_ops
+from edgewright.ir.walk import Which, extreme, is_conv, is_pooling, live_ops, path_sums
 
 # What is counted: convolutions, those of kernels over one pixel, average poolings.
-COUNTED: dict[str, Callable[[Op], bool]] = {
-    "convs": lambda op: op.kind == "conv",
+COUNTED: dict[str, Which] = {
+    "convs": is_conv,
     "wide_convs": lambda op: op.kind == "conv" and op.kernel != 1,
-    "poolings": lambda op: op.kind == "avg_pool",
+    "poolings": is_pooling,
 }
 NAMES = (
     *(f"{which}_{name}" for name in COUNTED for which in ("live", "mean", "shortest", "longest")),
@@ -46,34 +45,11 @@ def _facts(graph: Graph) -> NDArray[np.float64]:
     ops = live_ops(graph)
     if not ops and graph.output != graph.input:
         return np.zeros(len(NAMES))
-    start, end, found = graph.input, graph.output, []
-    paths = _sums(start, ops, lambda op: False)[0]
+    end, found = graph.output, []
     for counts in COUNTED.values():
-        sums = _sums(start, ops, counts)[1][end] / paths[end]
-        extremes = (_extreme(start, ops, counts, pick)[end] for pick in (min, max))
-        found += [float(sum(map(counts, ops))), sums, *extremes]
-    clean, convs = _sums(start, ops, COUNTED["convs"], closed=COUNTED["poolings"])
-    share = max(clean[end] / paths[end], 0.01)
-    return np.array([*found, math.log(paths[end]), math.log(share), convs[end] / paths[end]])
-
-
-def _sums(
-    start: int, ops: tuple[Op, ...], counts: Callable[[Op], bool], closed: Callable[[Op], bool] = lambda op: False
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Of every tensor, the number of paths to it that no `closed` operator is on, and the counted operators on them."""
-    paths, total = {start: 1.0}, {start: 0.0}
-    for op in ops:
-        sources = [name for name in op.inputs if name in paths]
-        open_ = 0.0 if closed(op) else 1.0
-        paths[op.output] = open_ * sum(paths[name] for name in sources)
-        total[op.output] = open_ * sum(total[name] for name in sources) + counts(op) * paths[op.output]
-    return paths, total
-
-
-def _extreme(
-    start: int, ops: tuple[Op, ...], counts: Callable[[Op], bool], pick: Callable[[Iterable[int]], int]
-) -> dict[int, float]:
-    best = {start: 0}
-    for op in ops:
-        best[op.output] = pick([best[name] for name in op.inputs if name in best]) + counts(op)
-    return {name: float(value) for name, value in best.items()}
+        paths, total = path_sums(graph, ops, counts)[end]
+        extremes = (float(extreme(graph, ops, counts, pick)[end]) for pick in (min, max))
+        found += [float(sum(map(counts, ops))), total / paths, *extremes]
+    paths, _ = path_sums(graph, ops, is_conv)[end]
+    clean, convs = path_sums(graph, ops, is_conv, closed=is_pooling)[end]
+    return np.array([*found, math.log(paths), math.log(max(clean / paths, 0.01)), convs / paths])

@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from edgewright.ir.graph import Graph
 from edgewright.ir.op import Op
 from edgewright.ir.sizes import area
-from edgewright.ir.structure import live_ops
+from edgewright.ir.walk import extreme, is_conv, is_pooling, live_ops, walk
 
 Array = NDArray[np.float64]
+Sources = list[tuple[int, Array]]
 
 POWERS = np.array([0.6, 0.268, 0.132])
 DAMPING = np.array([1.0, 0.33, 0.0])
@@ -75,27 +76,27 @@ def signal(blocks: Iterable[Graph]) -> Signal:
     count = sum(op.kind == "conv" for _, ops in parts for op in ops)
     if any(graph.ops and not ops and graph.output != graph.input for graph, ops in parts):
         return BROKEN
-    walk = _Walk(count)
+    carried = _Walk(count)
     largest, shortcuts = [], []
     for graph, ops in parts:
-        shares = walk.through(graph, ops)
+        shares = carried.through(graph, ops)
         largest.append(float(shares.max()))
         shortcuts.append(_shortcuts(graph, ops))
     return Signal(
-        work=float(np.array(walk.worth) @ walk.influences() ** FELT),
+        work=float(np.array(carried.worth) @ carried.influences() ** FELT),
         shortcuts=float(np.mean(shortcuts)),
         balance=-float(np.mean(largest)),
-        detail=-float(np.mean(walk.coarse)) if count else 0.0,
+        detail=-float(np.mean(carried.coarse)) if count else 0.0,
     )
 
 
 def influences(blocks: Iterable[Graph]) -> Array:
     """I_l of every live convolution, in running order."""
     parts = [(graph, live_ops(graph)) for graph in blocks]
-    walk = _Walk(sum(op.kind == "conv" for _, ops in parts for op in ops))
+    carried = _Walk(sum(op.kind == "conv" for _, ops in parts for op in ops))
     for graph, ops in parts:
-        walk.through(graph, ops)
-    return walk.influences()
+        carried.through(graph, ops)
+    return carried.influences()
 
 
 class _Walk:
@@ -110,15 +111,16 @@ class _Walk:
 
     def through(self, graph: Graph, ops: tuple[Op, ...]) -> Array:
         """Run one block; the shares in its output."""
-        tensors = {graph.input: self._state}
-        for op in ops:
-            tensors[op.output] = self._convolve(graph, op, tensors) if op.kind == "conv" else _pass(graph, op, tensors)
-        self._state = tensors[graph.output]
+
+        def made(op: Op, sources: Sources) -> Array:
+            return self._convolve(graph, op, sources[0][1]) if op.kind == "conv" else _pass(graph, op, sources)
+
+        self._state = walk({graph.input: self._state}, ops, made)[graph.output]
         power = (self._state**2).sum(axis=1)
         return power / power.sum()
 
-    def _convolve(self, graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
-        power = tensors[op.inputs[0]] ** 2
+    def _convolve(self, graph: Graph, op: Op, source: Array) -> Array:
+        power = source**2
         total = power.sum()
         bands = power.sum(axis=0) / total
         self._read.append(power.sum(axis=1) / total)
@@ -138,17 +140,16 @@ class _Walk:
         return found[1:]
 
 
-def _pass(graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
-    """What an operator without weights makes of the coefficients; dead inputs are not in `tensors`."""
-    known = [(name, tensors[name]) for name in op.inputs if name in tensors]
-    first = known[0][1]
+def _pass(graph: Graph, op: Op, sources: Sources) -> Array:
+    """What an operator without weights makes of the coefficients."""
+    first = sources[0][1]
     if op.kind == "avg_pool":
         return first * DAMPING if area(op.kernel, 2) > area(op.stride, 2) else first
     if op.kind == "add":
-        return sum(tensor for _, tensor in known[1:]) + first
+        return sum(tensor for _, tensor in sources[1:]) + first
     if op.kind == "concat":
         width = graph.shapes[op.output][0]
-        return np.sqrt(sum(graph.shapes[name][0] / width * tensor**2 for name, tensor in known))
+        return np.sqrt(sum(graph.shapes[name][0] / width * tensor**2 for name, tensor in sources))
     if op.kind == "norm":
         return first / math.sqrt(float((first**2).sum()))
     return first  # activations, gates, what is taken; the head's pooling and its linear layer
@@ -156,12 +157,10 @@ def _pass(graph: Graph, op: Op, tensors: dict[int, Array]) -> Array:
 
 def _shortcuts(graph: Graph, ops: tuple[Op, ...]) -> float:
     """The block's term of `Signal.shortcuts`."""
-    longest, clean = {graph.input: 0}, {graph.input: 1.0}
-    for op in ops:
-        sources = [name for name in op.inputs if name in longest]
-        own = int(op.kind == "conv")
-        longest[op.output] = max(longest[name] for name in sources) + own
-        open_ = 0.0 if op.kind == "avg_pool" else SHORTENING**own
-        clean[op.output] = open_ * sum(clean[name] for name in sources)
-    end = graph.output
-    return math.log(max(clean[end] / SHORTENING ** longest[end], NO_PATH))
+    longest = extreme(graph, ops, is_conv, max)[graph.output]
+
+    def made(op: Op, sources: list[tuple[int, float]]) -> float:
+        return 0.0 if is_pooling(op) else SHORTENING ** is_conv(op) * sum(value for _, value in sources)
+
+    clean = walk({graph.input: 1.0}, ops, made)[graph.output]
+    return math.log(max(clean / SHORTENING**longest, NO_PATH))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import prod
 
 from edgewright.ir.graph import Graph, op_macs, op_params, weight_shape
-from edgewright.ir.op import Op
+from edgewright.ir.walk import extreme, is_conv, is_pooling, live_ops, path_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,48 +52,27 @@ LAYERS = ("conv", "conv_transpose", "linear", "lstm", "gru")  # whose weights mu
 NOTHING = Structure(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0)
 
 
-def live_ops(graph: Graph) -> tuple[Op, ...]:
-    """The operators on a path from an input to an output, in running order."""
-    reached = set(graph.inputs)
-    for op in graph.ops:
-        if op.kind != "zero" and any(name in reached for name in op.inputs):
-            reached.add(op.output)
-    wanted, live = set(graph.outputs), []
-    for op in reversed(graph.ops):
-        if op.output in wanted and op.output in reached:
-            live.append(op)
-            wanted.update(op.inputs)
-    return tuple(reversed(live))
-
-
 @functools.lru_cache(maxsize=65_536)
 def structure(graph: Graph) -> Structure:
     """The facts of one graph; of several outputs the paths to any of them."""
-    paths = dict.fromkeys(graph.inputs, 1)
-    convs, pools, depth = (dict.fromkeys(graph.inputs, 0) for _ in range(3))
     live = live_ops(graph)
-    for op in live:
-        sources = [name for name in op.inputs if name in paths]
-        own = int(op.kind == "conv")
-        paths[op.output] = sum(paths[name] for name in sources)
-        convs[op.output] = sum(convs[name] for name in sources) + own * paths[op.output]
-        pools[op.output] = sum(pools[name] for name in sources) + (op.kind == "avg_pool") * paths[op.output]
-        depth[op.output] = max(depth[name] for name in sources) + own
-    ends = [name for name in graph.outputs if name in paths]
+    convs, pools = (path_sums(graph, live, counts) for counts in (is_conv, is_pooling))
+    depth = extreme(graph, live, is_conv, max)
+    ends = [name for name in graph.outputs if name in depth]
     if not ends:
         return NOTHING
-    count = sum(paths[end] for end in ends)
+    count = sum(convs[end][0] for end in ends)
     sizes = [prod(weight_shape(graph, op)) for op in live if op.kind in LAYERS]
     return Structure(
         live_ops=len(live),
         live_layers=len(sizes),
-        live_poolings=sum(op.kind == "avg_pool" for op in live),
+        live_poolings=sum(map(is_pooling, live)),
         live_macs=sum(op_macs(graph, op) for op in live),
         live_params=sum(op_params(graph, op) for op in live),
         sum_log_sizes=sum(map(math.log, sizes)),
         paths=count,
-        mean_convs=sum(convs[end] for end in ends) / count,
-        mean_poolings=sum(pools[end] for end in ends) / count,
+        mean_convs=sum(convs[end][1] for end in ends) / count,
+        mean_poolings=sum(pools[end][1] for end in ends) / count,
         depth=max(depth[end] for end in ends),
     )
 

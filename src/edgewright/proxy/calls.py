@@ -119,11 +119,12 @@ def next_name(name: str, taken: dict[str, Any]) -> str:
 
 class _Watch(TorchFunctionMode):
     """Notes every operator that multiplies, with its result, and which storages of `wanted` these read.
+    fetched: autograd follows what is looked up in a table, which is as near as it comes to an input of whole numbers.
     running: the modules that run, the innermost last; of those with parts only what has weights of its own."""
 
-    def __init__(self, wanted: Collection[int] = ()) -> None:
+    def __init__(self, wanted: Collection[int] = (), *, fetched: bool = False) -> None:
         super().__init__()
-        self.wanted = wanted
+        self.wanted, self.fetched = wanted, fetched
         self.read: list[int] = []
         self.found: list[tuple[Product, Tensor]] = []
         self.running: list[str] = []
@@ -131,6 +132,8 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         operator = torch_calls.name_of(func)
+        if self.fetched and operator == "embedding":
+            result.requires_grad_()
         work = torch_calls.work(operator, args, kwargs or {}, result)
         if work is None or work.macs:
             macs, name = None if work is None else work.macs, (self.running or [""])[-1] or operator
@@ -184,7 +187,8 @@ def run_calls(model: nn.Module, inputs: Tensor, *, live: bool) -> Ran:
     makes its own zeros is dead, and so is all that reads only those; one that multiplies its input by 0 is live.
     """
     seen: dict[str, tuple[nn.Module, tuple[int, ...], Tensor]] = {}
-    watch = _Watch()
+    measures = inputs.is_floating_point()
+    watch = _Watch(fetched=live and not measures)
     leaves = {module for module in model.modules() if not any(module.children())}
 
     def note(name: str, module: nn.Module, arguments: Any, output: Any) -> None:
@@ -193,7 +197,7 @@ def run_calls(model: nn.Module, inputs: Tensor, *, live: bool) -> Ran:
 
     model.eval()
     with torch.set_grad_enabled(live), watch.watching(model, note):
-        logits = model(inputs[:1].detach().requires_grad_(live))
+        logits = model(inputs[:1].detach().requires_grad_(live and measures))
     outputs = [*(output for _, _, output in seen.values()), *(output for _, output in watch.found)]
     alive = iter(_reached(logits, outputs) if live else [None] * len(outputs))
     calls = tuple(

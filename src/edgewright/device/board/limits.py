@@ -9,7 +9,7 @@ import onnx
 from edgewright.device.board.arena import Arena
 from edgewright.device.board.memory_plan import RULES, Rules, plan_memory
 from edgewright.device.board.target import BYTES, Target, Type
-from edgewright.ir.from_onnx import kinds, loaded
+from edgewright.ir.from_onnx import kinds, loaded, number_type, weight_bytes
 from edgewright.ir.liveness import Activations, of_onnx
 
 KERNELS = {"x-cube-ai": "mcu", "tflite-micro": "mcu"}  # runtimes whose adds are operators of their own
@@ -37,10 +37,10 @@ def refusals(
     Errors: BadInput for what is no ONNX model, and for a tensor whose shape cannot be inferred.
     """
     model = loaded(model)
-    runs = kind or type_of(model)
+    runs = kind or number_type(model)
     found = [] if runs in target.types else [f"{target.name} computes in {', '.join(target.types)}, not in {runs}"]
     found += forbidden_nodes(target, model)
-    size = weight_bytes(model, runs) if size_bytes is None else size_bytes
+    size = flash_bytes(model, runs) if size_bytes is None else size_bytes
     if target.flash_kb is not None and size > 1024 * target.flash_kb:
         found.append(f"needs {_kb(size)} of flash, {target.name} has {_told(target.flash_kb)}")
     if target.ram_kb is not None:
@@ -69,7 +69,7 @@ def _name(arena: Arena) -> str:
 def arena_of(target: Target, model: bytes | Path | str | onnx.ModelProto, *, kind: Type | None = None) -> Arena:
     """The arena of activations there; in int8, inputs are whole numbers too."""
     model = loaded(model)
-    own, runs = type_of(model), kind or type_of(model)
+    own, runs = number_type(model), kind or number_type(model)
     network = of_onnx(model, BYTES["fp32" if own == "int8" else runs])  # floats of an int8 file stay floats
     return plan_memory(_whole_inputs(network) if runs == "int8" else network, rules_for(target))
 
@@ -87,26 +87,10 @@ def _whole_inputs(network: Activations) -> Activations:
     return replace(network, steps=steps, inputs=inputs) if alone else network
 
 
-def type_of(model: onnx.ModelProto) -> Type:
-    """The type of its numbers: int8 where tensors are quantised on the way, else that of its first input."""
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
-        return "int8"
-    constants = {tensor.name for tensor in model.graph.initializer}
-    kinds = [value.type.tensor_type.elem_type for value in model.graph.input if value.name not in constants]
-    return "bf16" if kinds[:1] == [onnx.TensorProto.BFLOAT16] else "fp32"
-
-
-def weight_bytes(model: onnx.ModelProto, kind: Type) -> int:
-    """Bytes of the constants in `kind`, of an int8 file as they are; in int8, biases (one dimension) have 32 bits."""
-    total = 0
-    kind = "fp32" if type_of(model) == "int8" else kind
-    for tensor in model.graph.initializer:
-        count = math.prod(tensor.dims)
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            total += count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        else:
-            total += count * (BIAS_BYTES if kind == "int8" and len(tensor.dims) < 2 else BYTES[kind])
-    return total
+def flash_bytes(model: onnx.ModelProto, kind: Type) -> int:
+    """Bytes of the constants in `kind`, of an int8 file as they are; in int8, biases have 32 bits."""
+    floats = BYTES["fp32" if number_type(model) == "int8" else kind]
+    return weight_bytes(model, floats, BIAS_BYTES if floats == BYTES["int8"] else floats)
 
 
 def forbidden_nodes(target: Target, model: onnx.ModelProto) -> list[str]:

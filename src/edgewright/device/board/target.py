@@ -5,7 +5,7 @@
     source: ...                            # where the figures are from
     runtime: tflite-micro                  # what runs the network there
     types: [int8]                          # of the numbers, the first is what is counted with
-    forbidden: [sigmoid]                   # operators it cannot run, of core.graph
+    forbidden: [sigmoid]                   # operators it cannot run, of ir.op.Kind
     align: 4                               # channels come in groups of so many
     cores: 1
     ram_kb: 320                            # for activations
