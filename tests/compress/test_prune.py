@@ -159,6 +159,29 @@ def test_pieces_are_those_of_the_runtime() -> None:
     assert keys == ["conv+act 3x9x12>8x5x6 k3 s2 g1", "conv 8x5x6>8x1x2 k5 s1 g8"]
 
 
+UNEVEN = nn.Conv2d(3, 8, (3, 5), (2, 1), (1, 4), (1, 2))
+LARGER = nn.Sequential(
+    UNEVEN,
+    nn.ReLU(),
+    nn.ConvTranspose2d(8, 4, 2, 2, groups=2),
+    nn.Upsample(scale_factor=2),
+    nn.Conv2d(4, 6, 1, groups=2),
+)
+SERIES = nn.Sequential(
+    nn.Conv1d(3, 8, 5, 2, 2), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8), nn.ConvTranspose1d(8, 4, 3, 2)
+)
+
+
+@pytest.mark.parametrize(("model", "shape"), [(LARGER, (1, 3, 9, 12)), (SERIES, (1, 3, 21))])
+def test_pieces_compute_what_the_network_computes(model: nn.Sequential, shape: tuple[int, ...]) -> None:
+    """A series' kernel of 5 was one of 5 x 5, and what makes an image larger had no price."""
+    found = dependencies(model, trace(model, torch.zeros(shape)))
+    pieces = [piece for timed in timed_steps(found) for piece in timed.pieces(found.full)]
+    assert sum(piece.work.macs for piece in pieces) == found.wiring.macs
+    layers = [module for module in model if not isinstance(module, nn.ReLU)]
+    assert len(pieces) == len(layers)
+
+
 def test_greedy_is_near_the_best_of_all() -> None:
     """Against every combination of levels, on costs with steps: never more than a quarter above the least loss."""
     model = lived_in(resnet())

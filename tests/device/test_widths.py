@@ -16,6 +16,9 @@ PIECES = [
     Piece("global_pool", (24, 12, 9), (24, 1, 1)),
     Piece("linear", (40,), (16,)),
     Piece("conv", (8, 20, 1), (40, 20, 1)),
+    Piece("conv", (16, 12, 9), (8, 6, 9), (3, 5), (2, 1), 4, dilation=(1, 2)),
+    Piece("conv_transpose", (16, 12, 9), (8, 24, 18), 3, 2, 2),
+    Piece("upsample_linear", (16, 12, 9), (16, 24, 18)),
 ]
 
 

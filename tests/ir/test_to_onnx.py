@@ -13,7 +13,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgewright.device.here.runtime import input_for, open_session, run
+from edgewright.ir import from_onnx
 from edgewright.ir.graph import Graph, GraphBuilder, chain, count_params, joined, whole_numbers
+from edgewright.ir.network import from_graph
 from edgewright.ir.op import Op, pads
 from edgewright.ir.sizes import each
 from edgewright.ir.to_onnx import to_onnx
@@ -170,6 +172,7 @@ def compare(graph: Graph, seed: int = 3) -> None:
     data = to_onnx(graph, seed)
     model = onnx.load_model_from_string(data)
     onnx.checker.check_model(model, full_check=True)
+    assert from_onnx.read(data).macs == from_graph(graph).macs
     session, rng = open_session(data), np.random.default_rng(1)
     whole = whole_numbers(graph)
     arrays = [

@@ -181,3 +181,13 @@ def test_words_are_followed_from_where_they_are_looked_up():
 
     values = score(Tagger(), [(torch.randint(0, 11, (4, 7)), None)], resolve_proxies(["macs", "live_macs"]))
     assert values == {"macs": 7 * 6 * (5 + 9) + 5 * 3, "live_macs": 7 * 6 * 5 + 5 * 3}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_what_runs_unseen_is_refused(batches):
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Sigmoid()))
+    model = nn.Sequential(scripted, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for name in ("macs", "zico"):
+        with pytest.raises(BadInput, match="the layer '0' is a scripted module"):
+            score(model, batches(2), resolve_proxies([name]))
+    assert score(model, [], resolve_proxies(["params"]))["params"] == 4 * 2 * 9 + 4 + 4 * 3 + 3

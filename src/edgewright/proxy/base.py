@@ -38,7 +38,15 @@ from torch.func import functional_call
 
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
-from edgewright.proxy.calls import Ran, left_as_it_was, next_name, refuse_other_weights, run_calls, weighted_layers
+from edgewright.proxy.calls import (
+    Ran,
+    left_as_it_was,
+    next_name,
+    refuse_other_weights,
+    refuse_unseen,
+    run_calls,
+    weighted_layers,
+)
 
 Kind = Literal["activations", "gradients", "activation_gradients"]
 Need = Literal["shapes", "live", "inputs", "labels", "weights", "forward", "input_gradients"] | Kind
@@ -192,6 +200,8 @@ def score(
     chosen = [proxy for proxy in proxies if not proxy.undefined(model)]
     needs = frozenset[Need]().union(*(proxy.needs for proxy in chosen))
     _check(batches, chosen, needs)
+    if needs:
+        refuse_unseen(model)
     with left_as_it_was(model), torch.enable_grad():
         ran = run_calls(model, batches[0][0], live="live" in needs) if needs & _STRUCTURE else Ran()
         if needs & _OF_WEIGHTS:

@@ -102,6 +102,13 @@ def refuse_other_weights(model: nn.Module, inputs: Tensor) -> None:
         )
 
 
+def refuse_unseen(model: nn.Module) -> None:
+    """Errors: BadInput for a scripted module, of which nobody sees from outside what it runs."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise BadInput(f"the layer '{name}' is a scripted module and hides what it runs; give what it was made of")
+
+
 def _storage(tensor: Tensor) -> int:
     """What tells apart the memory that tensors lie in; a view lies in another's."""
     return tensor.untyped_storage().data_ptr()

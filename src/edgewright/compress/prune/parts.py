@@ -22,6 +22,10 @@ Left = Sequence[int]
 Prices = Callable[[Piece], float]
 SMOOTH = {"gelu", "silu", "silu_", "hardswish", "hardswish_", "layer_norm", "group_norm", "softmax", "mish", "elu"}
 JOINING: Mapping[str, Kind] = {"add": "add", "add_": "add", "mul": "mul", "mul_": "mul"}
+LARGER: Mapping[str, Kind] = {
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), "conv_transpose"),
+    "upsample_nearest2d": "upsample_nearest", "upsample_bilinear2d": "upsample_linear",
+}  # fmt: skip
 FUSED = {"relu", "relu_", "hardtanh", "hardtanh_", "relu6", "clamp", "leaky_relu", "sigmoid", "hardsigmoid"}
 
 
@@ -89,7 +93,7 @@ def _layer(found: Dependencies, step: Step, taken: set[str]) -> Timed:
     before, after = found.wiring.shape(step.inputs[0]), step.shape
     place = (_spatial(before, axis), _spatial(after, axis))
     kernel: Size = 1 if tokens else plain(_spatial(step.weight, 1))
-    stride: Size = 1 if tokens or len(step.arguments) < 4 else plain(_as_two(step.arguments[3], len(step.weight) - 2))
+    stride, dilation = (1, 1) if tokens else (_option(step, 3), _option(step, 5))
     ways = int(step.arguments[6]) if not tokens and len(step.arguments) > 6 else 1
     each = step.work is not None and step.work.layer == "depthwise"
     fused = [] if tokens else _fused(found, step, taken)
@@ -100,15 +104,33 @@ def _layer(found: Dependencies, step: Step, taken: set[str]) -> Timed:
         if len(after) == 2:
             return (Piece("linear", (a,), (b,)),)
         groups = a if each else ways
-        return (Piece("conv", (a, *place[0]), (b, *place[1]), kernel, stride, groups, add, activation),)
+        return (Piece("conv", (a, *place[0]), (b, *place[1]), kernel, stride, groups, add, activation, dilation),)
 
     return Timed((step.name, *fused), _groups(source, result), pieces)
 
 
-def _as_two(stride: Sequence[int] | int, axes: int) -> tuple[int, int]:
-    """A stride along the two axes that pieces have: one number may stand for all axes, several are lined up."""
-    each = list(stride) * (axes if len(stride) == 1 else 1) if isinstance(stride, Sequence) else [stride] * axes
-    return (each[0], each[1]) if axes == 2 else (prod(each), 1)
+def _larger(found: Dependencies, step: Step, taken: set[str]) -> Timed:
+    """What makes images larger: a transposed convolution, or pixels repeated or drawn out."""
+    source, result = found.width(step.inputs[0], 1), found.width(step.name, 1)
+    before, after = _spatial(found.wiring.shape(step.inputs[0]), 1), _spatial(step.shape, 1)
+    kind: Kind = LARGER[step.operator]
+    kernel: Size = plain(_spatial(step.weight, 1)) if step.weight else 1
+    stride = _option(step, 3) if step.weight else 1
+    ways = int(step.arguments[6]) if step.weight and len(step.arguments) > 6 else 1
+
+    def pieces(left: Left) -> tuple[Piece, ...]:
+        return (Piece(kind, (source.at(left), *before), (result.at(left), *after), kernel, stride, ways),)
+
+    return Timed((step.name,), _groups(source, result), pieces)
+
+
+def _option(step: Step, index: int) -> Size:
+    """A stride or dilation along the two axes that pieces have: one number may stand for all axes, several are lined
+    up."""
+    axes = len(step.weight) - 2
+    value = step.arguments[index] if len(step.arguments) > index else 1
+    each = list(value) * (axes if len(value) == 1 else 1) if isinstance(value, Sequence) else [value] * axes
+    return plain((each[0], each[1]) if axes == 2 else (prod(each), 1))
 
 
 def _spatial(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -166,5 +188,6 @@ MAKERS: dict[str, Callable[[Dependencies, Step, set[str]], Timed]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), _layer),
     **dict.fromkeys((*POINTWISE, *SMOOTH, *JOINING, "sub", "div", "prelu"), _plain),
     **dict.fromkeys(("adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "mean", "cat"), _plain),
+    **dict.fromkeys(LARGER, _larger),
     "scaled_dot_product_attention": _attention,
 }

@@ -92,12 +92,15 @@ def _emit(builder: GraphBuilder, piece: Piece, entry: Callable[[int], int]) -> i
         other = (
             x if piece.source == piece.result or not piece.add else builder.conv(0, piece.result[0], 1, piece.stride)
         )
-        made = builder.conv(x, piece.result[0], piece.kernel, piece.stride, piece.groups)
+        made = builder.conv(x, piece.result[0], piece.kernel, piece.stride, piece.groups, dilation=piece.dilation)
         if piece.add:
             made = builder.add(made, other)  # fused into the later of the two
         return builder.relu(made) if piece.activation else made
     simple = {
         "linear": lambda: builder.linear(x, piece.result[0]),
+        "conv_transpose": lambda: builder.conv_transpose(x, piece.result[0], piece.kernel, piece.stride, piece.groups),
+        "upsample_nearest": lambda: builder.upsample(x, _factor(piece)),
+        "upsample_linear": lambda: builder.upsample(x, _factor(piece), linear=True),
         "add": lambda: builder.add(x, x),
         "mul": lambda: builder.mul(x, x),
         "global_pool": lambda: builder.global_pool(x),
@@ -106,6 +109,11 @@ def _emit(builder: GraphBuilder, piece: Piece, entry: Callable[[int], int]) -> i
         "sigmoid": lambda: builder.sigmoid(x),
     }
     return simple.get(piece.kind, lambda: builder.relu(x))()
+
+
+def _factor(piece: Piece) -> int:
+    """How many times as large it makes an image."""
+    return max(1, round(piece.result[1] / piece.source[1]))
 
 
 def _vector(builder: GraphBuilder, tensor: int) -> int:
