@@ -348,9 +348,9 @@ def test_rules_pass_an_orderly_tree(tmp_path: Path) -> None:
 
 IMPORT = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import {module}
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(seconds, *sorted(name for name in sys.modules if "." not in name))
 """
 

@@ -139,7 +139,7 @@ def test_gradients_from_bytes_and_bits_are_those_of_floats() -> None:
         ours = torch.autograd.grad(loss(model, x, y), parameters)
     assert len(parameters) == 14
     for one, other in zip(ours, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * float(other.abs().max()))
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
 @pytest.mark.parametrize(("biases", "shares", "kilobytes"), [

@@ -76,8 +76,8 @@ def test_the_gradient_is_autograds_on_the_slice_and_zero_elsewhere(name: str, sh
     with swapped(model, {"0": SubTensor(share)}):
         ours = gradients(model, x)
     mask = chosen(model[0], share)
-    torch.testing.assert_close(ours[0], gx)
-    torch.testing.assert_close(ours[2], gb)
+    torch.testing.assert_close(ours[0], gx, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[2], gb, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours[1], torch.where(mask, gw, 0.0), rtol=1e-4, atol=1e-5)
     assert not ours[1][~mask].any()
 

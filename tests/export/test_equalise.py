@@ -44,7 +44,7 @@ def test_the_function_stays_and_int8_is_repaired(tmp_path, depthwise: bool) -> N
     even = equalise(prepared, samples())
     assert even is not None and prepared.SerializeToString() == before
     expected = outputs(prepared, samples())
-    assert outputs(even, samples()) == pytest.approx(expected, abs=1e-5)
+    assert outputs(even, samples()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
     def error(model: onnx.ModelProto) -> float:
         _, covered = best_ranges(model, samples(), Int8Types())
@@ -85,7 +85,7 @@ def test_a_dead_channel_does_no_harm(tmp_path) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     even = equalise(prepared, samples())
     assert even is not None
-    assert outputs(even, samples()) == pytest.approx(outputs(prepared, samples()), abs=1e-5)
+    assert outputs(even, samples()) == pytest.approx(outputs(prepared, samples()), rel=1e-4, abs=1e-5)
 
 
 def test_evening_comes_before_layers_go_back(tmp_path) -> None:

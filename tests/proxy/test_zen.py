@@ -33,12 +33,12 @@ def test_equals_the_definition(chain):
         change = (first - chain.forward_pre_GAP(moved)).abs().flatten(1).sum(1).mean()
     expected += math.log(float(change))
     fresh = type(chain)()
-    assert score(fresh, [(inputs, None)], [zen()], seed=7)["zen"] == pytest.approx(expected, rel=1e-5)
+    assert score(fresh, [(inputs, None)], [zen()], seed=7)["zen"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_equals_the_official_code(chain, chain_batch):
     # SLDGroup/ZiCo b0fec659, compute_zen_score.py, batch 6, side 12, one repeat, torch.manual_seed(derive(0, ...)).
-    assert score(chain, [chain_batch], [zen(compat=True)])["zen_compat"] == pytest.approx(4.0725946, rel=1e-5)
+    assert score(chain, [chain_batch], [zen(compat=True)])["zen_compat"] == pytest.approx(4.0725946, rel=1e-4)
 
 
 def test_only_the_shape_of_the_inputs_and_no_weight_matters(chain, chain_batch, batches):
@@ -55,17 +55,17 @@ def test_variance_does_not_depend_on_momentum_or_held_statistics(chain, chain_ba
             layer.momentum = momentum
             layer.running_var.fill_(40)
             layer.num_batches_tracked.fill_(9)
-    assert score(chain, [chain_batch], [zen()])["zen"] == pytest.approx(plain, rel=1e-5)
+    assert score(chain, [chain_batch], [zen()])["zen"] == pytest.approx(plain, rel=1e-4)
 
 
 def test_norms_without_statistics_and_norms_used_twice(chain, chain_batch):
     plain = score(chain, [chain_batch], [zen()])["zen"]
     chain.last[0] = nn.BatchNorm2d(12, track_running_stats=False)
-    assert score(chain, [chain_batch], [zen()])["zen"] == pytest.approx(plain, rel=1e-5)
+    assert score(chain, [chain_batch], [zen()])["zen"] == pytest.approx(plain, rel=1e-4)
     twice = nn.Sequential(nn.Conv2d(3, 4, 1), norm := nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), norm)
     apart = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     values = [score(net, [chain_batch], [zen()])["zen"] for net in (twice, apart)]
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 def test_missing_without_batch_norm(chain_batch):

@@ -1,7 +1,6 @@
 """The law that made the data is found again; the hierarchical search comes near the exhaustive optimum, quickly."""
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -42,18 +41,18 @@ def rugged(point: tuple[int, ...]) -> float:
     return -gain + 2 * excess - 0.003 * c
 
 
-def test_near_the_exhaustive_optimum_within_a_second() -> None:
+def test_near_the_exhaustive_optimum_without_looking_at_all() -> None:
     bounds = [(1, 20), (1, 10), (0, 19), (0, 4)]  # 20,000 points
     exhaustive = min(rugged(p) for p in itertools.product(*(range(low, high + 1) for low, high in bounds)))
-    start = time.perf_counter()
+    asked: list[tuple[int, ...]] = []
     best, value = minimise(
-        rugged,
+        lambda point: asked.append(point) or rugged(point),
         bounds,
         [(0, 1, 2), (1, 2, 3)],
         coarse=lambda u: [1 + 19 * u[0], 1 + 9 * u[1], 19 * u[2], 2],
         num_coarse=3,
     )
-    assert time.perf_counter() - start < 5  # under one on an idle core; here only against the hopeless
+    assert len(set(asked)) < 20_000 / 4  # it does not come to this by looking at them all
     assert value == rugged(best)
     assert value <= exhaustive + 0.01 * abs(exhaustive)
     rng = np.random.default_rng(0)

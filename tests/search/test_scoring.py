@@ -127,7 +127,7 @@ def test_cheap_is_the_thin_network_on_few_images_and_the_structure_is_the_whole_
         for i in range(2)
     ]
     by_hand = score(model, few, resolve_proxies(["zico"]))
-    assert cheap["zico"] == pytest.approx(by_hand["zico"], rel=1e-5)
+    assert cheap["zico"] == pytest.approx(by_hand["zico"], rel=1e-4)
     assert cheap["zico"] < whole["zico"]  # fewer layers
 
 

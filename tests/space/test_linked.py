@@ -79,7 +79,7 @@ def test_a_cell_reads_the_nearest_channels(family):
         else:
             out = layer(torch.cat([done[-1], torch.cat(earlier[::-1], 1)[:, :24]] if earlier else [done[-1]], 1))
         done.append(out.relu())
-    torch.testing.assert_close(module(x), done[-1])
+    torch.testing.assert_close(module(x), done[-1], rtol=1e-4, atol=1e-5)
     assert tuple(module(x).shape[1:]) == cell_graph((8, 9, 6), cell, family, 2).output_shape
 
 

@@ -25,10 +25,10 @@ def test_the_equation() -> None:
     for norm in (5.0, 4.0, 30.0, 30.0, 30.0, 0.5, 7.0):
         some = parameters(norm)
         most = 2.0 * usual or math.inf
-        assert clip(some) == pytest.approx(norm, rel=1e-5)
+        assert clip(some) == pytest.approx(norm, rel=1e-4)
         assert norm_of(some) == pytest.approx(min(norm, most), rel=1e-4)
         usual = min(norm, most) if not usual else 0.9 * usual + 0.1 * min(norm, most)
-        assert clip.usual == pytest.approx(usual, rel=1e-5)
+        assert clip.usual == pytest.approx(usual, rel=1e-4)
 
 
 def test_it_is_blind_to_scale() -> None:
@@ -52,7 +52,7 @@ def test_a_zero_gradient_to_begin_with_does_no_harm() -> None:
     clip(parameters(0.0))
     some = parameters(4.0)
     clip(some)
-    assert norm_of(some) == pytest.approx(4.0, rel=1e-5) and clip.usual == pytest.approx(4.0, rel=1e-5)
+    assert norm_of(some) == pytest.approx(4.0, rel=1e-4) and clip.usual == pytest.approx(4.0, rel=1e-4)
 
 
 def test_there_is_a_most_from_the_first_step_on() -> None:
