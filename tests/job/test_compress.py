@@ -20,7 +20,7 @@ import edgewright
 from edgewright.compress.planner import look, read_plan
 from edgewright.core.cost import cost
 from edgewright.core.data import read_json
-from edgewright.core.errors import BadInput, GateFailed
+from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError, GateFailed
 from edgewright.core.files import sha256
 from edgewright.core.run import RunFolder
 from edgewright.device.here.cpu import Cpu
@@ -355,6 +355,58 @@ def test_cut_at_the_end_and_resumed(digits_run, pruned, known, tmp_path, monkeyp
     assert on_test(edgewright.load_model(out)) == pytest.approx(result.after.test_accuracy)
 
 
+def test_the_file_that_ships_is_named_though_it_was_measured_anew(
+    digits_run, by_weights, tmp_path: Path, monkeypatch
+) -> None:
+    """Cut before it shipped; resumed, the same files take a little longer. The curve has each of them once, as now."""
+    out, ceiling = tmp_path / "cut", 0.5 * weights(digits_run.onnx) / 1e5
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "ship", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compress_run(digits_run.path, out=out, latency_ms=ceiling, max_drop=5.0)
+    before = compress_files.timed
+    monkeypatch.setattr(
+        compress_files,
+        "timed",
+        lambda *given: [Latency.by_law(1.01 * latency.median_ms).model_copy(
+            update={"runs": 40, "samples": tuple(1.01 * one for one in latency.samples)})
+            for latency in before(*given)],
+    )  # fmt: skip
+    result = job.resume(out)
+    verdicts = {trial.name: trial.verdict for trial in result.trials}
+    assert len(verdicts) == len(result.trials)
+    assert [name for name, verdict in verdicts.items() if verdict == "handed out"] == ["exact rewrites, int8"]
+    assert verdicts["as it was"] == "what is to be compressed"
+    assert next(t for t in result.trials if t.verdict == "handed out").costs == result.after.costs
+
+
+@pytest.mark.parametrize("error", [BadInput, BudgetInfeasible, GateFailed, loop.Diverged])
+def test_no_error_that_is_final_leaves_anything_behind(error, digits_run, known, tmp_path, monkeypatch) -> None:
+    def fail(*_):
+        raise error("not so")
+
+    monkeypatch.setattr(job, "learn", fail)
+    with pytest.raises(error, match="not so"):
+        compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "mine.txt").touch()
+    with pytest.raises(error, match="not so"):
+        compress_run(digits_run.path, out=tmp_path / "y", **OPTIONS)
+    assert [path.name for path in (tmp_path / "y").iterdir() if path.name != ".lock"] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("error", [EdgewrightError, DeviceLost])
+def test_what_a_disk_or_a_device_ended_is_gone_on_with(error, digits_run, known, tmp_path, monkeypatch) -> None:
+    def fail(*_):
+        raise error("free some space, then resume")
+
+    monkeypatch.setattr(job, "learn", fail)
+    with pytest.raises(error, match="free some space"):
+        compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
+    assert RunFolder(tmp_path / "x").resumed_by is not None
+
+
 def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:
     source = RunFolder(Path(shutil.copytree(digits_run.path, tmp_path / "source")))
     monkeypatch.setattr(job, "learn", _interrupt)
@@ -364,6 +416,7 @@ def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_pat
     note.write_text(note.read_text().replace(load_task("digits").spec.digest, "other"))
     with pytest.raises(BadInput, match="the network or the data changed"):
         job.resume(tmp_path / "cut")
+    assert note.exists()  # with the old data back, it is gone on with
 
 
 def test_latencies_of_another_device_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:

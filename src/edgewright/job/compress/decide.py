@@ -23,6 +23,7 @@ from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, Edgew
 from edgewright.core.progress import progress
 from edgewright.export.runtimes.base import Kind
 from edgewright.job.compress.files import (
+    EXACT,
     KEEPS,
     File,
     Trial,
@@ -97,9 +98,7 @@ def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decid
         bar.advance()
         trials = [own.trial("as it was", "what is to be compressed")]
         refusals = [refusal(ground, file) for file in files]
-        trials += [
-            file.trial(f"exact rewrites, {file.kind}", why or KEEPS) for file, why in zip(files, refusals, strict=True)
-        ]
+        trials += [file.trial(f"{EXACT}, {file.kind}", why or KEEPS) for file, why in zip(files, refusals, strict=True)]
         if all(refusals) and not ground.budget.broken(own.costs):
             raise BadInput(_nothing_to_do(ground, own, files, refusals))
         told = (*ground.device.remarks(), *remarks)

@@ -43,6 +43,7 @@ from edgewright.job.compress.shrink import measuring
 FREE = ("remove_identity", "fold_batch_norm")
 SECONDS = 20.0  # about what one measurement may take
 RUNS = Runs(most=300, fewest=40, seconds=SECONDS)
+EXACT = "exact rewrites"  # what was done to a network that needed no training
 KEEPS = "keeps all that was asked"
 SMALLER = 0.99  # of a size is smaller
 LEARNED = "U8S8, learned steps and ranges"

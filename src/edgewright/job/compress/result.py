@@ -13,7 +13,7 @@ from edgewright.core.result import Export
 from edgewright.core.run import RunFolder
 from edgewright.device.compare import Ratio
 from edgewright.job.compress.decide import Decided
-from edgewright.job.compress.files import Trial
+from edgewright.job.compress.files import EXACT, Trial
 from edgewright.job.compress.ground import Ground
 from edgewright.job.compress.ship import Handed
 from edgewright.job.compress.train import Learned
@@ -111,7 +111,7 @@ def result_of(
             note=file.note,
         ),
         ratio=file.ratio,
-        way=learned[-1].way.name if learned else "exact rewrites",
+        way=learned[-1].way.name if learned else EXACT,
         trials=trials,
         rewrites=tuple(str(rewrite) for rewrite in plan.rewrites),
         widths=widths(plan),

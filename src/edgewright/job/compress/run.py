@@ -19,23 +19,25 @@ from typing import Any
 
 from edgewright.compress.planner import read_plan
 from edgewright.core.data import read_json
-from edgewright.core.errors import BadInput, EdgewrightError, GateFailed
+from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError, GateFailed
 from edgewright.core.files import sha256, write_text
 from edgewright.core.home import user_path
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
 from edgewright.job.compress.decide import Decided, NothingKeeps, decide
-from edgewright.job.compress.files import KEEPS, SECONDS, File, Trial, files_of, finished, refusal
+from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, File, Trial, files_of, finished, refusal
 from edgewright.job.compress.ground import CompressPlan, Ground, survey
 from edgewright.job.compress.result import CompressResult, result_of
 from edgewright.job.compress.ship import Ready, fitting, ship
 from edgewright.job.compress.train import LEAST_SECONDS, Learned, learn
 from edgewright.report.parts.compression import write_compression
 from edgewright.train.checkpoint import model_signature
+from edgewright.train.loop import Diverged
 
 RESULT = "compressed.json"
 NOTES = "decided.json"  # among the checkpoints
 DEFAULT_MINUTES = 20.0
+FINAL = (BudgetInfeasible, GateFailed, Diverged)  # going on would only come to the same again
 LOOKING = 0.3  # of the minutes, after which what to train is not narrowed down further
 SHIPPING_SECONDS = 10.0  # for the report and what is small, set aside from the minutes allowed
 
@@ -66,7 +68,9 @@ def compress_run(
         options: any other field of `job.compress_ground.CompressPlan`: epochs, lr, device, threads, steps, seed.
     Returns: figures before and after, everything that was tried, what was done to which layer (`CompressResult`).
     Errors: BadInput; BudgetInfeasible, with the trade curve, where nothing keeps both ceilings and accuracy; GateFailed
-        where the file that came of it, measured or tested, does not. Nothing is left in `out` after any of them.
+        where the file that came of it, measured or tested, does not; Diverged where a network cannot learn with
+        these options. Nothing is left in `out` after any of them; what was cut, or ended for want of disk or of a
+        device, is there to be gone on with (`resume`).
     """
     ceilings = {
         "latency_ms": latency_ms, "size_mb": size_mb, "peak_memory_kb": peak_memory_kb, "macs": macs, "params": params,
@@ -107,7 +111,7 @@ def run(asked: CompressPlan, out: Path, began: float | None = None) -> CompressR
             folder.check_new()  # again: another process may have begun here meanwhile
             _note(folder, ground, decided)
             write_text(folder.compression, asked.to_json())  # what holds this can be gone on with
-            with _nothing_left(folder, existed):
+            with _nothing_left(folder, existed, (*FINAL, BadInput)):
                 return _walk(folder, ground, decided, files if decided.ready else None, scratch, began)
 
 
@@ -120,9 +124,11 @@ def resume(out: Path, began: float | None = None) -> CompressResult:
     if (folder.path / RESULT).exists() and folder.report.exists():
         return _finished(folder)
     ground = survey(CompressPlan.parse(read_json(folder.compression), str(folder.compression)))
-    with folder.locked(), _scratch() as scratch, _nothing_left(folder, True):
+    with folder.locked(), _scratch() as scratch:
         folder.sweep()
-        return _walk(folder, ground, _read_note(folder, ground), None, scratch, began)
+        decided = _read_note(folder, ground)
+        with _nothing_left(folder, True, FINAL):
+            return _walk(folder, ground, decided, None, scratch, began)
 
 
 @contextlib.contextmanager
@@ -132,11 +138,11 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _nothing_left(folder: RunFolder, existed: bool) -> Iterator[None]:
-    """Where it turns out that there is nothing to hand out, the folder is as it was before."""
+def _nothing_left(folder: RunFolder, existed: bool, final: tuple[type[EdgewrightError], ...]) -> Iterator[None]:
+    """Where it turns out that there is nothing to hand out (`final`), the folder is as it was before."""
     try:
         yield
-    except (NothingKeeps, GateFailed):
+    except final:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         begun = (folder.plan, folder.result, folder.onnx, folder.float_onnx, folder.model, folder.rewrites)
         for path in (folder.compression, *begun):  # a resumed one may have been killed while it wrote these
@@ -198,13 +204,13 @@ def _walk(
     plan = exact if plan is None else plan.then(exact)
     if files is None:
         files = files_of(ground, final, exact, scratch / "final", learned[-1].rounded if learned else None)
-    trials = (*decided.trials, *_trials(ground, learned, files))
     file = fitting(ground, files)
+    trials = _trials(ground, decided, learned, files, file)
     if file is None:
         raise _failure(ground, learned, files, trials)
     handed = ship(folder, ground, Ready(final, plan if ground.done is None else ground.done.then(plan), files), file)
     seconds = time.monotonic() - began
-    result = result_of(folder, ground, decided, learned, handed, plan, _marked(trials, file), seconds)
+    result = result_of(folder, ground, decided, learned, handed, plan, trials, seconds)
     write_text(folder.path / RESULT, result.to_json())
     write_compression(folder.report, result)
     shutil.rmtree(folder.checkpoints)
@@ -220,21 +226,17 @@ def _seconds_left(ground: Ground, began: float) -> float | None:
     return max(LEAST_SECONDS, 60 * ground.asked.minutes - (time.monotonic() - began) - shipping)
 
 
-def _trials(ground: Ground, learned: list[Learned], files: list[File]) -> list[Trial]:
-    """The files of what has learned; without training they are among the trials already."""
-    if not learned:
-        return []
-    name = f"{learned[-1].way.name}, taught again"
-    return [file.trial(f"{name}, {file.kind}", refusal(ground, file) or KEEPS) for file in files]
-
-
-def _marked(trials: tuple[Trial, ...], file: File) -> tuple[Trial, ...]:
-    """With what was handed out marked."""
-    chosen = max(number for number, trial in enumerate(trials) if trial.costs == file.costs or number == 0)
-    return tuple(
-        trial.model_copy(update={"verdict": "handed out"}) if number == chosen else trial
-        for number, trial in enumerate(trials)
-    )
+def _trials(
+    ground: Ground, decided: Decided, learned: list[Learned], files: list[File], shipped: File | None
+) -> tuple[Trial, ...]:
+    """Everything that was tried, with the figures and the verdicts of the files as they are now: without training they
+    were among the trials before, and a resumed compression has measured them anew."""
+    stem = f"{learned[-1].way.name}, taught again" if learned else EXACT
+    now: dict[str, Trial] = {}
+    for file in files:
+        name = f"{stem}, {file.kind}"
+        now[name] = file.trial(name, "handed out" if file is shipped else refusal(ground, file) or KEEPS)
+    return (*(now.pop(trial.name, trial) for trial in decided.trials), *now.values())
 
 
 def _failure(ground: Ground, learned: list[Learned], files: list[File], trials: tuple[Trial, ...]) -> EdgewrightError:
