@@ -1,11 +1,14 @@
 import pytest
 import torch
 from torch import nn
-from train_toys import conv_net, toy_task
+from train_toys import RECIPE, conv_net, toy_task
 
 from edgewright.core.errors import BadInput
 from edgewright.task.base import Split
+from edgewright.train.clock import StepClock
 from edgewright.train.evaluate import Evaluation, evaluate
+from edgewright.train.finetune import FineTuneRecipe, fine_tune
+from edgewright.train.loop import fit
 
 
 def test_counts_by_hand() -> None:
@@ -30,6 +33,31 @@ def test_a_network_that_knows_the_answer_scores_100_percent() -> None:
     assert found.confusion().diagonal().sum() == 41
     wrong = Split(task.val.images, (task.val.labels + 1) % 3)
     assert evaluate(BrightestRows(), wrong, task.spec, 8).accuracy == 0.0
+
+
+class Remembering(nn.Module):
+    """Makes its grid for a size of image once, as position encodings do, and multiplies by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.grids = conv_net(), {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:] not in self.grids:
+            self.grids[x.shape[2:]] = x.new_ones(x.shape[2:]) * 0.9
+        return self.net(self.grids[x.shape[2:]] * x)
+
+
+def test_a_network_that_keeps_what_it_made_learns_after_it_was_looked_at() -> None:
+    task, model = toy_task(), Remembering()
+    evaluate(model, task.val, task.spec, 8)
+    x = torch.randn(4, 2, 8, 8, requires_grad=True)
+    model(x).sum().backward()
+    assert x.grad is not None
+    recipe = FineTuneRecipe(lr=0.01, batch_size=8, accumulate=1)
+    found = fine_tune(Remembering(), task, recipe, resolution=8, seed=0, clock=StepClock(6))
+    assert found.steps == 6
+    assert fit(Remembering(), task, RECIPE, resolution=8, seed=0, clock=StepClock(6)).steps == 6
 
 
 def test_model_and_random_state_stay_as_they_were() -> None:

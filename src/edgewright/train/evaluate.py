@@ -39,7 +39,7 @@ class Evaluation:
         return 100 * counts.diagonal() / counts.sum(1)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what the network keeps of this pass must be of use when it learns
 def evaluate(
     model: nn.Module,
     split: Split,
