@@ -45,6 +45,25 @@ def test_entropies_equal_numpy_on_stored_features(chain):
     assert found["az_progressivity"] == pytest.approx(np.diff(entropies).min(), rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize(("few", "many"), [(3, 24), (3, 64), (2, 40)])
+def test_a_network_whose_features_span_little_has_a_score(few, many):
+    """Of as many eigenvalues as channels all but a few are 0, and rounding puts some of them below it."""
+    network = nn.Sequential(nn.Conv2d(few, many, 1), nn.Conv2d(many, 5, 1))
+    inputs = torch.zeros(4, few, 11, 9)
+    found = score(network, [(inputs, None)], THREE, seed=3)
+    generator = torch.Generator().manual_seed(derive(3, "proxy", "az_nas", 0))
+    weights = [
+        torch.randn(layer.weight.shape, generator=generator) * math.sqrt(2 / layer.in_channels) for layer in network
+    ]
+    x, entropies = torch.randn(inputs.shape, generator=generator), []
+    for weight in weights:
+        x = nn.functional.conv2d(x.double(), weight.double())
+        values = np.linalg.eigvalsh(np.cov(x.movedim(1, 0).flatten(1).numpy(), ddof=0)).clip(0)
+        shares = values / values.sum()
+        entropies.append(-(shares * np.log(shares + 1e-8)).sum())
+    assert found["az_expressivity"] == pytest.approx(sum(entropies), rel=1e-4)
+
+
 class Scale(nn.Module):
     """A block that multiplies by a number; holds a part, so that it is seen as a block."""
 

@@ -139,7 +139,8 @@ def _entropy(feature: Tensor) -> float:
 
 
 def _finite_eigenvalues(matrix: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(matrix) if bool(matrix.isfinite().all()) else matrix.diagonal()
+    """Of a covariance, none of which is below 0 but by rounding."""
+    return torch.linalg.eigvalsh(matrix).clamp_min(0) if bool(matrix.isfinite().all()) else matrix.diagonal()
 
 
 def _gain(out: Tensor, given: Tensor, generator: torch.Generator) -> float:
