@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import os
+import threading
 from random import Random
 
 import pytest
 
+from edgewright.backward.plans import knapsack
 from edgewright.backward.plans.knapsack import FROZEN, Choice, Option, price, solve
 
 
@@ -93,3 +96,18 @@ def test_of_two_that_are_worth_nearly_the_same_the_one_with_less_work_is_taken()
     assert solve(choices, None, None, state=1) == {"l": "light"}
     better = [Choice("l", (*choices[0].options[:2], Option("light", 0, 0, 0, 0.9)), 0, 0, 10**6)]
     assert solve(better, None, None, state=1) == {"l": "dear"}
+
+
+def test_what_other_threads_write_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    """The solver runs for up to 20 seconds; stdout belongs to the whole process."""
+    solved = knapsack.milp
+
+    def with_company(*given, **options):
+        other = threading.Thread(target=os.write, args=(1, b"of another thread\n"))
+        other.start()
+        other.join()
+        return solved(*given, **options)
+
+    monkeypatch.setattr(knapsack, "milp", with_company)
+    assert solve(random_choices(3), 2**20, None, state=0) is not None
+    assert "of another thread" in capfd.readouterr().out

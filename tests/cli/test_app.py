@@ -1,6 +1,8 @@
 """The command line as a person meets it: exit codes, one clear line, nothing half-written."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -268,3 +270,31 @@ def test_catalogues_name_their_sources(command):
     entries = json.loads(edgewright(command, "--json").stdout)
     assert entries
     assert all(entry["name"] and entry["summary"] and entry["source"] for entry in entries)
+
+
+LOUD = """
+import os, sys
+from edgewright.cli.app import app, guarded
+from edgewright.core.errors import BadInput
+
+@app.command("loud")
+@guarded
+def loud(as_json: bool = True, bad: bool = False) -> None:
+    os.write(1, b"a library, from C\\n")
+    print("{}")
+    if bad:
+        raise BadInput("no good")
+
+sys.argv = ["edgewright", "loud", *sys.argv[1:]]
+from edgewright.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"), [([], "{}\n"), (["--bad"], '{}\n{"error": "no good", "exit_code": 2}\n')]
+)
+def test_stdout_holds_the_result_and_nothing_that_libraries_write(options, printed):
+    run = subprocess.run([sys.executable, "-c", LOUD, *options], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2 if options else 0, printed)
+    assert "a library, from C" in run.stderr

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.core.errors import BadInput
 from edgewright.proxy.base import score
 from edgewright.proxy.scores.epe_nas import epe_nas
 
@@ -50,3 +51,17 @@ def test_order_of_samples_does_not_matter_and_labels_do(chain, chain_batch):
     order = torch.tensor([3, 5, 0, 1, 4, 2])
     assert score(chain, [(x[order], y[order])], [epe_nas()])["epe_nas"] == pytest.approx(plain, rel=1e-4)
     assert score(chain, [(x, torch.zeros_like(y))], [epe_nas()])["epe_nas"] > 2 * plain
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.zeros(6, 9, 12, dtype=torch.int64), r"int64 of shape \(9, 12\)"),
+        (torch.zeros(6, 5), r"float32 of shape \(5,\)"),
+        (torch.zeros(6), r"float32 of shape \(\)"),
+    ],
+)
+def test_labels_that_are_not_a_class_a_sample_are_refused_in_words(labels, words):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    with pytest.raises(BadInput, match=f"epe_nas .* one class number a sample, and here every sample has {words}"):
+        score(network, [(torch.randn(6, 3, 9, 12), labels)], [epe_nas()], loss=lambda z, y: z.sum())

@@ -39,6 +39,22 @@ def test_a_single_value_per_channel_is_the_worst_and_no_crash():
     assert found["gradsign_compat"] == float("-inf")
 
 
+def test_labels_of_pixels_and_losses_of_ones_own():
+    """A map of classes a sample, and one number a sample: the loss of a sample is whatever is scored with."""
+    torch.manual_seed(0)
+    x, maps = torch.randn(3, 2, 6, 5), torch.randint(0, 4, (3, 6, 5))
+    dense, number = nn.Conv2d(2, 4, 3, padding=1), nn.Sequential(nn.Flatten(), nn.Linear(60, 1))
+
+    def squares(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return ((z[:, 0] - y) ** 2).mean()
+
+    for network, labels, loss in ((dense, maps, F.cross_entropy), (number, torch.randn(3), squares)):
+        weight = next(p for p in network.parameters() if p.ndim > 1)
+        each = [torch.autograd.grad(loss(network(x[i : i + 1]), labels[i : i + 1]), weight)[0].sign() for i in range(3)]
+        found = score(network, [(x, labels)], [gradsign()], loss=loss)["gradsign"]
+        assert found == pytest.approx(float(torch.stack(each).sum(0).abs().sum()), abs=4)
+
+
 def test_no_samples_is_refused():
     with pytest.raises(BadInput, match="at least one sample"):
         gradsign(samples=0)

@@ -4,11 +4,13 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failu
 cannot be met, 4 a gate failed, 130 interrupted.
 """
 
+import contextlib
 import functools
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -60,7 +62,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
             set_quiet(True)
         try:
-            command(*args, **options)
+            with results_alone():
+                command(*args, **options)
         except DeviceLost as error:
             _fail(f"{error}{_go_on(options)}", error.exit_code, bool(options.get("as_json")))
         except EdgewrightError as error:
@@ -74,6 +77,32 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _fail(f"interrupted{_go_on(options)}", 130, bool(options.get("as_json")))
 
     return run
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Stdout holds the result, and nothing else: what libraries write there by themselves goes to stderr meanwhile.
+
+    The solver and the converters write from C, and now and then without being asked.
+    """
+    try:
+        asked = sys.stdout
+        asked.flush()
+        if asked.fileno() != 1:
+            raise OSError
+        results = os.dup(1)
+        os.dup2(2, 1)
+    except (OSError, ValueError):  # stdout is no file of this process: a test's, or closed
+        yield
+        return
+    sys.stdout = os.fdopen(results, "w", encoding=asked.encoding, errors=asked.errors, buffering=1)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        os.dup2(results, 1)
+        mine, sys.stdout = sys.stdout, asked
+        mine.close()
 
 
 def _go_on(options: dict[str, Any]) -> str:

@@ -1,13 +1,9 @@
 """A trained network as one ONNX file: batch norm folded, nothing in it that the runtime does not need."""
 
 import ast
-import contextlib
 import copy
-import io
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -18,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgewright.core.environment import versions
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.files import write_bytes
+from edgewright.core.quiet import silent
 from edgewright.export.ship.provenance import WEIGHTS_KEY, weights_sha256
 
 OPSET = 18
@@ -198,16 +195,3 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.name = "edgewright"
     model.ir_version = min(model.ir_version, NEWEST_IR)
     return model
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """The exporter prints, logs and warns about things a user can do nothing about."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)  # what fails is raised as well, and told by whoever catches it
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -4,9 +4,6 @@ device will do.
 Only what depends on the input runs; what is made of parameters alone is a constant of the file that ships.
 """
 
-import contextlib
-import logging
-import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from math import prod
 from typing import Any
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgewright.core.errors import BadInput
+from edgewright.core.quiet import silent
 from edgewright.ir import torch_calls
 from edgewright.ir.counts import Work
 from edgewright.ir.network import Network, Node
@@ -91,7 +89,7 @@ def exported(model: nn.Module, *examples: Tensor) -> ExportedProgram:
     modes = {module: module.training for module in model.modules()}
     device = next(iter([*model.parameters(), *model.buffers()]), examples[0]).device
     try:
-        with _silent(), torch.no_grad():
+        with silent(), torch.no_grad():
             zeros = tuple(torch.zeros_like(example, device=device) for example in examples)
             return torch.export.export(model.eval(), zeros)
     except Exception as error:  # the exporter raises its own kinds
@@ -136,16 +134,3 @@ def _values(argument: Any) -> Any:
     if isinstance(argument, (list, tuple)):
         return [_values(part) for part in argument]
     return argument.meta.get("val") if isinstance(argument, torch.fx.Node) else argument
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter logs and warns about things a user can do nothing about."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -11,10 +11,7 @@ The price of work is small (`LABOUR`): of plans that are worth nearly the same, 
 Checked against: every choice written out on small cases (tests/backward/test_knapsack.py).
 """
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,31 +75,16 @@ def solve(
     if macs is not None:
         spent = sum(choice.forward_macs for choice in choices)
         constraints.append(LinearConstraint(work[None] / 1e6, ub=(macs - spent) / 1e6))
-    with _silent():
-        found = milp(
-            bytes_ / 1024 if cheapest else slight + price(choices) * work - value,
-            constraints=constraints,
-            integrality=np.array([1] * count + [0] * sites),
-            bounds=Bounds(0, 1),
-            options={"time_limit": SECONDS, "mip_rel_gap": 1e-4},
-        )
+    found = milp(
+        bytes_ / 1024 if cheapest else slight + price(choices) * work - value,
+        constraints=constraints,
+        integrality=np.array([1] * count + [0] * sites),
+        bounds=Bounds(0, 1),
+        options={"time_limit": SECONDS, "mip_rel_gap": 1e-4},
+    )
     if found.x is None:
         return None
     return {choices[i].layer: o.method for (i, o), taken in zip(options, found.x[:count], strict=True) if taken > 0.5}
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """HiGHS now and then writes a line to stdout by itself, where our callers print JSON."""
-    sys.stdout.flush()
-    before, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(before, 1)
-        os.close(before)
-        os.close(nowhere)
 
 
 def _structure(options: Sequence[tuple[int, Option]], count: int, sites: int) -> list[LinearConstraint]:

@@ -13,8 +13,9 @@ import onnx
 import torch
 from torch import nn
 
+from edgewright.core.quiet import silent
 from edgewright.export.int8.quantise import LAYERS, float_tensors
-from edgewright.export.onnx import fold_batch_norms, prepared, silent
+from edgewright.export.onnx import fold_batch_norms, prepared
 
 LOOKED_AT = 8  # samples
 # |y' - y| / |y| of one tensor above which it has departed; int8's own rounding brings up to 0.1 in a good network.

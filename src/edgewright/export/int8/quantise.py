@@ -11,11 +11,9 @@ Source: Jacob et al., CVPR 2018, arXiv:1712.05877; Wu et al., 2020, arXiv:2004.0
 against: a convolution computed in integers by hand, and float outputs (tests/export/test_quantise.py).
 """
 
-import contextlib
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +23,7 @@ import onnx.version_converter
 import onnxruntime as ort
 
 from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.quiet import silent
 from edgewright.device.here.instructions import has_vnni, is_x86
 from edgewright.device.here.runtime import open_session
 from edgewright.device.here.runtime import run as run_session
@@ -62,7 +61,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization import quant_pre_process
 
     model = _new_enough(model)
-    with tempfile.TemporaryDirectory() as folder, _silent():
+    with tempfile.TemporaryDirectory() as folder, silent():
         given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, given)  # handed a model in memory, it moves the weights out of that model
         try:
@@ -157,7 +156,7 @@ def quantise(
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in covered.items()
     }
-    with _silent():
+    with silent():
         quantiser = QDQQuantizer(
             model,
             True,  # per channel
@@ -249,16 +248,6 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*body.value_info, *body.output)}
     made = [name for node in body.node for name in node.output if name]
     return [name for name in made if name not in constant and kinds.get(name) == onnx.TensorProto.FLOAT]
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _first_line(error: Exception) -> str:

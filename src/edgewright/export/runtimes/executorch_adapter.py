@@ -14,7 +14,8 @@ from torch import nn
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import write_bytes
-from edgewright.export.onnx import fold_batch_norms, prepared, silent
+from edgewright.core.quiet import silent
+from edgewright.export.onnx import fold_batch_norms, prepared
 from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 HEAVY = ("conv", "mm", "linear", "matmul")  # parts of the names of operators that must not fall back

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from edgewright.core.errors import BadInput, one_line
-from edgewright.export.onnx import fold_batch_norms, prepared, silent
+from edgewright.core.quiet import silent
+from edgewright.export.onnx import fold_batch_norms, prepared
 from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from edgewright.core.errors import BadInput
 from edgewright.proxy.base import Evidence, Proxy
 
 _GUARD = 1e-5
@@ -20,7 +21,7 @@ def epe_nas() -> Proxy:
 
     J_i: gradient of the sum of the batch's logits for the input of sample i, (C H W); n_c: samples of class c in the
     batch; K: classes in the batch, where "up to 100 classes" speaks of the network's outputs. The model's own weights,
-    training mode. No units; higher is better; mean over the batches.
+    training mode. No units; higher is better; mean over the batches. Needs one class a sample: BadInput otherwise.
 
     A sample whose Jacobian is constant correlates with none. Cost: a forward and a backward pass to the inputs.
     Source: Lopes et al., "EPE-NAS: Efficient Performance Estimation Without Training for Neural Architecture Search",
@@ -41,6 +42,12 @@ def epe_nas() -> Proxy:
 def _one_batch(evidence: Evidence) -> float:
     jacobians, labels = evidence.input_gradients, evidence.labels
     assert jacobians is not None and labels is not None  # both are among the needs
+    if labels.ndim != 1 or labels.is_floating_point():
+        kind = f"{str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape[1:])}"
+        raise BadInput(
+            "epe_nas compares the samples of each class: it needs labels of one class number a sample, and here every "
+            f"sample has {kind}; choose another proxy"
+        )
     rows = jacobians.flatten(1).double()
     if not bool(rows.isfinite().all()):
         return math.nan

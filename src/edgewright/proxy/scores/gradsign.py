@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.core.errors import BadInput
@@ -17,9 +16,9 @@ def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
 
         S = sum_w | sum_i sign( d l_i / d w ) |
 
-    l_i: cross-entropy of sample i, the first `samples` of the batch; w: every weight of a layer, as they
-    are in the model, training mode. A count, at most `samples` times the number of weights; higher is better; mean over
-    the batches.
+    l_i: loss of sample i (cross-entropy, or what is scored with), the first `samples` of the batch; w: every weight of
+    a layer, as they are in the model, training mode. A count, at most `samples` times the number of weights; higher is
+    better; mean over the batches.
 
     Args:
         samples: how many inputs of each batch, >= 1.
@@ -62,7 +61,8 @@ def _together(evidence: Evidence, samples: int) -> float:
     assert labels is not None  # `labels` is among the needs
     with torch.enable_grad():
         logits = probe.run(evidence, evidence.inputs[:samples], parameters=weights)
-        losses = F.cross_entropy(logits, labels, reduction="none")
+        each = [slice(index, index + 1) for index in range(len(labels))]
+        losses = torch.stack([evidence.loss_function(logits[one], labels[one]) for one in each])
         signs = [torch.zeros_like(weight, requires_grad=False) for weight in weights.values()]
         for index in range(len(losses)):
             found = torch.autograd.grad(
