@@ -1,5 +1,6 @@
 """Predicted bytes equal those that a real pass keeps."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -71,3 +72,23 @@ def test_the_allocators_peak_is_what_is_kept_and_what_single_operators_need() ->
             peaks.append(measure_peak(step))
         assert found.stored_bytes <= peaks[-1] <= found.stored_bytes + found.gradient_bytes + 4 * largest
     assert peaks[0] > peaks[1] > peaks[2]
+
+
+def test_the_peak_is_looked_for_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU, and a model that is not on it."""
+
+    def no_gpu(*_: object) -> int:
+        raise AssertionError("the model is on the CPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, no_gpu)
+    x = torch.randn(100, 250)
+    assert 100_000 <= measure_peak(lambda: x + 1) <= 110_000
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_peak_on_a_gpu() -> None:
+    x = torch.randn(100, 250, device="cuda")
+    assert 100_000 <= measure_peak(lambda: x + 1, "cuda") <= 110_000
+    assert measure_peak(lambda: torch.ones(100, 250) + 1, "cuda") == 0

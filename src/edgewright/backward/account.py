@@ -58,15 +58,19 @@ def total(kept: tuple[Kept, ...]) -> int:
     return sum(one.bytes for one in kept)
 
 
-def measure_peak(step: Callable[[], object]) -> int:
-    """Bytes that PyTorch's allocator held at most during `step()`, above what it held before: what is kept, gradients,
-    and what single operators needed while they ran. On the CPU from the profiler's record, which costs time."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+def measure_peak(step: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """Bytes that PyTorch's allocator held at most on `device` during `step()`, above what it held before: what is kept,
+    gradients, and what single operators needed while they ran. On the CPU from the profiler's record, which costs
+    time.
+
+    device: where the model of `step` is.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         step()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     with tempfile.TemporaryDirectory() as folder:
