@@ -14,7 +14,9 @@ from edgewright.compress.planner import plan
 from edgewright.compress.rewrites import depthshrinker as ds
 from edgewright.compress.rewrites import merge_linear
 from edgewright.compress.wiring import trace
+from edgewright.compress.worthwhile import saved_ms
 from edgewright.core.errors import BadInput
+from edgewright.device.measure import Latency
 from edgewright.model.mobile import MobileNet, Stage
 
 # 1 = keep; order: stem, depthwise-separable block, 16 inverted residuals, head. MACs and parameters in millions, at
@@ -173,6 +175,23 @@ def test_searching_drops_what_saves_most_and_then_shrinks() -> None:
     assert made.rewrites[0].promises().macs > 0
     with pytest.raises(BadInput, match="network with masks"):
         loss(network, x, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_numbers(dtype: torch.dtype) -> None:
+    network, x = mobile().to(dtype), images(2, 3, 20, 14).to(dtype)
+    plain = ds.decisions(mobile(), trace(mobile(), images(2, 3, 20, 14)))
+    found = ds.decisions(network, trace(network, x))
+    assert [(one.block, one.activations) for one in found] == [(one.block, one.activations) for one in plain]
+    assert [one.saves.macs for one in found] == [one.saves.macs for one in plain]
+    net = ds.searched(network, found, keep=len(found) - 1, savings={"stage2.0": 1.0, "stage2.1": 2.0, "stage3": 1.0})
+    net.train()
+    net(x).sum().backward()
+    assert net(x).dtype == dtype
+    made = plan(network, x, [partial(ds.find, drop=net.drop())])
+    assert apply(network, made, x)(x).dtype == dtype
+    saved = saved_ms(network, found, x, lambda modules, shape: [Latency.by_law(1.0)] * len(modules))
+    assert set(saved) <= {one.block for one in found}
 
 
 def test_distillation_against_its_formula() -> None:

@@ -116,6 +116,12 @@ class Wiring:
         return sources, {step.name for step in steps if set(step.readers) - inside}
 
 
+def blank(model: nn.Module, shape: tuple[int, ...], device: str = "cpu") -> Tensor:
+    """An input of that shape, of zeros, in the type of the model's own numbers."""
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    return torch.zeros(shape, dtype=own, device=device)
+
+
 def trace(model: nn.Module, example: Tensor) -> Wiring:
     """The wiring of `model` in evaluation mode for inputs like `example` (only shape and type are read).
 

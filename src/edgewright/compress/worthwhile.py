@@ -19,6 +19,7 @@ from edgewright.compress.planner import Method, look
 from edgewright.compress.rewrites import depthshrinker, fold_batch_norm, merge_linear
 from edgewright.compress.rewrites.depthshrinker import Decision, Linearise
 from edgewright.compress.rewrites.merge_linear import Merge
+from edgewright.compress.wiring import blank
 from edgewright.core.data import Frozen
 from edgewright.core.progress import progress
 from edgewright.device.compare import Ratio, compared
@@ -82,7 +83,7 @@ def timed(model: nn.Module, plan: Plan, measure: Measure, *, merge: Method = mer
 
     Blocks that are alike, shapes included, are measured once. Linearisations after which nothing merges are left out.
     """
-    example = torch.zeros(1, *plan.input_shape[1:])
+    example = blank(model, (1, *plan.input_shape[1:]))
     stages = [
         (
             [rewrite for rewrite in plan.rewrites if _linearises(rewrite) and rewrite.promises()],

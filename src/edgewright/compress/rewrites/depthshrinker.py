@@ -40,7 +40,7 @@ from torch.nn import functional
 from edgewright.compress.affine import num_operators
 from edgewright.compress.base import Found, Rewrite, Saving, replace, saved_by
 from edgewright.compress.region import macs_of, merged_module, parts_of
-from edgewright.compress.wiring import POINTWISE, Step, Wiring, trace
+from edgewright.compress.wiring import POINTWISE, Step, Wiring, blank, trace
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 
@@ -98,7 +98,7 @@ def decisions(model: nn.Module, wiring: Wiring) -> tuple[Decision, ...]:
     for steps in groups.values():
         for step in steps:
             replace(linear, step.own, nn.Identity())
-    bare = trace(linear, torch.zeros(wiring.input_shape, device="meta"))
+    bare = trace(linear, blank(model, wiring.input_shape, "meta"))
     found = [_decision(linear, wiring, bare, block, steps, block in blocks) for block, steps in groups.items()]
     return tuple(decision for decision in found if decision.activations)
 
