@@ -10,6 +10,7 @@ from edgewright.proxy.alone import Alone
 from edgewright.proxy.base import score
 from edgewright.proxy.scores.gradsign import gradsign
 from edgewright.proxy.scores.knas import knas
+from edgewright.proxy.scores.synflow import synflow
 
 
 def network() -> nn.Module:
@@ -44,3 +45,22 @@ def test_the_batch_is_free_when_it_was_scored():
         assert not [one for one in gc.get_objects() if isinstance(one, Alone)]
     finally:
         gc.enable()
+
+
+class OnlyWide(nn.Module):
+    """A network with an error of its own, which is no batch norm's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) < 2:
+            raise ValueError("needs two images")
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("proxy", [knas(compat=True), gradsign(compat=True), synflow()])
+def test_an_error_of_the_networks_own_is_not_taken_for_a_score(proxy):
+    with pytest.raises(ValueError, match="needs two images"):
+        score(OnlyWide(), [(torch.randn(5, 3, 9, 11), torch.arange(5))], [proxy])

@@ -38,7 +38,9 @@ class Alone:
                 with torch.enable_grad():
                     logits = probe.run(evidence, evidence.inputs[one], parameters=self._wanted)
                     self._look(evidence.loss_function(logits, evidence.labels[one]))
-            except ValueError:  # batch norm: more than one value per channel
+            except ValueError as error:
+                if not probe.one_value_a_channel(error):
+                    raise
                 self.refused = True
         return self
 

@@ -53,6 +53,12 @@ def _fast(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
+def one_value_a_channel(error: ValueError) -> bool:
+    """Whether a batch norm in training mode was given a single value a channel, which has no spread; any other error of
+    a pass is the network's or the loss's own fault, and no score."""
+    return "more than 1 value per channel" in str(error)
+
+
 def copied_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Every buffer by name, detached from the model's."""
     return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}

@@ -61,7 +61,9 @@ def _flow(evidence: Evidence, compat: bool) -> float:
     with torch.enable_grad(), contextlib.nullcontext() if compat else _without_norms(model):
         try:
             total = probe.run(evidence, ones, parameters=parameters, buffers=buffers).sum()
-        except ValueError:  # batch norm: more than one value per channel
+        except ValueError as error:
+            if not probe.one_value_a_channel(error):
+                raise
             return float("nan")
         if not total.requires_grad:
             return 0.0
