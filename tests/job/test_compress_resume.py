@@ -1,0 +1,146 @@
+"""Compressions that were cut, or came to nothing: what is gone on with, and what is left behind."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from compress_toys import MACS, OPTIONS, interrupt, on_test, weights
+from safetensors.torch import load_file
+
+import edgewright
+from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError, GateFailed
+from edgewright.core.run import RunFolder
+from edgewright.device.here.cpu import Cpu
+from edgewright.device.measure import Latency
+from edgewright.job.compress import files as compress_files
+from edgewright.job.compress import run as job
+from edgewright.job.compress.run import compress_run
+from edgewright.task.load import load_task
+from edgewright.train import loop
+
+
+def test_a_finished_compression_resumes_to_its_result(pruned, tmp_path: Path) -> None:
+    folder, result = pruned
+    assert job.resume(folder.path) == result
+    copy = RunFolder(Path(shutil.copytree(folder.path, tmp_path / "copy")))
+    copy.rewrites.write_text(copy.rewrites.read_text() + " ")
+    with pytest.raises(BadInput, match=r"compress.json: altered"):
+        job.resume(copy.path)
+    with pytest.raises(BadInput, match=r"compress.json: altered"):
+        edgewright.load_model(copy.path)
+
+
+def test_cut_at_the_end_and_resumed(digits_run, pruned, known, tmp_path, monkeypatch) -> None:
+    """Nothing is decided or learned anew."""
+    out = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "ship", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compress_run(digits_run.path, out=out, **OPTIONS)
+    assert RunFolder(out).resumed_by == f"edgewright compress --resume {out}"
+    with pytest.raises(BadInput, match="this compression has not finished; edgewright compress --resume"):
+        edgewright.load_model(out)
+    monkeypatch.setattr(job, "decide", interrupt)
+    monkeypatch.setattr(loop._Run, "_update", interrupt)
+    result = job.resume(out)
+    assert result.trials[1].costs["macs"] == pruned[1].trials[1].costs["macs"]
+    assert on_test(edgewright.load_model(out)) == pytest.approx(result.after.test_accuracy)
+
+
+def test_the_file_that_ships_is_named_though_it_was_measured_anew(
+    digits_run, by_weights, tmp_path: Path, monkeypatch
+) -> None:
+    """Cut before it shipped; resumed, the same files take a little longer. The curve has each of them once, as now."""
+    out, ceiling = tmp_path / "cut", 0.5 * weights(digits_run.onnx) / 1e5
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "ship", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compress_run(digits_run.path, out=out, latency_ms=ceiling, max_drop=5.0)
+    before = compress_files.timed
+    monkeypatch.setattr(
+        compress_files,
+        "timed",
+        lambda *given: [Latency.by_law(1.01 * latency.median_ms).model_copy(
+            update={"runs": 40, "samples": tuple(1.01 * one for one in latency.samples)})
+            for latency in before(*given)],
+    )  # fmt: skip
+    result = job.resume(out)
+    verdicts = {trial.name: trial.verdict for trial in result.trials}
+    assert len(verdicts) == len(result.trials)
+    assert [name for name, verdict in verdicts.items() if verdict == "handed out"] == ["exact rewrites, int8"]
+    assert verdicts["as it was"] == "what is to be compressed"
+    assert next(t for t in result.trials if t.verdict == "handed out").costs == result.after.costs
+
+
+@pytest.mark.parametrize("error", [BadInput, BudgetInfeasible, GateFailed, loop.Diverged])
+def test_no_error_that_is_final_leaves_anything_behind(error, digits_run, known, tmp_path, monkeypatch) -> None:
+    def fail(*_):
+        raise error("not so")
+
+    monkeypatch.setattr(job, "learn", fail)
+    with pytest.raises(error, match="not so"):
+        compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "mine.txt").touch()
+    with pytest.raises(error, match="not so"):
+        compress_run(digits_run.path, out=tmp_path / "y", **OPTIONS)
+    assert [path.name for path in (tmp_path / "y").iterdir() if path.name != ".lock"] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("error", [EdgewrightError, DeviceLost])
+def test_what_a_disk_or_a_device_ended_is_gone_on_with(error, digits_run, known, tmp_path, monkeypatch) -> None:
+    def fail(*_):
+        raise error("free some space, then resume")
+
+    monkeypatch.setattr(job, "learn", fail)
+    with pytest.raises(error, match="free some space"):
+        compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
+    assert RunFolder(tmp_path / "x").resumed_by is not None
+
+
+def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:
+    source = RunFolder(Path(shutil.copytree(digits_run.path, tmp_path / "source")))
+    monkeypatch.setattr(job, "learn", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compress_run(source.path, out=tmp_path / "cut", **OPTIONS)
+    note = tmp_path / "cut" / "checkpoints" / "decided.json"
+    note.write_text(note.read_text().replace(load_task("digits").spec.digest, "other"))
+    with pytest.raises(BadInput, match="the network or the data changed"):
+        job.resume(tmp_path / "cut")
+    assert note.exists()  # with the old data back, it is gone on with
+
+
+def test_latencies_of_another_device_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(job, "learn", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compress_run(digits_run.path, out=tmp_path / "cut", **OPTIONS, latency_ms=100.0)
+    monkeypatch.setattr(Cpu, "identity", lambda self: {"name": "cpu", "cpu": "another"})
+    with pytest.raises(BadInput, match=r"begun on another device \(cpu .*, here another\)"):
+        job.resume(tmp_path / "cut")
+
+
+def test_killed_and_resumed_equals_uninterrupted(digits_run, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the training; from the same measurements the weights are the same to the bit."""
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    options = ["--macs", str(MACS), "--max-drop", "30", "--epochs", "40", "--steps", "prune"]
+    command = [sys.executable, "-m", "edgewright", "compress", str(digits_run.path), *options, "--out", str(out)]
+    checkpoint = out / "checkpoints" / "train.safetensors"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 180
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and checkpoint.exists()
+    shutil.copytree(out, whole)
+    (whole / "checkpoints" / checkpoint.name).unlink()
+    results = [job.resume(place) for place in (out, whole)]
+    assert results[0].after.val_accuracy == results[1].after.val_accuracy
+    one, other = (load_file(place / "model.safetensors") for place in (out, whole))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
