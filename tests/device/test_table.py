@@ -16,6 +16,7 @@ from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut, place, read_piece, work
 from edgewright.device.table.profiled import PieceTime, profile_pieces
 from edgewright.device.table.table import LatencyModel, LatencyTable
+from edgewright.ir.from_onnx import read_work
 from edgewright.ir.graph import Graph, GraphBuilder, chain, count_macs
 from edgewright.ir.to_onnx import to_onnx
 from ir.test_to_onnx import reader, segmenter
@@ -69,6 +70,16 @@ def test_pieces_hold_what_is_fused() -> None:
         ("mul", False, False),
         ("pointwise", True, False),
     ]
+
+
+def test_what_a_network_gives_out_is_fused_into_nothing() -> None:
+    builder = GraphBuilder((4, 9, 7))
+    y = builder.conv(0, 4, 3)
+    z = builder.relu(builder.add(y, 0))
+    assert [piece.key for piece in cut(builder.graph(z))[0]] == ["conv+add+act 4x9x7>4x9x7 k3 s1 g1"]
+    kept = builder.graph(z, y)
+    assert [(piece.kind, piece.add) for piece in cut(kept)[0]] == [("conv", False), ("add", False), ("relu", False)]
+    assert len(read_work(to_onnx(kept))) == 3 and len(read_work(to_onnx(builder.graph(z)))) == 1
 
 
 def test_every_node_that_the_runtime_runs_belongs_to_a_piece() -> None:

@@ -8,7 +8,7 @@ such a pair turns the network's own input or output does it run.
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +65,7 @@ def read_work(model: Model) -> list[tuple[str, int]]:
     Errors: BadInput for what `read` refuses, and for an operator that cannot be counted.
     """
     network = read(model)
-    run = [node for node in network.nodes if node.kind not in NOT_RUN]
+    run = replace(network, nodes=tuple(node for node in network.nodes if node.kind not in NOT_RUN))
     work = [(group[0].kind, known(group[0], network.where)) for group in together(run)]
     return [(kind if one.layer == "none" else one.layer, one.macs) for kind, one in work]
 

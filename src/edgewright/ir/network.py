@@ -1,8 +1,8 @@
 """What a network runs, whatever it was read from: the form in which graphs, ONNX files and torch modules are counted.
 
-Graph          from_graph         here
-ONNX file      from_onnx.read
-torch module   from_torch.read
+Graph           from_graph, here
+ONNX file       from_onnx.read
+torch module    from_torch.read
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -88,16 +88,16 @@ def from_graph(graph: Graph, number_bytes: int = FLOAT_BYTES) -> Network:
     return Network(nodes, shapes, sizes, graph.inputs, graph.outputs)
 
 
-def together(nodes: Sequence[Node]) -> list[list[Node]]:
+def together(network: Network) -> list[list[Node]]:
     """The nodes that run as one, in running order of the first of each: a convolution with the sum and the activation
-    behind it, and what is written as two: a product and its bias, x and sigmoid(x)."""
-    readers: dict[Hashable, int] = {}
-    for node in nodes:
+    behind it, and what is written as two: a product and its bias, x and sigmoid(x). What the network gives stays."""
+    readers: dict[Hashable, int] = dict.fromkeys(network.outputs, 1)
+    for node in network.nodes:
         for name in node.inputs:
             readers[name] = readers.get(name, 0) + 1
     groups: list[list[Node]] = []
     owner: dict[Hashable, int] = {}
-    for node in nodes:
+    for node in network.nodes:
         single = [owner[name] for name in node.inputs if name in owner and readers[name] == 1]
         hosts = [host for host in single if _takes(groups[host], node)]
         if not hosts:

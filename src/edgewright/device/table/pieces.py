@@ -79,7 +79,7 @@ def cut(graph: Graph) -> tuple[list[Piece], dict[int, int]]:
     Operators that the output does not depend on have no piece: a runtime leaves them out.
     """
     made: dict[Hashable, Op] = {op.output: op for op in graph.ops}
-    groups = together(from_graph(graph).nodes)
+    groups = together(from_graph(graph))
     parts = [[made[name] for node in nodes for name in node.outputs] for nodes in groups]
     owner = {op.output: index for index, part in enumerate(parts) for op in part}
     return [_piece(graph, part) for part in parts], owner
