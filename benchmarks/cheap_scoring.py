@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     names = tuple(options.proxies.split(","))
     task = load_task(options.data, seed=options.seed)
-    space = make_tabular("nb201", task.spec.channels, len(task.spec.classes), task.spec.resolution)
+    space = make_tabular("nb201", task.spec.input.shape[0], task.kind.head.outputs, task.spec.size)
     table = read_table(options.table, space)
     rows = sample_rows(space, [table], None, options.seed)
     few = sorted(Random(options.seed).sample(rows, min(options.sample, len(rows))))

@@ -1,11 +1,14 @@
 """The residual networks for CIFAR-10 that several benchmarks take, trained; with the names of the shared weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from edgewright.task.base import Task
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of white, as the shared ones were trained
 
@@ -63,3 +66,11 @@ def trained(depth: int, weights: Path, *, convolved: bool = False) -> nn.Module:
     model = ResNet((depth - 2) // 6, convolved)
     model.load_state_dict(load_file(weights), strict=False)  # without counts of batches and shortcuts
     return model.eval()
+
+
+def as_expected(task: Task) -> Task:
+    """CIFAR-10, to be normalised as the weights expect it."""
+    white = task.spec.input.white
+    mean, std = (tuple(white * value for value in values) for values in (MEAN, STD))
+    only = task.spec.input.model_copy(update={"mean": mean, "std": std})
+    return replace(task, spec=task.spec.model_copy(update={"inputs": (only,)}))

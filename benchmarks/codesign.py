@@ -76,7 +76,7 @@ def main() -> None:
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
     first = rows[0]["architecture"]
     family = linked_spaces()[first["space"].removeprefix("linked-")]
-    space = family(first["channels"], first["classes"], first["resolution"])
+    space = family.for_images(first["channels"], first["outputs"], first["resolution"])
     architectures = [space.read(row["architecture"]) for row in rows]
     device = make_device("cpu", 1)
     latency = np.array([device.measure([to_onnx(space.graph(a))], Runs(most=200))[0].median_ms for a in architectures])

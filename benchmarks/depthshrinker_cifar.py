@@ -36,10 +36,13 @@ from edgewright.device.measure import Latency
 from edgewright.export.blocks import measure_blocks
 from edgewright.export.choose.versus import versus
 from edgewright.export.onnx import export_onnx
-from edgewright.model.mobile import MobileNet, Stage
-from edgewright.task.base import Split, Task
+from edgewright.model.blocks import Stage, mobile_parts
+from edgewright.model.heads.pool import PoolHead
+from edgewright.model.network import Network, with_head
+from edgewright.task.base import Task, normalise
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
+from edgewright.train.distil import distillation
 from edgewright.train.evaluate import evaluate
 from edgewright.train.loop import Loss, fit
 from edgewright.train.recipe import Recipe, recipe_for
@@ -49,7 +52,7 @@ MOST_MACS = 8.0  # a merge may have more multiply-adds; the clock decides
 MERGE = partial(merge_linear.find, most_macs=MOST_MACS)
 
 
-def network(seed: int) -> MobileNet:
+def network(seed: int) -> Network:
     """MobileNetV2 in small: expansion 6 and residuals, 16 px after the stem, ReLU in place of ReLU6."""
 
     def stage(depth: int, width: int, stride: int) -> Stage:
@@ -57,7 +60,8 @@ def network(seed: int) -> MobileNet:
 
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "weights"))
-        return MobileNet(3, 10, 16, 2, [stage(2, 16, 1), stage(2, 24, 2), stage(3, 48, 2)], 160)
+        parts = mobile_parts(3, 16, 2, [stage(2, 16, 1), stage(2, 24, 2), stage(3, 48, 2)])
+        return with_head(parts, PoolHead(10), 48, 160)
 
 
 class Bench:
@@ -67,8 +71,7 @@ class Bench:
         self.arguments, self.folder = arguments, Path(arguments.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         whole = load_task(f"arrays:{arguments.data}", seed=arguments.seed)
-        train = Split(whole.train.images[: arguments.images], whole.train.labels[: arguments.images])
-        self.task: Task = replace(whole, train=train)
+        self.task: Task = replace(whole, train=whole.train.take(slice(arguments.images)))
         self.example = torch.zeros(1, 3, PIXELS, PIXELS)
 
     def recipe(self, epochs: float, lr: float | None = None) -> Recipe:
@@ -86,26 +89,22 @@ class Bench:
             model,
             self.task,
             recipe,
-            resolution=PIXELS,
+            size=self.task.spec.size,
             seed=derive(self.arguments.seed, name),
             clock=StepClock(steps),
             checkpoint=self.folder / f"{name}.checkpoint",
             threads=1,
             loss=loss,
-            on_epoch=lambda record: print(
-                name, record.epoch, f"{record.train_loss:.3f}", record.val_accuracy, flush=True
-            ),
+            on_epoch=lambda record: print(name, record.epoch, f"{record.train_loss:.3f}", record.val, flush=True),
         )
         save_file({key: value.contiguous().clone() for key, value in model.state_dict().items()}, kept)
         return model
 
     def accuracy(self, model: nn.Module) -> float:
-        return evaluate(model, self.task.test, self.task.spec, PIXELS).accuracy
+        return evaluate(model, self.task.test, self.task.spec).values["accuracy"]
 
     def images(self, count: int) -> Tensor:
-        raw = self.task.test.images[:count].float()
-        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (self.task.spec.mean, self.task.spec.std))
-        return (raw - mean) / std
+        return normalise(self.task.test.inputs[:count], self.task.spec)
 
 
 def measure(modules: Sequence[nn.Module], shape: tuple[int, ...]) -> list[Latency]:
@@ -146,7 +145,7 @@ def row(bench: Bench, model: nn.Module, timings: Sequence[Timing], drop: int) ->
         find = partial(depthshrinker.find, drop=names, final="relu")
         linear = apply(model, plan(model, bench.example, [find]), x[:64])
     epochs = bench.arguments.tune_epochs
-    loss = depthshrinker.distillation(model)
+    loss = distillation(model, bench.task.kind)
     linear = bench.train(linear, f"tuned-{drop}", epochs, bench.recipe(epochs, bench.arguments.lr), loss)
     merge = partial(MERGE, only=names)
     made = plan(linear, bench.example, ["fold_batch_norm", *([merge] if names else [])])

@@ -67,12 +67,11 @@ def measure_all(task, folder: Path, models: list[str]) -> dict[str, float]:
     if path.exists():
         return json.loads(path.read_text())
     device, latency = Cpu(threads=1), {}
-    shape = (task.spec.channels, task.spec.resolution, task.spec.resolution)
     for name in models:
         for stem in (2, 1):
             try:
-                model = timm_model(name, stem, len(task.spec.classes))
-                export_onnx(model, shape, folder / "timm.onnx", {})
+                model = timm_model(name, stem, len(task.spec.names))
+                export_onnx(model, task.spec.input.shape, folder / "timm.onnx", {})
             except Exception as error:  # a model that cannot take 32 px at this stride is no rival
                 print(f"{name}/{stem}: cannot be exported at this size ({type(error).__name__})")
                 continue
@@ -91,20 +90,20 @@ def train_timm(job: tuple[str, str, int, int, str]) -> dict:
     task = load_task(f"arrays:{data}", seed=seed)
     name, stem = variant.split("/")
     torch.manual_seed(derive(seed, "weights", variant))
-    model = timm_model(name, int(stem), len(task.spec.classes))
+    model = timm_model(name, int(stem), len(task.spec.names))
     recipe = recipe_for(task.spec, epochs=epochs)
     began = time.monotonic()
     fit(
         model,
         task,
         recipe,
-        resolution=task.spec.resolution,
+        size=task.spec.size,
         seed=derive(seed, "train", variant),
         clock=StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size)),
         checkpoint=kept.with_suffix(".safetensors"),
     )
-    test = evaluate(model, task.test, task.spec, task.spec.resolution)
-    row = {"variant": variant, "seed": seed, "test": test.accuracy, "seconds": time.monotonic() - began}
+    test = evaluate(model, task.test, task.spec).values["accuracy"]
+    row = {"variant": variant, "seed": seed, "test": test, "seconds": time.monotonic() - began}
     write_text(kept, json.dumps(row))
     kept.with_suffix(".safetensors").unlink(missing_ok=True)
     return row
@@ -122,9 +121,9 @@ def design(args: argparse.Namespace, seed: int) -> dict:
         seed=seed,
     )
     result = resume(out) if (out / "plan.yaml").exists() else run(plan, out)
-    latency = result.costs["latency"].value
-    print(f"edgewright seed {seed}: {result.metrics.test_accuracy:.2f} %, {latency:.3f} ms", flush=True)
-    return {"test": result.metrics.test_accuracy, "latency_ms": latency}
+    latency, accuracy = result.costs["latency"].value, result.metrics.test["accuracy"]
+    print(f"edgewright seed {seed}: {accuracy:.2f} %, {latency:.3f} ms", flush=True)
+    return {"test": accuracy, "latency_ms": latency}
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edgewright.core.files import write_text
+from edgewright.device.measure import Runs
 from edgewright.export.choose.choice import Choice, choose
 from edgewright.export.choose.samples import Samples, read_samples
 from edgewright.export.choose.versus import Versus, versus
@@ -82,8 +83,9 @@ def one(place: str, arguments: argparse.Namespace, folder: Path) -> dict:
     files = {"fp32": source.path, "default int8": default_int8(source, calibration, folder / "default.onnx")}
     names = [name for name, runtime in runtimes().items() if runtime.installed() and not name.startswith(("ex", "li"))]
     network = Network(source.model, source.shape, None, None, calibration)
+    runs = Runs(most=arguments.runs)
     choice: Choice = choose(
-        network, samples, folder, runtimes=make_runtimes(names), max_drop=arguments.max_drop, runs=arguments.runs
+        network, samples, folder, runtimes=make_runtimes(names), max_drop=arguments.max_drop, runs=runs
     )
     print(choice.table())
     print(choice.why)

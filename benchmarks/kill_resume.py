@@ -49,7 +49,7 @@ def main() -> None:
     began = time.monotonic()
     subprocess.run(command(*PLAN, "--out", str(folder / "whole")), check=True, stdout=subprocess.DEVNULL)
     whole, seconds = outcome(folder / "whole"), time.monotonic() - began
-    print(f"uninterrupted: {seconds:.1f} s, {len(whole[2])} candidates, test {whole[1]['test_accuracy']:.2f} %")
+    print(f"uninterrupted: {seconds:.1f} s, {len(whole[2])} candidates, test {whole[1]['test']['accuracy']:.2f} %")
     faults = 0
     for kill in range(args.kills):
         out = folder / f"kill-{kill}"

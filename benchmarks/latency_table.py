@@ -43,9 +43,9 @@ def main() -> None:
 
 
 def row(device, side: int, arguments: argparse.Namespace) -> str:
-    space = MobileSpace(channels=1 if side == 8 else 3, classes=10, resolution=side)
+    space = MobileSpace.for_images(1 if side == 8 else 3, 10, side)
     random = rng(arguments.seed, "benchmark", side)
-    sampled = [space.blocks(space.sample(random)) for _ in range(arguments.networks)]
+    sampled = [space.graph(space.sample(random)) for _ in range(arguments.networks)]
     held_out = [space.blocks(space.sample(random)) for _ in range(arguments.held_out)]
     with tempfile.TemporaryDirectory() as cache:
         model = device.latency_model(sampled, cache=Path(cache), seconds=arguments.seconds)

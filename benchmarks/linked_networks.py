@@ -56,9 +56,9 @@ def train(job: tuple[str, int, str, dict, int, int]) -> dict[str, float]:
     model = space.build(architecture)
     recipe = recipe_for(task.spec, epochs)
     clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size))
-    trained = fit(model, task, recipe, resolution=resolution, seed=seed, clock=clock)
-    test = evaluate(model, task.test, task.spec, resolution).accuracy
-    return {"test_accuracy": test, "val_accuracy": trained.val_accuracy, "seconds": trained.seconds}
+    trained = fit(model, task, recipe, size=task.spec.size, seed=seed, clock=clock)
+    test = evaluate(model, task.test, task.spec).values["accuracy"]
+    return {"test_accuracy": test, "val_accuracy": trained.val.value, "seconds": trained.seconds}
 
 
 def main() -> None:

@@ -53,10 +53,10 @@ def train(job: tuple[str, dict, int]) -> float:
     torch.manual_seed(derive(0, "weights", architecture.key()))
     model = space.build(architecture)
     recipe = recipe_for(task.spec, epochs)
-    resolution = space.graph(architecture).input_shape[-1]
+    size = space.resolution(architecture)
     clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size))
-    fit(model, task, recipe, resolution=resolution, seed=0, clock=clock)
-    return evaluate(model, task.test, task.spec, resolution).accuracy
+    fit(model, task, recipe, size=size, seed=0, clock=clock)
+    return evaluate(model, task.test, task.spec, size).values["accuracy"]
 
 
 def report(rows: list[dict]) -> None:

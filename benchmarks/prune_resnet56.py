@@ -41,7 +41,8 @@ from edgewright.compress.wiring import trace
 from edgewright.core.files import write_text
 from edgewright.core.seed import derive
 from edgewright.export.stopwatch import stopwatch
-from edgewright.task.augment import Augment, mix
+from edgewright.task.augment.image import Augment
+from edgewright.task.augment.mixing import mix
 from edgewright.task.base import Split, Task, batches
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
@@ -56,23 +57,15 @@ RATIOS = tuple(percent / 100 for percent in range(10, 86, 3))
 
 def data(path: Path, images: int, tests: int) -> Task:
     """CIFAR-10, normalised as the weights expect; 1,000 images apart to watch the training by."""
-    task = load_task(f"arrays:{path}", val_share=0.02)
-    white = task.spec.white
-    spec = task.spec.model_copy(
-        update={"mean": tuple(white * m for m in cifar_resnet.MEAN), "std": tuple(white * s for s in cifar_resnet.STD)},
-    )
+    task = cifar_resnet.as_expected(load_task(f"arrays:{path}", val_share=0.02))
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(task.train)))[:images]
-    return replace(task, spec=spec, train=task.train.take(order), test=_first(task.test, tests))
-
-
-def _first(split: Split, count: int) -> Split:
-    return split.take(torch.arange(min(count, len(split))))
+    return replace(task, train=task.train.take(order), test=task.test.take(slice(tests)))
 
 
 def judged(task: Task) -> list[tuple[Tensor, Tensor]]:
     """What Taylor importances look at, for both: the images set apart. On those that it learned from the network makes
     no mistakes, and there is next to no gradient."""
-    return list(batches(task.val, task.spec, batch_size=100, resolution=32))
+    return list(batches(task.val, task.spec, batch_size=100))
 
 
 def ours(model: nn.Module, task: Task, options: argparse.Namespace, timed: Callable[..., Any]) -> nn.Module:
@@ -134,10 +127,10 @@ def varied(split: Split, fill: tuple[float, ...], views: int, plain: bool) -> Sp
     augment, noise = Augment(pad=4, flip=True, fill=fill), torch.Generator().manual_seed(derive(0, "views"))
     made = []
     for view in range(views):
-        images = augment(split.images, noise)
+        images = augment(split.inputs, noise)
         mixed = view % 2 == 1 and not plain
         made += [_mixed(some, noise) if mixed else some for some in images.split(128)]
-    return Split(torch.cat(made), split.labels.repeat(views))
+    return Split(torch.cat(made), split.targets.repeat(views))
 
 
 def _mixed(images: Tensor, noise: torch.Generator) -> Tensor:
@@ -148,14 +141,14 @@ def _mixed(images: Tensor, noise: torch.Generator) -> Tensor:
 
 def answers(teacher: nn.Module, task: Task, file: Path) -> dict[bytes, Tensor]:
     """What the teacher says of every training image, by the bytes of the network's input; taken once and kept."""
-    keys = [key for x, _ in batches(task.train, task.spec, batch_size=512, resolution=32) for key in digests(x)]
+    keys = [key for x, _ in batches(task.train, task.spec, batch_size=512) for key in digests(x)]
     if not file.is_file():
         quick = apply(teacher, plan(teacher, EXAMPLE, ["fold_batch_norm"]), EXAMPLE + 0.5)
         quick = quick.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             said = [
                 quick(x.to(memory_format=torch.channels_last)).float()
-                for x, _ in batches(task.train, task.spec, batch_size=128, resolution=32)
+                for x, _ in batches(task.train, task.spec, batch_size=128)
             ]
         save_file({"logits": torch.cat(said)}, file)
     logits = load_file(file)["logits"]
@@ -195,15 +188,15 @@ def learned(model: nn.Module, task: Task, seed: int, method: str, options: argpa
     )  # fmt: skip
     steps = options.epochs * steps_per_epoch(len(task.train) // options.views, recipe.batch_size)
     found = fit(
-        model, task, recipe, resolution=32, seed=derive(seed, "prune"), clock=StepClock(steps), threads=1, loss=loss,
-        checkpoint=options.out / f"{method}-{seed}.ckpt", label=f"{method}, seed {seed}",
-        on_epoch=lambda one: print(f"{method} {seed}: epoch {one.epoch} val {one.val_accuracy}", flush=True),
+        model, task, recipe, size=task.spec.size, seed=derive(seed, "prune"), clock=StepClock(steps), threads=1,
+        loss=loss, checkpoint=options.out / f"{method}-{seed}.ckpt", label=f"{method}, seed {seed}",
+        on_epoch=lambda one: print(f"{method} {seed}: epoch {one.epoch} val {one.val}", flush=True),
     )  # fmt: skip
     return found.seconds
 
 
 def accuracy(model: nn.Module, task: Task) -> float:
-    return evaluate(model, task.test, task.spec, 32).accuracy
+    return evaluate(model, task.test, task.spec).values["accuracy"]
 
 
 def told(model: nn.Module) -> dict[str, Any]:
@@ -267,7 +260,7 @@ def main() -> None:
     latency = dict(zip(networks, timed(list(networks.values())), strict=True))
     file = options.out / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    task = replace(task, train=varied(task.train, task.spec.mean, options.views, options.plain))
+    task = replace(task, train=varied(task.train, task.spec.input.mean, options.views, options.plain))
     loss = taught_by(answers(model, task, options.out / "said.safetensors"), options.labels, options.temperature)
     for seed in options.seeds:
         for method in [one for one in options.methods if one in networks]:

@@ -32,8 +32,10 @@ from edgewright.core.files import write_text
 from edgewright.core.seed import derive
 from edgewright.export.int8.learned import quantise_learned
 from edgewright.export.int8.quantise import outputs
-from edgewright.model.mobile import Block, MobileNet, Stage
-from edgewright.task.augment import default_augment
+from edgewright.model.blocks import Block, Stage, mobile_parts
+from edgewright.model.heads.pool import PoolHead
+from edgewright.model.network import with_head
+from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Split, Task, normalise
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
@@ -52,29 +54,27 @@ def digits(seed: int) -> tuple[Task, nn.Module]:
 
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "weights"))
-        model = MobileNet(1, 10, 16, 1, [stage(2, 16, 1), stage(2, 24, 2), stage(1, 32, 2)], 64)
+        parts = mobile_parts(1, 16, 1, [stage(2, 16, 1), stage(2, 24, 2), stage(1, 32, 2)])
+        model = with_head(parts, PoolHead(10), 32, 64)
     train(model, task, seed, 15, recipe_for(task.spec, 15))
     return task, model
 
 
 def cifar(data: str, weights: Path, images: int, tests: int) -> tuple[Task, nn.Module]:
     """CIFAR-10 as ResNet-20 was trained on it; training part and test part are cut."""
-    task = load_task(f"arrays:{data}")
-    spec = task.spec.model_copy(
-        update={"mean": tuple(255 * m for m in cifar_resnet.MEAN), "std": tuple(255 * s for s in cifar_resnet.STD)}
-    )
+    task = cifar_resnet.as_expected(load_task(f"arrays:{data}"))
     parts = {"train": images, "test": tests, "val": 500}
-    cut = {name: Split(getattr(task, name).images[:n], getattr(task, name).labels[:n]) for name, n in parts.items()}
-    return replace(task, spec=spec, **cut), cifar_resnet.trained(20, weights)
+    cut = {name: getattr(task, name).take(slice(n)) for name, n in parts.items()}
+    return replace(task, **cut), cifar_resnet.trained(20, weights)
 
 
 def train(model: nn.Module, task: Task, seed: int, epochs: float, recipe: Recipe) -> None:
     steps = max(1, round(epochs * steps_per_epoch(len(task.train), recipe.batch_size)))
-    fit(model, task, recipe, resolution=task.spec.resolution, seed=seed, clock=StepClock(steps), threads=1)
+    fit(model, task, recipe, size=task.spec.size, seed=seed, clock=StepClock(steps), threads=1)
 
 
 def images(task: Task, split: Split) -> Tensor:
-    return normalise(split.images, task.spec, task.spec.resolution)
+    return normalise(split.inputs, task.spec)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def make_hostile(model: nn.Module, factor: float) -> None:
 def file_accuracy(file: onnx.ModelProto, task: Task) -> tuple[float, np.ndarray]:
     """Percent of the test part, and the classes it gives."""
     found = outputs(file, [one[None] for one in images(task, task.test).numpy()]).argmax(1)
-    return 100 * float((found == task.test.labels.numpy()).mean()), found
+    return 100 * float((found == task.test.targets.numpy()).mean()), found
 
 
 def one(task: Task, model: nn.Module, bits: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def one(task: Task, model: nn.Module, bits: int, seed: int, arguments: argparse.
 @torch.no_grad()
 def float_accuracy(model: nn.Module, task: Task) -> float:
     found = torch.cat([model(part) for part in images(task, task.test).split(100)]).argmax(1)
-    return 100 * (found == task.test.labels).float().mean().item()
+    return 100 * (found == task.test.targets).float().mean().item()
 
 
 def main() -> None:

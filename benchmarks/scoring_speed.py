@@ -25,16 +25,13 @@ from edgewright.search.base import Proposals
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
-from edgewright.task.base import Split, TaskSpec
+from edgewright.task.base import InputSpec, Split, TaskSpec
 
 SPEC = TaskSpec(
     name="noise",
     source="dataset",
-    classes=tuple("abcdefghij"),
-    channels=3,
-    resolution=32,
-    mean=(127.5,) * 3,
-    std=(73.9,) * 3,
+    inputs=(InputSpec(shape=(3, 32, 32), mean=(127.5,) * 3, std=(73.9,) * 3),),
+    names=tuple("abcdefghij"),
     flip=True,
     num_train=256,
     num_val=0,

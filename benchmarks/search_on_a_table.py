@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    space = NASBench201(3, 10, 32)
+    space = NASBench201.for_images(3, 10, 32)
     rows = range(len(space))
     accuracy, latency = (np.asarray(read_table(spec, space).at(rows)) for spec in (options.table, options.latency))
     for ceiling in options.ceilings:

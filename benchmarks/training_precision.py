@@ -43,7 +43,7 @@ class Contestant:
         self.name, self._space = name, make_space(space, task.spec)
         self._architecture = self._space.sample(Random(int(seed)))
         self.graph = self._space.graph(self._architecture)
-        self.side = self.graph.input_shape[-1]
+        self.size = self._space.resolution(self._architecture)
 
     def build(self, seed: int) -> nn.Module:
         torch.manual_seed(derive(seed, "weights"))
@@ -54,7 +54,7 @@ def step_seconds(one: Contestant, task: Task, steps: int) -> dict[Precision, flo
     """The median step of each precision, taken in turns."""
     model = one.build(0).train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    x, y = next(batches(task.train, task.spec, batch_size=BATCH, resolution=one.side))
+    x, y = next(batches(task.train, task.spec, batch_size=BATCH, size=one.size))
     x = x.to(memory_format=torch.channels_last)
     took: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
     with prepared(model, None):
@@ -76,10 +76,10 @@ def learned(
     """Train it; what came out."""
     model = one.build(seed)
     found = fit(
-        model, task, recipe_for(task.spec, epochs), resolution=one.side, seed=seed, clock=clock, threads=1,
+        model, task, recipe_for(task.spec, epochs), size=one.size, seed=seed, clock=clock, threads=1,
         precision=precision, checkpoint=checkpoint, label=checkpoint.stem,
     )  # fmt: skip
-    accuracy = evaluate(model, task.test, task.spec, one.side).accuracy
+    accuracy = evaluate(model, task.test, task.spec, one.size).values["accuracy"]
     return {
         "accuracy": accuracy,
         "epochs": found.epochs,

@@ -9,7 +9,7 @@ from edgewright.core.cost import Budget, cost
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text
 from edgewright.core.plan import Plan
-from edgewright.core.result import BlockShare, Export, Metrics, Noise, Result, Search
+from edgewright.core.result import BlockShare, Export, Metrics, Noise, OutputDifference, Result, Search
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import rng
 from edgewright.export.onnx import export_onnx
@@ -36,15 +36,16 @@ def make_digits_run(path: Path) -> RunFolder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = space.build(architecture)
-    resolution = space.graph(architecture).input_shape[-1]
+    size = space.resolution(architecture)
     recipe = recipe_for(task.spec, 8)
-    fit(model, task, recipe, resolution=resolution, seed=0, clock=StepClock(STEPS), threads=1)
+    fit(model, task, recipe, size=size, seed=0, clock=StepClock(STEPS), threads=1)
     run, graph = RunFolder(path), space.graph(architecture)
     path.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, run.model)
     metadata = {"architecture": architecture.model_dump_json(), "task": task.spec.model_dump_json()}
     export_onnx(model, graph.input_shape, run.onnx, metadata)
     write_text(run.architecture, architecture.to_json())
+    test, val = (evaluate(model, part, task.spec, size) for part in (task.test, task.val))
     result = Result(
         task=task.spec.model_dump(mode="json"),
         device={"name": "cpu", "cpu": "made up"},
@@ -52,11 +53,12 @@ def make_digits_run(path: Path) -> RunFolder:
         architecture=architecture.model_dump(mode="json"),
         key=architecture.key(),
         costs={"macs": cost("macs", count_macs(graph), "analytic"), "latency": cost("latency", 0.1, "measured")},
-        metrics=Metrics(
-            test_accuracy=evaluate(model, task.test, task.spec, resolution).accuracy,
-            val_accuracy=evaluate(model, task.val, task.spec, resolution).accuracy,
+        metrics=Metrics(decides=task.spec.decides, test=test.values, val=val.values, each=test.each),
+        export=Export(
+            outputs=(OutputDifference(name="logits", max_relative_difference=0.0, max_abs_difference=0.0),),
+            same=100.0,
+            samples=10,
         ),
-        export=Export(max_abs_difference=0.0, top1_agreement=1.0, samples=10),
         search=Search(evaluated=1, proxy="capacity", strategy="random", seconds=1.0, networks_per_second=1.0),
         finalists=[],
         latency_check=None,
@@ -74,7 +76,6 @@ def make_digits_run(path: Path) -> RunFolder:
         seconds={},
         seed=0,
         versions=versions(),
-        classes=list(task.spec.classes),
         files={file.name: sha256(file) for file in (run.onnx, run.model, run.architecture)},
     )
     write_text(run.result, result.to_json())

@@ -22,7 +22,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 LEVELS = (
     {"core"},
     {"ir"},
-    {"task", "device", "model"},
+    {"device", "model"},
+    {"task"},
     {"space", "backward"},
     {"proxy", "supernet", "train", "compress", "dynamic", "graph", "robust"},
     {"search", "export"},

@@ -113,7 +113,7 @@ def test_a_budget_below_the_least_says_what_that_is_and_what_takes_it(tmp_path, 
     line = refused(tmp_path, digits_run.path, "--task", new_tasks["other"], "--memory-kb", "0.2", code=3)
     assert "the least possible takes" in line and "(full)" in line and "MACs" in line
     line = refused(tmp_path, digits_run.path, "--task", new_tasks["inverted"], "--macs", "1000", code=3)
-    assert "keeps 0.001 M MACs: the least possible" in line
+    assert "keeps 1 k MACs: the least possible" in line
 
 
 def test_an_altered_source_is_refused(tmp_path: Path, digits_run: RunFolder) -> None:

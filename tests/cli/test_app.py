@@ -6,12 +6,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from edgewright import __version__, cli
 from edgewright.cli.app import app
+from edgewright.core.result import Metrics, Result
 from edgewright.job.design.run import guesswork
+from edgewright.task.assemble import Described, assemble
+from edgewright.task.base import Split, Wishes
 
 
 def edgewright(*arguments: str):
@@ -79,9 +83,30 @@ def test_a_task_from_python_says_how_to_go_on(tmp_path):
     assert "edgewright.resume(" in refused(tmp_path, "--task", "dataset", "--macs", "1e6")
 
 
-def test_a_network_that_only_guesses_is_remarked_on():
-    assert "hardly better than guessing" in (guesswork(33.3, classes=3) or "")
-    assert guesswork(50.0, classes=3) is None
+@pytest.mark.parametrize(
+    ("counts", "figures", "learned"),
+    [
+        ((200, 200, 200), (33.3, 33.3, 16.7), False),
+        ((200, 200, 200), (50.0, 50.0, 49.0), True),
+        ((570, 20, 10), (95.0, 33.3, 32.5), False),  # says the commonest class, always
+        ((570, 20, 10), (95.2, 60.0, 66.0), True),
+        ((570, 20, 10), (95.0,), False),  # of a run of version 0.1 accuracy is known, and no more
+        ((200, 200, 200), (50.0,), True),
+    ],
+)
+def test_a_network_that_only_guesses_is_remarked_on(counts, figures, learned):
+    targets = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    part = Split(torch.zeros(600, 1, 8, 8), targets)
+    found = Described(name="n", source="s", names=("a", "b", "c"), flip=False)
+    task = assemble(found, Wishes(), train=part, val=part, test=part)
+    names = ("accuracy", "balanced_accuracy", "macro_f1")[: len(figures)]
+    test = dict(zip(names, figures, strict=True))
+    remark = guesswork(task, Result.model_construct(metrics=Metrics(decides="accuracy", test=test, val=test)))
+    if learned:
+        assert remark is None
+    else:
+        assert remark is not None and "hardly more than a guess" in remark
+        assert f"accuracy {figures[0]:.2f} % where a guesser has {100 * max(counts) / 600:.1f}" in remark
 
 
 def test_a_missing_folder(tmp_path):

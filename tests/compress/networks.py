@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgewright.model.mobile import MobileNet, Stage
+from edgewright.model.blocks import Stage
+from edgewright.model.network import Network
+from made_network import mobile_net
 
 
 def lived_in(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -147,7 +149,7 @@ class Shared(nn.Module):
         return self.last(torch.relu(self.norm(self.conv(torch.relu(self.norm(self.conv(x)))))))
 
 
-def mobile(kernel: int = 3) -> MobileNet:
+def mobile(kernel: int = 3) -> Network:
     """Two widths, a stride, residuals; MobileNetV2 in small."""
 
     def stage(depth: int, width: int, expansion: int, stride: int) -> Stage:
@@ -155,10 +157,10 @@ def mobile(kernel: int = 3) -> MobileNet:
             kind="inverted", depth=depth, width=width, kernel=kernel, expansion=expansion, squeeze=False, stride=stride
         )
 
-    return MobileNet(3, 10, 8, 2, [stage(1, 8, 1, 1), stage(2, 8, 6, 1), stage(1, 12, 6, 2)], 32)
+    return mobile_net(3, 10, 8, 2, [stage(1, 8, 1, 1), stage(2, 8, 6, 1), stage(1, 12, 6, 2)], 32)
 
 
-def mobilenet_v2(width: float) -> MobileNet:
+def mobilenet_v2(width: float) -> Network:
     """MobileNetV2 for ImageNet (ReLU instead of ReLU6, which counts the same), widths rounded to multiples of 8."""
 
     def rounded(channels: int) -> int:
@@ -170,4 +172,4 @@ def mobilenet_v2(width: float) -> MobileNet:
         Stage(kind="inverted", depth=n, width=rounded(c), kernel=3, expansion=e, squeeze=False, stride=s)
         for e, c, n, s in table
     ]
-    return MobileNet(3, 1000, rounded(32), 2, stages, max(1280, rounded(1280)))
+    return mobile_net(3, 1000, rounded(32), 2, stages, max(1280, rounded(1280)))

@@ -15,7 +15,7 @@ TRUE = np.array([0.02, 3e-8, 5e-8, 2e-7, 1e-7, 2e-9, 1e-8, 1e-3])
 
 
 def networks(count: int) -> list[list]:
-    space, random = LinkedMobile(3, 10, 32), Random(3)
+    space, random = LinkedMobile.for_images(3, 10, 32), Random(3)
     return [[graph for _, graph in space.blocks(space.sample(random))] for _ in range(count)]
 
 
@@ -59,7 +59,7 @@ def test_energy_by_hand() -> None:
 
 
 def test_the_worst_block_is_the_networks_peak() -> None:
-    space, random = LinkedMobile(3, 10, 32), Random(5)
+    space, random = LinkedMobile.for_images(3, 10, 32), Random(5)
     for _ in range(10):
         architecture = space.sample(random)
         blocks = [graph for _, graph in space.blocks(architecture)]

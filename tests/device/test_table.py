@@ -170,11 +170,15 @@ def test_interpolation_follows_a_smooth_law() -> None:
     assert np.max(np.abs(errors)) < 0.05
 
 
+def whole(blocks) -> Graph:
+    return chain(graph for _, graph in blocks)
+
+
 def test_model_predicts_replays_and_shares(tmp_path: Path) -> None:
     rng = random.Random(5)
     networks = [network(rng) for _ in range(10)]
     unseen = [network(rng) for _ in range(5)]
-    model = make_device("cpu").latency_model(networks, cache=tmp_path, seconds=3)
+    model = make_device("cpu").latency_model([whole(blocks) for blocks in networks], cache=tmp_path, seconds=3)
     again = LatencyModel.parse(json.loads(model.to_json()), "stored")
     for blocks in networks + unseen:
         assert again.predict(blocks) == model.predict(blocks) > 0

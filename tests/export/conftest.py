@@ -11,7 +11,7 @@ from edgewright.core.cost import Budget, cost
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text
 from edgewright.core.plan import Plan
-from edgewright.core.result import Export, Metrics, Noise, Result, Search
+from edgewright.core.result import Export, Metrics, Noise, OutputDifference, Result, Search
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import rng
 from edgewright.device.resolve import make_device
@@ -34,8 +34,8 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_text(run.plan, "task: digits\nbudget: {latency_ms: 50, size_mb: 20}\n")
     write_text(run.architecture, architecture.to_json())
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, run.model)
-    export_onnx(model, (task.spec.channels, architecture.resolution, architecture.resolution), run.onnx, {})
     graph = space.graph(architecture)
+    export_onnx(model, graph.input_shape, run.onnx, {})
     plan = run.read_plan()
     assert isinstance(plan, Plan)
     device = make_device(plan.device, plan.threads)
@@ -46,8 +46,12 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture=architecture.model_dump(mode="json"),
         key=architecture.key(),
         costs={**device.costs(graph), "latency": cost("latency", 0.4, "measured")},
-        metrics=Metrics(test_accuracy=10, val_accuracy=10),
-        export=Export(max_abs_difference=0, top1_agreement=1, samples=1),
+        metrics=Metrics(decides="accuracy", test={"accuracy": 10}, val={"accuracy": 10}),
+        export=Export(
+            outputs=(OutputDifference(name="logits", max_relative_difference=0, max_abs_difference=0),),
+            same=100,
+            samples=1,
+        ),
         search=Search(evaluated=1, proxy="zico", strategy="evolution", seconds=1, networks_per_second=1),
         finalists=[],
         latency_check=None,
@@ -56,7 +60,6 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seconds={"search": 1.0},
         seed=0,
         versions=versions(),
-        classes=list(task.spec.classes),
         files={path.name: sha256(path) for path in (run.onnx, run.model, run.architecture)},
     )
     write_text(run.result, result.to_json())

@@ -17,7 +17,7 @@ from edgewright.export.load import load_model
 from edgewright.export.parity import torch_logits
 from edgewright.export.runtimes.resolve import runtimes
 from edgewright.export.ship.ship import Shipped, ship
-from edgewright.task.base import TaskSpec, normalise
+from edgewright.task.base import InputSpec, TaskSpec, normalise
 from edgewright.task.sources.images import read_images
 
 # ExecuTorch's and LiteRT's converters load for many seconds.
@@ -64,7 +64,7 @@ def test_its_lines_of_code_say_what_the_network_says(digits_run, tmp_path: Path,
     for index in range(2 if name in ("onnxruntime", "openvino") else 1):
         pixels = random.integers(0, 256, (20, 30), dtype=np.uint8)  # neither square nor of the right size
         Image.fromarray(pixels).save(shipped.file.with_name("photo.jpg"), quality=95)
-        x = normalise(read_images([shipped.file.with_name("photo.jpg")], spec), spec, 8)
+        x = normalise(read_images([shipped.file.with_name("photo.jpg")], spec), spec, (8, 8))
         expected = torch_logits(model, x)[0]
         assert expected.argmax() == run(text, shipped.file.parent) or np.ptp(np.sort(expected)[-2:]) < 0.3, index
 
@@ -77,7 +77,8 @@ def test_it_says_what_is_in_the_evidence(digits_run, tmp_path: Path) -> None:
     spec = TaskSpec.parse(digits_run.read_result().task, "result")
     for part in (
         sha256(shipped.file), sha256(digits_run.onnx), shipped.choice.why, "(1, 1, 8, 8)", "NCHW", "gray",
-        f"mean {spec.mean[0]:.6g}; std {spec.std[0]:.6g}", "10 numbers", "7: 7", f"{winner.gate.source_accuracy:.2f} %",
+        f"mean {spec.input.mean[0]:.6g}; std {spec.input.std[0]:.6g}", "10 numbers", "7: 7",
+        f"{winner.gate.source_accuracy:.2f} %",
         f"on {winner.gate.samples} labelled samples", "its test part was not looked at", "batch is fixed to 1",
         "built for 8 samples",
     ):  # fmt: skip
@@ -145,8 +146,8 @@ def test_assumed_scaling_is_said_and_given_scaling_used(tmp_path: Path, module) 
     photo = tmp_path / "val" / "a" / "0.png"
     Image.open(photo).save(shipped.file.with_name("photo.jpg"), quality=100, subsampling=0)
     spec = TaskSpec(
-        name="t", source="images", classes=("a", "b"), channels=3, resolution=16, mean=(127.5,) * 3, std=(127.5,) * 3,
-        flip=False, num_train=0, num_val=0, num_test=0, digest="",
+        name="t", source="images", inputs=(InputSpec(shape=(3, 16, 16), mean=(127.5,) * 3, std=(127.5,) * 3),),
+        names=("a", "b"), flip=False, num_train=0, num_val=0, num_test=0, digest="",
     )  # fmt: skip
-    x = normalise(read_images([shipped.file.with_name("photo.jpg")], spec), spec, 16)
+    x = normalise(read_images([shipped.file.with_name("photo.jpg")], spec), spec, (16, 16))
     assert run(code(shipped), shipped.file.parent) == torch_logits(module, x)[0].argmax()

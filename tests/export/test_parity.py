@@ -6,7 +6,7 @@ from torch import nn
 
 from edgewright.core.errors import BadInput, GateFailed
 from edgewright.export.onnx import export_onnx
-from edgewright.export.parity import verify
+from edgewright.export.parity import onnx_logits, torch_logits, verify
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,12 @@ def test_a_faithful_file_passes_and_the_model_is_left_alone(pair):
     model, path = pair
     before = {name: value.clone() for name, value in model.state_dict().items()}
     parity = verify(model, path, samples())
-    assert parity.max_abs_difference < 1e-5
-    assert parity.cosine > 1 - 1e-9 and parity.batch == 8
-    assert (parity.top1_agreement, parity.samples) == (1.0, 20)
+    (output,) = parity.outputs
+    expected, found = torch_logits(model, samples()), onnx_logits(path, samples())
+    assert output.name == "logits"
+    assert output.max_abs_difference == np.abs(found - expected).max() < 1e-5
+    assert output.max_relative_difference == pytest.approx(np.abs(found - expected).max() / np.abs(expected).max())
+    assert (parity.same, parity.samples, parity.batch) == (100, 20, 8)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import numpy as np
@@ -7,9 +8,11 @@ from PIL import Image
 
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
+from edgewright.core.tensors import sides
 from edgewright.export.load import load_model
-from edgewright.export.predict import predict, softmax
+from edgewright.export.predict import lines, predict
 from edgewright.task.base import TaskSpec, normalise
+from edgewright.task.kinds.classification import Classification
 from edgewright.task.sources.images import read_images
 
 
@@ -24,24 +27,32 @@ def images(tmp_path):
 
 
 def test_predictions_are_those_of_the_pytorch_network(made_run, images):
-    found = predict(made_run, [images / "b.png", images], top=3)
-    assert [prediction.path for prediction in found] == [
+    found = predict(made_run, [images / "b.png", images])
+    assert [entry["file"] for entry in found] == [
         str(images / name) for name in ("b.png", "a.png", "b.png", "inner/c.png")
     ]
     result = RunFolder(made_run).read_result()
     spec = TaskSpec.parse(result.task, "result")
-    inputs = normalise(read_images([images / "b.png", images], spec), spec, result.architecture["resolution"])
+    inputs = normalise(read_images([images / "b.png", images], spec), spec, sides(result.architecture["resolution"]))
     with torch.no_grad():
         expected = load_model(made_run)(inputs).softmax(1)
-    for prediction, row in zip(found, expected, strict=True):
-        assert [ranked.label for ranked in prediction.top] == [spec.classes[i] for i in row.topk(3).indices]
-        assert prediction.label == prediction.top[0].label
-        assert prediction.probability == pytest.approx(float(row.max()), abs=1e-4)
+    for entry, row in zip(found, expected, strict=True):
+        best = row.topk(5)
+        assert [ranked["class"] for ranked in entry["top"]] == [spec.names[i] for i in best.indices]
+        assert [ranked["probability"] for ranked in entry["top"]] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert (entry["class"], entry["probability"]) == (entry["top"][0]["class"], entry["top"][0]["probability"])
+    told = lines(made_run, found)
+    assert told == [f"{entry['file']}\t{entry['class']}\t{entry['probability']:.4f}" for entry in found]
 
 
-def test_softmax_by_hand_and_of_huge_logits():
-    np.testing.assert_allclose(softmax(np.log(np.array([1.0, 2.0, 5.0]))), [0.125, 0.25, 0.625])
-    np.testing.assert_allclose(softmax(np.array([1000.0, 1000.0 + np.log(3.0)], dtype=np.float64)), [0.25, 0.75])
+def test_probabilities_by_hand_and_of_huge_logits():
+    def top(logits: torch.Tensor) -> dict[str, float]:
+        told = Classification(tuple("abc"[: len(logits)]), {}).tell(logits.unsqueeze(0), (8, 8), None)
+        return {ranked["class"]: ranked["probability"] for ranked in told["top"]}
+
+    assert top(torch.tensor([1.0, 2.0, 5.0]).log()) == pytest.approx({"a": 0.125, "b": 0.25, "c": 0.625})
+    huge = torch.tensor([1000.0, 1000.0 + math.log(3.0)], dtype=torch.float64)
+    assert top(huge) == pytest.approx({"a": 0.25, "b": 0.75})
 
 
 def test_an_unreadable_image_is_named(made_run, tmp_path):

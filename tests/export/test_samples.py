@@ -127,11 +127,11 @@ def test_a_run_brings_its_own_and_its_test_part_is_not_touched(digits_run) -> No
 
     source = read_source(digits_run.path)
     samples = read_samples(source, None)
-    task, side = load_task("digits"), source.shape[-1]
+    task, size = load_task("digits"), source.shape[-2:]
 
     def keys(split) -> dict[bytes, int]:
-        inputs = normalise(split.images, task.spec, side).numpy()
-        return {image.tobytes(): int(label) for image, label in zip(inputs, split.labels, strict=True)}
+        inputs = normalise(split.inputs, task.spec, size).numpy()
+        return {image.tobytes(): int(label) for image, label in zip(inputs, split.targets, strict=True)}
 
     train, val = keys(task.train), keys(task.val)
     assert all(array.tobytes() in train for array in samples.calibration)

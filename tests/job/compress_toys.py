@@ -18,7 +18,7 @@ def weights(file: Path) -> int:
 
 def on_test(model: torch.nn.Module) -> float:
     task = load_task("digits")
-    return evaluate(model, task.test, task.spec, 8).accuracy
+    return evaluate(model, task.test, task.spec, (8, 8)).score.value
 
 
 def interrupt(*_, **__):

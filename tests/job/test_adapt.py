@@ -22,7 +22,7 @@ from edgewright.task.base import Task, TaskSpec
 from edgewright.task.load import load_task
 from edgewright.train import finetune
 from edgewright.train.evaluate import evaluate
-from edgewright.train.head import put_head
+from edgewright.train.head import put_layers
 
 MEMORY = 200 * 2**10
 OPTIONS = {"memory_bytes": MEMORY, "epochs": 6}
@@ -49,16 +49,16 @@ def as_learned(source: str, run: RunFolder) -> Task:
 
 
 def accuracy(model: torch.nn.Module, task: Task) -> float:
-    return evaluate(model, task.test, task.spec, 8).accuracy
+    return evaluate(model, task.test, task.spec, (8, 8)).score.value
 
 
 def test_the_same_classes_seen_otherwise_are_learned(inverted, digits_run) -> None:
     folder, result = inverted
     assert result.new_head is None
-    assert result.accuracy.after > result.accuracy.before + 20
-    assert result.val_accuracy == max(look.val_accuracy for look in result.tuned.history)
+    assert result.figure.after > result.figure.before + 20
+    assert result.val.value == max(look.val.value for look in result.tuned.history)
     model = edgewright.load_model(folder.path)
-    assert result.old_task.before == pytest.approx(digits_run.read_result().metrics.test_accuracy)
+    assert result.old_task.before == pytest.approx(digits_run.read_result().metrics.on_test)
     assert result.old_task.after == pytest.approx(accuracy(model, as_learned("digits", digits_run)))
 
 
@@ -69,11 +69,11 @@ def test_other_classes_get_a_new_head_and_the_old_task_keeps_its_own(other, digi
     assert result.new_head is not None
     head = model.get_submodule(result.new_head)
     assert head.out_features == 3
-    assert result.accuracy.after == pytest.approx(accuracy(model, as_learned(new_tasks["other"], folder)))
-    assert result.accuracy.before > 60  # the new head's first lesson; 33 is chance
+    assert result.figure.after == pytest.approx(accuracy(model, as_learned(new_tasks["other"], folder)))
+    assert result.figure.before > 60  # the new head's first lesson; 33 is chance
     own = old.get_submodule(result.new_head)
     assert isinstance(own, torch.nn.Linear)
-    put_head(model, result.new_head, own)
+    put_layers(model, {result.new_head: own})
     assert result.old_task.after == pytest.approx(accuracy(model, as_learned("digits", digits_run)))
     assert result.old_task.before == pytest.approx(accuracy(old, as_learned("digits", digits_run)))
 
@@ -110,21 +110,21 @@ def test_the_result_is_what_the_command_promises(inverted) -> None:
     assert told["stored_bytes"] == sum(row["stored_bytes"] for row in told["plan"]) + result.training.other_bytes
     assert told["macs"] == sum(row["forward_macs"] + row["backward_macs"] for row in told["plan"])
     assert told["stored_bytes"] < told["full_stored_bytes"] and told["macs"] <= told["full_macs"]
-    assert result.export.top1_agreement == 1.0
+    assert result.export.same == 100
 
 
 def test_an_adapted_run_is_a_run(other, new_tasks, tmp_path: Path) -> None:
     folder, result = other
     run = folder.read_result()
-    assert run.classes == ["0", "1", "2"] and run.metrics.test_accuracy == result.accuracy.after
+    assert run.task["names"] == ["0", "1", "2"] and run.metrics.on_test == result.figure.after
     assert sum(block.macs for block in run.blocks) == run.costs["macs"].value
     assert sum(block.params for block in run.blocks) == run.costs["params"].value
     task = load_task(new_tasks["other"])
     for index in range(20):
-        pixels = task.test.images[index, 0].numpy()
+        pixels = task.test.inputs[index, 0].numpy()
         Image.fromarray(pixels, mode="L").save(tmp_path / f"{index:02}.png")
-    told = [int(found.label) for found in edgewright.predict(folder.path, [tmp_path])]
-    assert np.mean(np.array(told) == task.test.labels[:20].numpy()) > 0.7
+    told = [int(found["class"]) for found in edgewright.predict(folder.path, [tmp_path])]
+    assert np.mean(np.array(told) == task.test.targets[:20].numpy()) > 0.7
     report = edgewright.bench(folder.path, runs=200)
     assert report.costs["macs"] == run.costs["macs"] and not report.broken
 
@@ -135,7 +135,7 @@ def test_an_adapted_run_is_adapted_again(other, new_tasks, tmp_path: Path) -> No
     again = adapt(folder.path, task=new_tasks["other"], out=tmp_path / "again", epochs=1, memory_bytes=MEMORY)
     assert again.new_head is None
     assert again.old_task is not None
-    assert again.old_task.before == again.accuracy.before == pytest.approx(result.accuracy.after)
+    assert again.old_task.before == again.figure.before == pytest.approx(result.figure.after)
 
 
 def cut_in_looks(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -177,7 +177,7 @@ def test_cut_and_resumed_equals_uncut(at, other, digits_run, new_tasks, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr("edgewright.job.adapt.ground.first_lesson", _interrupt)  # what is known is not learned again
         result = job.resume(out)
-    assert result.accuracy == expected.accuracy and result.old_task == expected.old_task
+    assert result.figure == expected.figure and result.old_task == expected.old_task
     assert result.training == expected.training
     assert [look.val_loss for look in result.tuned.history] == [look.val_loss for look in expected.tuned.history]
     resumed, whole = load_file(out / "model.safetensors"), load_file(folder.model)
@@ -232,7 +232,7 @@ def test_a_run_that_began_in_the_folder_meanwhile_is_not_overwritten(digits_run,
 def test_a_loss_that_is_no_number_keeps_what_came(digits_run, new_tasks, tmp_path: Path) -> None:
     result = adapt(digits_run.path, task=new_tasks["inverted"], out=tmp_path / "x", **{**OPTIONS, "lr": 1e30})
     assert result.tuned.stopped is not None and "in step 2" in result.tuned.stopped
-    assert result.accuracy.after == result.accuracy.before
+    assert result.figure.after == result.figure.before
     assert "ended early: the loss is nan in step 2" in (tmp_path / "x" / "report.html").read_text()
 
 
@@ -255,10 +255,10 @@ def test_units_that_are_not_known_keep_their_own_normalisation(digits_run, new_t
         ask = AdaptPlan(source=str(digits_run.path), task=f"arrays:{tmp_path / f'{name}.npz'}")
         spec = survey(job.resolved(ask)).task.spec
         if name == "unit":
-            assert spec.mean[0] == pytest.approx(bytes_.mean[0] / 255)
-            assert spec.std[0] == pytest.approx(bytes_.std[0] / 255)
+            assert spec.input.mean[0] == pytest.approx(bytes_.input.mean[0] / 255)
+            assert spec.input.std[0] == pytest.approx(bytes_.input.std[0] / 255)
         else:
-            assert spec.mean[0] == pytest.approx(floats["x_train"].mean(), rel=0.05)
+            assert spec.input.mean[0] == pytest.approx(floats["x_train"].mean(), rel=0.05)
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_a_network_of_timm_from_a_weights_file(tmp_path: Path) -> None:
     assert result.new_head == "classifier" and result.source == "timm:mobilenetv3_small_050"
     assert result.memory_bytes <= 1.5 * 2**20
     assert result.old_task is None and result.old_task_missing
-    assert result.export.top1_agreement == 1.0
+    assert result.export.same == 100
     state = load_file(tmp_path / "out" / "model.safetensors")
     assert state["classifier.weight"].shape[0] == 3
     model = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()

@@ -20,7 +20,7 @@ def ground(device: str | None, memory_bytes: int | None = None) -> Ground:
     with torch.random.fork_rng(devices=[]):
         model = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 10))
     asked = AdaptPlan(source="run", task="digits", device=device, memory_bytes=memory_bytes)
-    return Ground(asked, model, load_task("digits"), 8)
+    return Ground(asked, model, load_task("digits"), (8, 8))
 
 
 def board(folder: Path, ram: float, flash: str = "flash_kb: 64") -> str:

@@ -26,7 +26,7 @@ def laws(space, picked):
 
 @pytest.mark.parametrize("family", [LinkedMobile, LinkedDense])
 def test_what_the_search_counts_is_what_the_network_costs(family) -> None:
-    space = family(3, 10, 32)
+    space = family.for_images(3, 10, 32)
     picked = job.pick(space, 12, 2e7, seed=0)
     accuracy, latency = laws(space, picked)
     promise = job.Promise(space, Budget(macs=5e6), accuracy, latency, 1.0)
@@ -40,7 +40,7 @@ def test_what_the_search_counts_is_what_the_network_costs(family) -> None:
 
 
 def test_the_search_keeps_the_budget_and_beats_random_points() -> None:
-    space = LinkedMobile(3, 10, 32)
+    space = LinkedMobile.for_images(3, 10, 32)
     accuracy, latency = laws(space, job.pick(space, 25, 2e7, seed=0))
     promise = job.Promise(space, Budget(latency_ms=0.3, params=80_000), accuracy, latency, 1.0)
     point, value = minimise(promise.value, job.BOUNDS, job.GROUPS, coarse=job.coarse, num_coarse=4)
@@ -53,7 +53,7 @@ def test_the_search_keeps_the_budget_and_beats_random_points() -> None:
 def test_samples_are_spread_over_sizes() -> None:
     from edgewright.ir.graph import count_macs
 
-    space = LinkedDense(3, 10, 32)
+    space = LinkedDense.for_images(3, 10, 32)
     macs = np.array([count_macs(space.graph(a)) for a in job.pick(space, 20, 5e7, seed=1)])
     gaps = np.diff(np.log(np.sort(macs)))
     assert gaps.max() < 4 * np.log(macs.max() / macs.min()) / 20
@@ -84,7 +84,7 @@ def test_faults_are_one_sentence(tmp_path) -> None:
     with pytest.raises(BadInput, match="samples"):
         job.CodesignPlan(task="digits", budget=Budget(macs=1e6), samples=3)
     assert not (tmp_path / "x").exists()
-    space = LinkedMobile(1, 10, 8)
+    space = LinkedMobile.for_images(1, 10, 8)
     accuracy, latency = laws(space, job.pick(space, 10, 1e6, seed=0))
     tiny = plan.model_copy(update={"budget": Budget(params=10)})
     with pytest.raises(BudgetInfeasible, match="no network of linked-mobile"):

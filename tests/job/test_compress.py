@@ -17,6 +17,7 @@ from edgewright.core.cost import cost
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, GateFailed
 from edgewright.core.files import sha256
+from edgewright.core.metric import Score
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
 from edgewright.export.int8 import fallback
@@ -40,8 +41,8 @@ def test_the_ceiling_is_kept_and_little_is_lost(pruned, digits_run) -> None:
     folder, result = pruned
     before = digits_run.read_result()
     assert result.after.costs["macs"].value <= MACS < result.before.costs["macs"].value == before.costs["macs"].value
-    assert result.before.test_accuracy == pytest.approx(before.metrics.test_accuracy)
-    assert result.before.test_accuracy - result.after.test_accuracy <= OPTIONS["max_drop"]
+    assert result.before.test == pytest.approx(before.metrics.on_test)
+    assert result.before.test - result.after.test <= OPTIONS["max_drop"]
     assert result.after.costs["size"].value == folder.onnx.stat().st_size < digits_run.onnx.stat().st_size
     assert result.way == "pruned" and result.widths + result.dropped != ()
 
@@ -50,7 +51,7 @@ def test_what_is_told_is_what_the_folder_holds(pruned) -> None:
     """The network is rebuilt from the architecture, the rewrites and the weights, and is what the file computes."""
     folder, result = pruned
     model = edgewright.load_model(folder.path)
-    assert on_test(model) == pytest.approx(result.after.test_accuracy)
+    assert on_test(model) == pytest.approx(result.after.test)
     counted = look(model, torch.zeros(1, 1, 8, 8)).after
     assert counted.macs == result.after.costs["macs"].value
     assert sum(p.numel() for p in model.parameters()) == result.after.costs["params"].value == counted.params
@@ -69,8 +70,8 @@ def test_the_file_says_what_it_was_made_from_and_that_it_is_whole(pruned, digits
     assert found.kept == "as recorded" and found.facts is not None and found.task == "digits"
     assert found.facts["source_sha256"] == sha256(digits_run.onnx)
     assert found.facts["source_weights_sha256"] == read_provenance(digits_run.onnx).weights_sha256
-    assert found.facts["winner"]["metric"] == result.after.val_accuracy
-    assert f"accuracy      {result.after.val_accuracy:.2f} %" in found.text()
+    assert found.facts["winner"]["metric"] == result.after.val
+    assert f"accuracy      {result.after.val:.2f} %" in found.text()
     assert str(digits_run.path) not in json.dumps(found.facts)
 
 
@@ -86,10 +87,10 @@ def test_widths_are_those_of_the_layers(pruned, digits_run) -> None:
 
 def test_the_trade_curve_has_all_that_was_tried(pruned) -> None:
     _, result = pruned
-    assert result.trials[0].name == "as it was" and result.trials[0].accuracy == result.before.val_accuracy
+    assert result.trials[0].name == "as it was" and result.trials[0].figure == result.before.val
     assert [trial.verdict for trial in result.trials].count("handed out") == 1
-    assert result.trials[-1].verdict == "handed out" and result.trials[-1].accuracy == result.after.val_accuracy
-    untrained = [trial for trial in result.trials if trial.accuracy is None]
+    assert result.trials[-1].verdict == "handed out" and result.trials[-1].figure == result.after.val
+    untrained = [trial for trial in result.trials if trial.figure is None]
     assert untrained and any(trial.costs["macs"].value <= MACS for trial in untrained)
 
 
@@ -97,14 +98,14 @@ def test_a_compressed_run_is_a_run(pruned, tmp_path: Path) -> None:
     folder, result = pruned
     task = load_task("digits")
     for index in range(20):
-        Image.fromarray(task.test.images[index, 0].numpy(), mode="L").save(tmp_path / f"{index:02}.png")
-    told = [int(found.label) for found in edgewright.predict(folder.path, [tmp_path])]
-    assert np.mean(np.array(told) == task.test.labels[:20].numpy()) > 0.7
+        Image.fromarray(task.test.inputs[index, 0].numpy(), mode="L").save(tmp_path / f"{index:02}.png")
+    told = [int(found["class"]) for found in edgewright.predict(folder.path, [tmp_path])]
+    assert np.mean(np.array(told) == task.test.targets[:20].numpy()) > 0.7
     report = edgewright.bench(folder.path, runs=200)
     assert not report.broken and report.costs["macs"] == result.after.costs["macs"]
     assert report.costs["size"] == result.after.costs["size"]
     assert report.costs["peak_memory"] == result.after.costs["peak_memory"]
-    assert folder.read_result().metrics.test_accuracy == result.after.test_accuracy
+    assert folder.read_result().metrics.on_test == result.after.test
 
 
 def test_a_compressed_run_is_adapted(pruned, new_tasks, tmp_path: Path) -> None:
@@ -112,12 +113,12 @@ def test_a_compressed_run_is_adapted(pruned, new_tasks, tmp_path: Path) -> None:
     found = adapt(folder.path, task=new_tasks["other"], out=tmp_path / "mine", epochs=1)
     assert found.new_head is not None
     assert found.old_task is not None
-    assert found.old_task.before == pytest.approx(result.after.test_accuracy)
+    assert found.old_task.before == pytest.approx(result.after.test)
     model = edgewright.load_model(tmp_path / "mine")
     counted = look(model, torch.zeros(1, 1, 8, 8)).after
     assert found.costs["macs"].value == counted.macs < MACS and found.costs["params"].value == counted.params
     again = adapt(tmp_path / "mine", task=new_tasks["inverted"], out=tmp_path / "again", epochs=1)
-    assert again.old_task is not None and again.old_task.before == pytest.approx(found.accuracy.after)
+    assert again.old_task is not None and again.old_task.before == pytest.approx(found.figure.after)
 
 
 def test_a_compressed_run_is_compressed_again(pruned, tmp_path: Path) -> None:
@@ -125,10 +126,10 @@ def test_a_compressed_run_is_compressed_again(pruned, tmp_path: Path) -> None:
     folder, first = pruned
     out = tmp_path / "again"
     second = compress_run(folder.path, out=out, **{**OPTIONS, "macs": 90_000, "max_drop": 60.0, "epochs": 2})
-    assert second.before.test_accuracy == pytest.approx(first.after.test_accuracy)
+    assert second.before.test == pytest.approx(first.after.test)
     assert second.before.costs["macs"] == first.after.costs["macs"]
     assert second.after.costs["macs"].value <= 90_000
-    assert on_test(edgewright.load_model(out)) == pytest.approx(second.after.test_accuracy)
+    assert on_test(edgewright.load_model(out)) == pytest.approx(second.after.test)
     earlier, all_ = (read_json(RunFolder(place).rewrites)["rewrites"] for place in (folder.path, out))
     assert all_[: len(earlier)] == earlier and len(all_) > len(earlier)
 
@@ -144,9 +145,9 @@ def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatc
     assert any(node.op_type == "QuantizeLinear" for node in onnx.load(folder.onnx).graph.node)
     assert not any(node.op_type == "QuantizeLinear" for node in onnx.load(folder.float_onnx).graph.node)
     assert result.after.costs["peak_memory"].value < result.before.costs["peak_memory"].value
-    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.before.test_accuracy)
+    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.before.test)
     task, ground = load_task("digits"), survey(job.resolved(CompressPlan.parse(_asked(folder.path), "")))
-    assert ground.accuracy_before == pytest.approx(result.after.val_accuracy)
+    assert ground.figure_before == pytest.approx(result.after.val)
     assert len(task.val) == len(ground.samples.comparison)
     chosen = export_chosen(folder.path, max_drop=5.0, runtimes=["onnxruntime"], out=tmp_path / "export")
     assert chosen.choice.candidates[0].kind == "fp32"  # and not int8 made of int8
@@ -168,9 +169,9 @@ def test_where_int8_loses_too_much_it_is_learned(digits_run, by_weights, tmp_pat
     verdicts = {trial.name: trial.verdict for trial in result.trials}
     assert "times the ceiling" in verdicts["exact rewrites, int8"]  # nearly all layers went back to float
     assert result.way == "rounded to int8" and result.after.type == "int8" and "learned" in result.after.note
-    assert result.before.test_accuracy - result.after.test_accuracy <= 5.0
+    assert result.before.test - result.after.test <= 5.0
     assert result.after.costs["latency"].value <= ceiling
-    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.after.test_accuracy, abs=1.0)
+    assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.after.test, abs=1.0)
     assert read_provenance(folder.onnx).kept == "as recorded"
     assert edgewright.load_model(folder.path)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
@@ -202,10 +203,9 @@ def test_an_accuracy_that_nothing_keeps_leaves_nothing_behind(digits_run, known,
 
 def test_what_the_test_images_refuse_is_not_handed_out(digits_run, known, tmp_path, monkeypatch) -> None:
     """Val chose it; the held-out images have the last word."""
-    monkeypatch.setattr(
-        compress_ship, "held_out_accuracy", lambda _ground, path: 90.0 if path == digits_run.onnx else 79.0
-    )
-    with pytest.raises(GateFailed, match=r"359 held-out test images 11.00 points are lost \(90.00 to 79.00 %\), 8"):
+    scores = {of_run: Score(name="accuracy", value=value) for of_run, value in ((True, 90.0), (False, 79.0))}
+    monkeypatch.setattr(compress_ship, "held_out", lambda _, path: {"accuracy": scores[path == digits_run.onnx]})
+    with pytest.raises(GateFailed, match=r"359 held-out test samples 11.00 points are lost \(90.00 to 79.00 %\), 8"):
         compress_run(digits_run.path, out=tmp_path / "x", **OPTIONS)
     assert not (tmp_path / "x").exists()
 

@@ -14,7 +14,7 @@ from edgewright.job.new_device.new_device import add_device, latency_features, l
 from edgewright.space.resolve import make_tabular
 from edgewright.space.spaces.nasbench201 import NASBench201
 
-SPACE = NASBench201(3, 10, 32)
+SPACE = NASBench201.for_images(3, 10, 32)
 
 
 def _samples(path: Path, table: np.ndarray, count: int) -> Path:

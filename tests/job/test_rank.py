@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
 from edgewright.core.errors import BadInput
@@ -14,6 +13,7 @@ from edgewright.core.study import Study
 from edgewright.job.rank import rank as job
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import read_table
+from edgewright.task.stored import read_splits
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,8 @@ def test_a_score_is_the_mean_over_seeds_with_intervals_over_both(table, pictures
         low, high = row["seed_interval"]
         assert -1 <= low <= high <= 1
     assert "seed_spearman" not in found.proxies["params"] and "seed_spearman" not in found.proxies["combined"]
-    batches = [load_file(folder / "checkpoints" / f"batches{end}.safetensors") for end in ("", "-1", "-2")]
-    assert not torch.equal(batches[0]["images.0"], batches[1]["images.0"])
+    batches = [read_splits(folder / "checkpoints" / f"batches{end}.safetensors") for end in ("", "-1", "-2")]
+    assert not torch.equal(batches[0]["0"].inputs, batches[1]["0"].inputs)
     page = (folder / "report.html").read_text()
     assert "Over 3 seeds, on accuracy" in page and ">of 3 seeds<" in page
 

@@ -43,8 +43,14 @@ def test_the_run_folder_holds_what_is_promised(finished_run):
     assert result.costs["macs"].value <= 3e5
     assert result.budget.broken(result.costs) == []
     assert result.costs["latency"].how == "measured"
-    assert result.export.top1_agreement == 1
-    assert result.metrics.test_accuracy > 60  # two epochs; ten classes
+    assert result.export.same == 100
+    assert [output.name for output in result.export.outputs] == ["logits"]
+    assert result.metrics.decides == "accuracy"
+    assert result.metrics.on_test > 60  # two epochs; ten classes
+    assert set(result.metrics.test) == set(result.metrics.val) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    recall = result.metrics.each["recall"]
+    assert list(recall) == list("0123456789")
+    assert sum(recall.values()) / 10 == pytest.approx(result.metrics.test["balanced_accuracy"])
     assert result.costs["size"].value == (finished_run / "model.onnx").stat().st_size
 
 

@@ -19,7 +19,7 @@ from edgewright.train.loop import Diverged
 @pytest.fixture
 def desk(tmp_path):
     """A time-boxed run of one minute over 12 candidates, whose device measures each in 4 ms at once."""
-    space, rng = MobileSpace(1, 10, 8), random.Random(0)
+    space, rng = MobileSpace.for_images(1, 10, 8), random.Random(0)
     plan = SimpleNamespace(
         minutes=1.0, epochs=None, finalists=4, proxy="size", budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0})
     )

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.model.mobile import Block, ConvNorm, MobileNet, SqueezeExcite, Stage, squeezed
+from edgewright.model.blocks import Block, ConvNorm, SqueezeExcite, Stage, squeezed
+from edgewright.model.network import Network
+from made_network import mobile_net
 
 STAGES = (
     Stage(kind="basic", depth=2, width=16, kernel=3, expansion=1, squeeze=False, stride=1),
@@ -12,8 +14,8 @@ STAGES = (
 )
 
 
-def network(head_width: int = 32, dropout: float = 0.0) -> MobileNet:
-    return MobileNet(3, 5, 8, 1, STAGES, head_width, dropout)
+def network(head_width: int = 32, dropout: float = 0.0) -> Network:
+    return mobile_net(3, 5, 8, 1, STAGES, head_width, dropout)
 
 
 def test_a_gate_of_zeros_halves_and_a_wide_open_one_keeps():

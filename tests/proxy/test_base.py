@@ -87,7 +87,7 @@ def test_activations_and_their_gradients(small, batches):
     (evidence,) = seen
     assert not evidence.gradients and evidence.activations["head"].shape == (5, 4)
     # d cross-entropy / d logits in closed form: (softmax - one-hot) / N
-    expected = (evidence.logits.softmax(1) - F.one_hot(evidence.labels, 4)) / 5
+    expected = (evidence.logits.softmax(1) - F.one_hot(evidence.targets, 4)) / 5
     torch.testing.assert_close(evidence.activation_gradients["head"], expected, rtol=1e-4, atol=1e-5)
     # The in-place ReLU has not overwritten what the batch norm before it gave.
     assert bool((evidence.activations["stem.1"] < 0).any())

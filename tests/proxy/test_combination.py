@@ -56,7 +56,7 @@ def test_orders_cells_of_a_published_table(shared_data):
         rows = np.unique(table["unique_id"], return_index=True)[1]
         rows = np.random.default_rng(0).choice(rows, 400, replace=False)
         truths = {name: table[name][rows] for name in ("c10_test_200", "c100_test_200")}
-    space = NASBench201(3, 10, 32)
+    space = NASBench201.for_images(3, 10, 32)
     scores = combine([signal(graph for _, graph in space.blocks(space.at(int(row)))) for row in rows])
     for truth in truths.values():
         assert (spearman(scores, truth) or 0) > 0.90
@@ -65,7 +65,7 @@ def test_orders_cells_of_a_published_table(shared_data):
 
 def test_orders_networks_whose_stages_differ(shared_data):
     """On 400 networks of a space without pooling or free wiring, where early layers are worth more than late ones."""
-    space = NASBenchMacro(3, 10, 32)
+    space = NASBenchMacro.for_images(3, 10, 32)
     table = read_table(f"{shared_data}/nas/nasbench_macro/nasbench_macro.npz:mean_acc", space)
     rows = np.random.default_rng(0).choice(len(space), 400, replace=False)
     scores = combine([signal(graph for _, graph in space.blocks(space.at(int(row)))) for row in rows])

@@ -104,6 +104,6 @@ def test_missing_batches_and_labels_are_named(proxy, small, batches):
     if proxy.needs:
         with pytest.raises(BadInput, match=proxy.name):
             score(small(), [], [proxy])
-    if proxy.needs & {"gradients", "activation_gradients", "labels"}:
-        with pytest.raises(BadInput, match=f"{proxy.name} needs labels"):
+    if proxy.needs & {"gradients", "activation_gradients", "targets"}:
+        with pytest.raises(BadInput, match=f"{proxy.name} needs targets"):
             score(small(), [(batches()[0][0], None)], [proxy])

@@ -6,9 +6,10 @@ import pytest
 from torch import nn
 
 from edgewright.core.errors import BadInput
-from edgewright.model.linked import Cell, LinkedNet
+from edgewright.model.linked import Cell
 from edgewright.proxy.base import score
 from edgewright.proxy.scores.nn_degree import degree, mass, nn_degree, nn_mass
+from made_network import linked_net
 
 HAND = [(3, 4, 5), (8, 2, 100), (2, 6, 3), (5, 5, 0), (1, 7, 2)]
 
@@ -49,7 +50,7 @@ def test_grows_with_width_and_links():
 
 def test_is_read_off_a_model():
     cells = (Cell(width=8, depth=4, links=8), Cell(width=16, depth=3, links=8))
-    model = LinkedNet(3, 5, 8, 1, cells, "dense")
+    model = linked_net(3, 5, cells, "dense")
     shapes = [(8, 4, 8), (16, 3, 8)]
     assert score(model, [], [degree(), mass()]) == {"nn_degree": nn_degree(shapes), "nn_mass": nn_mass(shapes)}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.model.mobile import MobileNet, Stage
-from edgewright.model.nasbench201 import CellNet
+from edgewright.model.blocks import Stage
 from edgewright.proxy import probe
 from edgewright.proxy.base import Evidence
+from made_network import cell_net, mobile_net
 
 
 def evidence_of(model: nn.Module, inputs: torch.Tensor) -> Evidence:
@@ -49,10 +49,10 @@ def test_redrawn_weights_have_the_deviation_asked_for():
 
 def test_blocks_of_our_families(chain):
     assert probe.blocks(chain) == ("stem", "body.0", "body.1", "body.2")
-    cells = CellNet(3, 5, ("skip_connect",) * 6)
+    cells = cell_net(3, 5, ("skip_connect",) * 6)
     assert len([name for name in probe.blocks(cells) if "stage" in name]) == 15
     assert probe.blocks(cells)[:2] == ("stem", "stage1.0") and "reduce1" in probe.blocks(cells)
     stage = Stage(width=16, depth=2, stride=2, kind="inverted", kernel=3, expansion=2, squeeze=True)
-    mobile = MobileNet(3, 5, 8, 1, (stage, stage), 32)
+    mobile = mobile_net(3, 5, 8, 1, (stage, stage), 32)
     assert probe.blocks(mobile) == ("stem", "stage1.0", "stage1.1", "stage2.0", "stage2.1", "head.0")
     assert probe.blocks(nn.ModuleDict({"net": mobile}))[0] == "net.stem"

@@ -13,6 +13,7 @@ from torch import nn
 from edgewright.backward.plans.planner import plan
 from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan
 from edgewright.backward.resolve import methods
+from edgewright.core.metric import Score
 from edgewright.report.parts.adaptation import (
     in_words,
     learning,
@@ -38,18 +39,20 @@ def planned(blocks: int = 2, memory: int = 40_000) -> TrainingPlan:
 
 
 def made(training: TrainingPlan, **changes: Any) -> Any:
+    scores = [Score(name="accuracy", value=60.0 + i) for i in range(5)]
     looks = tuple(
-        Look(step=8 * i, epoch=i / 2, train_loss=1.0, val_accuracy=60.0 + i, val_loss=1.0, seconds=i) for i in range(5)
+        Look(step=8 * i, epoch=i / 2, train_loss=1.0, val=score, val_loss=1.0, seconds=i)
+        for i, score in enumerate(scores)
     )
     found = {
         "source": "runs <b>flowers</b>",
         "task": {"name": "mine & <script>alert(1)</script>", "num_test": 1234},
         "training": training,
         "new_head": "10",
-        "accuracy": SimpleNamespace(before=61.04, after=72.51),
+        "figure": SimpleNamespace(before=61.04, after=72.51),
         "old_task": SimpleNamespace(before=80.0, after=78.25),
         "old_task_missing": None,
-        "tuned": FineTuned(history=looks, val_accuracy=64.0, steps=32, epochs=2.0, seconds=4.0),
+        "tuned": FineTuned(history=looks, val=scores[-1], steps=32, epochs=2.0, seconds=4.0),
         "seconds": 65.0,
     }
     return SimpleNamespace(**{**found, **changes})
@@ -73,7 +76,7 @@ def test_the_page_says_what_came_of_it(tmp_path: Path) -> None:
 
 
 def test_what_got_worse_is_not_shown_as_a_success(tmp_path: Path) -> None:
-    worse = made(planned(), accuracy=SimpleNamespace(before=80.0, after=70.0), new_head=None, old_task=None)
+    worse = made(planned(), figure=SimpleNamespace(before=80.0, after=70.0), new_head=None, old_task=None)
     worse.old_task_missing = "the data <is> gone"
     worse.tuned = worse.tuned.model_copy(update={"stopped": "the loss is nan in step 7"})
     html = write_adaptation(tmp_path / "report.html", worse).read_text()

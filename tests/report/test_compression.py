@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from edgewright.core.cost import Budget, cost
+from edgewright.core.metric import Score
+from edgewright.core.result import Export
 from edgewright.device.compare import Ratio
 from edgewright.report.parts.compression import learning, trade, write_compression
 
@@ -22,14 +24,13 @@ def costs(ms: float, size: float = 2**20, macs: float = 4e6) -> dict[str, Any]:
     }
 
 
-def trial(name: str, ms: float, accuracy: float | None, verdict: str) -> Any:
-    return SimpleNamespace(name=name, type="fp32", costs=costs(ms), latency_ms=ms, accuracy=accuracy, verdict=verdict)
+def trial(name: str, ms: float, figure: float | None, verdict: str) -> Any:
+    return SimpleNamespace(name=name, type="fp32", costs=costs(ms), latency_ms=ms, figure=figure, verdict=verdict)
 
 
 def training(name: str, trial: bool) -> Any:
-    history = [
-        SimpleNamespace(epoch=n, val_accuracy=None if n == 1 else 60.0 + n, precision="bfloat16") for n in range(5)
-    ]
+    looks = [None if n == 1 else Score(name="accuracy", value=60.0 + n) for n in range(5)]
+    history = [SimpleNamespace(epoch=n, val=look, precision="bfloat16") for n, look in enumerate(looks)]
     return SimpleNamespace(
         name=name, trial=trial, trained=SimpleNamespace(history=history, steps=1234, epochs=5.0, seconds=30.0)
     )
@@ -41,10 +42,8 @@ def made(**changes: Any) -> Any:
         "task": {"name": "mine & <script>alert(1)</script>", "num_test": 1234},
         "budget": Budget(latency_ms=0.15),
         "max_drop": 1.5,
-        "before": SimpleNamespace(type="fp32", costs=costs(0.31), test_accuracy=91.25, val_accuracy=92.0, note=""),
-        "after": SimpleNamespace(
-            type="int8", costs=costs(0.14, 2**18, 2e6), test_accuracy=90.5, val_accuracy=91.5, note="U8S8"
-        ),
+        "before": SimpleNamespace(type="fp32", costs=costs(0.31), test=91.25, val=92.0, note=""),
+        "after": SimpleNamespace(type="int8", costs=costs(0.14, 2**18, 2e6), test=90.5, val=91.5, note="U8S8"),
         "ratio": Ratio(value=0.45, low=0.43, high=0.47),
         "way": "pruned",
         "trials": (
@@ -58,7 +57,7 @@ def made(**changes: Any) -> Any:
         "dropped": ("stage3.1",),
         "remarks": ("linearise: none is faster",),
         "learned": (training("pruned", False),),
-        "export": SimpleNamespace(top1_agreement=0.995, samples=200),
+        "export": Export(outputs=(), same=99.5, samples=200),
         "seconds": 65.0,
     }
     return SimpleNamespace(**{**found, **changes})
@@ -95,7 +94,7 @@ def test_what_needed_no_training_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("after", "words"), [(91.25, "no accuracy lost"), (92.0, "0.75 points gained")])
 def test_accuracy_that_is_kept_is_not_called_lost(after: float, words: str, tmp_path: Path) -> None:
     result = made()
-    result.after.test_accuracy = after
+    result.after.test = after
     assert words in text_of(write_compression(tmp_path / "report.html", result).read_text())
 
 

@@ -10,16 +10,17 @@ import pytest
 
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
+from edgewright.core.metric import Score
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
 from edgewright.report.facts import gather
 from edgewright.report.html import duration, interval
-from edgewright.report.parts.design import budget_table, headline, learning_words, write_report
+from edgewright.report.parts.design import budget_table, chosen_network, headline, learning_words, write_report
 
 
 @pytest.fixture(scope="session")
-def report(made_run, made_task):
-    return write_report(made_run, made_task)
+def report(made_run):
+    return write_report(made_run)
 
 
 class Reader(html.parser.HTMLParser):
@@ -73,12 +74,16 @@ def test_class_names_stay_text(report, reader):
 def test_the_story_is_told(made_run, reader):
     result = made_run.read_result()
     latency = result.costs["latency"].value
-    assert f"{result.metrics.test_accuracy:.1f} % on held-out test images in {latency:.3g} ms" in reader.text.replace(
+    figures = result.metrics.test
+    assert f"{figures['accuracy']:.1f} % on held-out test samples in {latency:.3g} ms" in reader.text.replace(
         "\xa0", " "
     )
+    assert f"Balanced accuracy: {figures['balanced_accuracy']:.1f}. Macro f1: {figures['macro_f1']:.1f}." in reader.text
+    assert "answers are the trained network's on 100 % of 256 samples (logits differs by at most 3e-06)" in reader.text
     assert "budget 0.3 ms and 4 MB file: met." in reader.text.replace("\xa0", " ")
     for heading in ("Does it fit?", "What could have been", "The chosen network", "How it learned", "Where it errs",
-                    "What it got wrong", "How long one image takes", "Was the latency predicted well?",
+                    "How much of each class is found", "What it got wrong", "How long one image takes",
+                    "Was the latency predicted well?",
                     "Where the time went", "What it ran on", "To repeat it"):  # fmt: skip
         assert heading in reader.text
     assert "edgewright design --config 'flowers run/plan.yaml' --out 'flowers run-again'" in reader.text
@@ -102,14 +107,22 @@ def test_scores_that_are_not_finite_do_not_spoil_the_figures(made_run, tmp_path)
     assert "by-score" in json.loads(figures, parse_constant=pytest.fail)
 
 
-def test_misjudged_images_are_those_of_the_study(made_run, made_task, reader):
-    facts = gather(made_run)
-    assert len(reader.references) == min(12, len(facts.mistakes))
-    assert all(facts.labels[i] != facts.predictions[i] for i in facts.mistakes)
-    assert len(facts.mistakes) == sum(facts.labels[i] != facts.predictions[i] for i in range(len(facts.labels)))
-    counts = [facts.confusion[facts.labels[i]][facts.predictions[i]] for i in facts.mistakes]
+def test_misjudged_images_are_those_of_the_study(made_run, made_task, answers, reader):
+    matrix, bars, gallery = gather(made_run).pictures.pictures
+    targets = made_task.test.targets
+    wrong = int((targets != answers).sum())
+    assert len(reader.references) == len(gallery.items) == min(12, wrong)
+    names = list(made_task.spec.names)
+    pairs = [(names.index(item.truth.removeprefix("is ")), names.index(item.said)) for item in gallery.items]
+    assert all(truth != said for truth, said in pairs)
+    counts = [matrix.counts[truth][said] for truth, said in pairs]
     assert counts == sorted(counts, reverse=True)
-    assert sum(map(sum, facts.confusion)) == len(made_task.test)
+    for truth in range(len(names)):
+        for said in range(len(names)):
+            assert matrix.counts[truth][said] == int(((targets == truth) & (answers == said)).sum())
+    recall = {name: 100 * matrix.counts[i][i] / sum(matrix.counts[i]) for i, name in enumerate(names)}
+    assert dict(zip(bars.names, bars.values, strict=True)) == pytest.approx(recall)
+    assert list(bars.values) == sorted(bars.values)
 
 
 def test_a_broken_budget_is_the_headline(made_run, tmp_path):
@@ -121,6 +134,14 @@ def test_a_broken_budget_is_the_headline(made_run, tmp_path):
     words = headline(gather(run))
     assert "missed" in words
     assert "times the ceiling of 0.1 ms" in words
+
+
+@pytest.mark.parametrize(("resolution", "words"), [(32, "32 × 32 px"), ([49, 10], "49 × 10 px")])
+def test_the_size_of_the_input_is_told(made_run, resolution, words):
+    facts = gather(made_run)
+    architecture = {**facts.result.architecture, "resolution": resolution}
+    told = chosen_network(replace(facts, result=facts.result.model_copy(update={"architecture": architecture})))
+    assert f"enters at {words}" in told
 
 
 def test_it_says_when_the_network_learned_in_16_bits(made_run):
@@ -138,6 +159,19 @@ def test_a_run_without_figures_still_has_a_report(made_run, tmp_path):
     text = write_report(run).read_text()
     assert "Does it fit?" in text
     assert "How it learned" not in text
+
+
+def test_a_run_of_version_0_1_has_a_report(shared_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(shared_data / "old_runs" / "digits", run.path)
+    for place in (run.path, *run.path.iterdir()):
+        place.chmod(0o755)  # it may lie where nobody writes
+    facts, text = gather(run), write_report(run).read_text()
+    assert facts.decides == Score(name="accuracy", value=run.read_result().metrics.on_test)
+    assert len(facts.trained) == 8 and all(0 <= one <= 100 for one in facts.trained.values())
+    assert "Does it fit?" in text and "What could have been" in text
+    figures = json.loads(text.split('id="figures">')[1].split("</script>")[0])
+    assert {"by-score", "by-figure"} <= set(figures)
 
 
 def test_an_unfinished_run_has_none(tmp_path):
@@ -181,7 +215,7 @@ def test_report_in_a_browser(report, chromium, tmp_path, size):
     body = re.sub(r"<script\b.*?</script>", "", done.stdout, flags=re.DOTALL)
     plots = re.findall(r'<div class="plot[ "][^>]*>', body)
     names = [re.search(r'id="([^"]+)"', plot)[1] for plot in plots]
-    assert names == ["by-score", "by-accuracy", "curves", "confusion", "latency", "predicted"]
+    assert names == ["by-score", "by-figure", "curves", "answers-0", "answers-1", "latency", "predicted"]
     parts = re.split(r'<div class="plot[ "][^>]*>', body)[1:]
     assert ["main-svg" in part for part in parts] == [True] * len(parts)
     assert "alert(1)" in body

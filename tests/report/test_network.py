@@ -57,6 +57,15 @@ def test_picture_is_well_formed_and_smaller_images_are_lower():
     assert all(a + width < b for a, width, b in zip(lefts, breadths, lefts[1:], strict=False))
 
 
+def test_oblong_maps_are_as_high_as_they_are_large():
+    """A map of 4 x 49 has the pixels of one of 14 x 14."""
+    blocks = [share("stem", 0.1, 16, 49, 16), share("stage1.0", 0.1, 16, 14, 14), share("stage2.0", 0.1, 16, 4, 49)]
+    drawn = ElementTree.fromstring(picture(rows(ARCHITECTURE, blocks)))
+    first, square, oblong = (float(bar.get("height")) for bar in drawn.iter("rect"))
+    assert first > square == oblong
+    assert short_words({**ARCHITECTURE, "resolution": [49, 10]})[0] == "49 x 10 px input"
+
+
 def test_other_spaces_are_told_too():
     assert short_words({"space": "chain", "width": 12}) == ["space chain", "width 12"]
     assert short_words(ARCHITECTURE)[:2] == [

@@ -1,6 +1,7 @@
 import pytest
 
 from edgewright.report import pictures
+from edgewright.report.answers import drawn
 from edgewright.report.facts import gather, thinned
 
 
@@ -38,17 +39,19 @@ def test_front_is_beaten_by_nobody(facts):
         assert best >= score
 
 
-def test_accuracy_view_holds_the_finalists(facts):
-    figure = pictures.pareto_by_accuracy(facts)
+def test_the_view_by_figure_holds_the_finalists(facts):
+    figure = pictures.pareto_by_figure(facts)
+    assert figure["layout"]["yaxis"]["title"]["text"] == "accuracy on val, %"
     points = [y for trace in figure["data"] if trace["mode"] == "markers" for y in trace["y"]]
-    assert sorted(points) == sorted(finalist.val_accuracy for finalist in facts.result.finalists)
+    assert sorted(points) == sorted(finalist.val for finalist in facts.result.finalists)
 
 
 def test_epochs_without_a_look_at_val_are_left_out(facts):
     accuracy, loss = pictures.learning_curves(facts)["data"]
     assert loss["x"] == list(range(1, 41))
-    assert None not in accuracy["y"]
-    assert accuracy["x"] == [epoch["epoch"] for epoch in facts.epochs if epoch["val_accuracy"] is not None]
+    seen = [epoch for epoch in facts.epochs if epoch["val"] is not None]
+    assert accuracy["x"] == [epoch["epoch"] for epoch in seen]
+    assert accuracy["y"] == [epoch["val"]["value"] for epoch in seen]
 
 
 def test_histogram_keeps_nearly_all_runs(facts):
@@ -57,7 +60,10 @@ def test_histogram_keeps_nearly_all_runs(facts):
 
 
 def test_class_names_are_escaped_where_plotly_reads_html(facts):
-    figure = pictures.confusion_matrix(facts)
+    figures = {}
+    drawn(facts.pictures.pictures, figures)
+    figure, bars = figures["answers-0"], figures["answers-1"]
+    assert not any("<" in text for text in bars["layout"]["yaxis"]["ticktext"])
     assert not any("<script" in text for row in figure["data"][0]["customdata"] for text in row)
     assert not any("<" in text for text in figure["layout"]["xaxis"]["ticktext"])
     assert [sum(int(text or 0) for text in row) for row in figure["data"][0]["text"]] == [50] * 6

@@ -39,7 +39,7 @@ def scorer(tmp_path):
     images = torch.randint(0, 256, (12, 1, 8, 8), generator=generator, dtype=torch.uint8)
     path = tmp_path / "batches.safetensors"
     save_batches(path, Split(images, torch.arange(12) % 3), size=4)
-    space = MobileSpace(1, 3, 8)
+    space = MobileSpace.for_images(1, 3, 8)
 
     def job(architecture):
         data = architecture.model_dump(mode="json")

@@ -74,7 +74,7 @@ def test_bad_labels_are_one_sentence(pool):
 
 
 def test_describe_is_standardised_and_finite():
-    space = NASBenchMacro(3, 10, 32)
+    space = NASBenchMacro.for_images(3, 10, 32)
     features = describe(space, [space.at(row) for row in range(0, len(space), 97)])
     assert np.isfinite(features).all()
     assert features.mean(axis=0) == pytest.approx(np.zeros(features.shape[1]), abs=1e-9)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from edgewright.core.pool import pool
 from edgewright.core.seed import derive, rng
@@ -14,6 +13,7 @@ from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, TaskSpec, normalise
+from edgewright.task.stored import read_splits
 
 SPEC = TaskSpec(
     name="noise",
@@ -51,16 +51,16 @@ def jobs(split: Split, tmp_path: Path) -> list[ScoringJob]:
 
 
 def test_batches_are_disjoint_seeded_and_fit_the_split(split, tmp_path):
-    def draw(seed: int, **sizes: int) -> dict[str, torch.Tensor]:
+    def draw(seed: int, **sizes: int) -> list[Split]:
         save_batches(tmp_path / "b.safetensors", split, seed=seed, **sizes)
-        return load_file(tmp_path / "b.safetensors")
+        return list(read_splits(tmp_path / "b.safetensors").values())
 
     one = draw(1, count=3, size=9)
-    assert [one[f"images.{i}"].shape[0] for i in range(3)] == [9, 9, 9] and one["images.0"].dtype == torch.uint8
-    assert len(torch.cat([one[f"images.{i}"] for i in range(3)]).unique(dim=0)) == 27
-    assert torch.equal(one["images.0"], draw(1, count=3, size=9)["images.0"])
-    assert not torch.equal(one["images.0"], draw(2, count=3, size=9)["images.0"])
-    assert draw(1)["labels.1"].shape == (20,)
+    assert [len(part) for part in one] == [9, 9, 9] and one[0].inputs.dtype == torch.uint8
+    assert len(torch.cat([part.inputs for part in one]).unique(dim=0)) == 27
+    assert torch.equal(one[0].inputs, draw(1, count=3, size=9)[0].inputs)
+    assert not torch.equal(one[0].inputs, draw(2, count=3, size=9)[0].inputs)
+    assert draw(1)[1].targets.shape == (20,)
 
 
 def test_equals_scoring_by_hand(jobs, split):
@@ -69,7 +69,7 @@ def test_equals_scoring_by_hand(jobs, split):
     architecture = space.read(job.architecture)
     values = score_architecture(job)
     model = space.build(architecture)
-    by_hand = score(model, [(normalise(split.images, SPEC, 16), split.labels)], resolve_proxies(["params", "macs"]))
+    by_hand = score(model, [(normalise(split.inputs, SPEC, 16), split.targets)], resolve_proxies(["params", "macs"]))
     assert values["params"] == by_hand["params"]
     assert list(values) == list(job.proxies)
 
@@ -98,7 +98,7 @@ def test_a_new_seed_gives_new_weights(jobs):
 
 
 def test_cheap_is_the_thin_network_on_few_images_and_the_structure_is_the_whole_one(tmp_path):
-    spec = SPEC.model_copy(update={"resolution": 18})
+    spec = SPEC.model_copy(update={"inputs": (SPEC.input.model_copy(update={"shape": (2, 18, 18)}),)})
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (40, 2, 18, 18), generator=generator, dtype=torch.uint8)
     path = tmp_path / "batches.safetensors"
@@ -118,13 +118,12 @@ def test_cheap_is_the_thin_network_on_few_images_and_the_structure_is_the_whole_
     ) in model.parameters():  # the layout of the scoring; in another the heavy tail of ZiCo rounds otherwise
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    stored = load_file(path)
     few = [
         (
-            normalise(stored[f"images.{i}"][:16], spec, 18).contiguous(memory_format=torch.channels_last),
-            stored[f"labels.{i}"][:16],
+            normalise(part.inputs[:16], spec).contiguous(memory_format=torch.channels_last),
+            part.targets[:16],
         )
-        for i in range(2)
+        for part in read_splits(path).values()
     ]
     by_hand = score(model, few, resolve_proxies(["zico"]))
     assert cheap["zico"] == pytest.approx(by_hand["zico"], rel=1e-4)

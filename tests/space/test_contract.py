@@ -14,16 +14,18 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewright.core.errors import BadInput
+from edgewright.core.tensors import TensorSpec
 from edgewright.device.here.runtime import input_for, open_session, run
 from edgewright.ir.graph import count_macs, weight_shape
 from edgewright.ir.structure import structure
 from edgewright.ir.to_onnx import to_onnx
+from edgewright.model.heads.pool import PoolHead
 from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular, spaces
 
 NAMES = sorted(spaces())
 TABULAR = [name for name in NAMES if issubclass(spaces()[name], TabularSpace)]
-TASKS = st.tuples(st.sampled_from([1, 3]), st.sampled_from([2, 7]), st.sampled_from([8, 17, 32, 50]))
+TASKS = st.tuples(st.sampled_from([1, 3]), st.sampled_from([2, 7]), st.sampled_from([8, 17, 32, 50, (49, 10), (8, 40)]))
 LARGEST_MACS = 3e7  # larger ones are built the same, slowly
 
 
@@ -40,7 +42,7 @@ def draw_from(space, seed: int, changes: int):
 @given(task=TASKS, seed=st.integers(0, 2**32), changes=st.integers(0, 3))
 @settings(max_examples=12)
 def test_architectures_round_trip_and_follow_the_seed(name, task, seed, changes):
-    space = spaces()[name](*task)
+    space = spaces()[name].for_images(*task)
     architecture = draw_from(space, seed, changes)
     assert draw_from(space, seed, changes) == architecture
     again = space.read(json.loads(architecture.to_json()))
@@ -57,7 +59,7 @@ def test_architectures_round_trip_and_follow_the_seed(name, task, seed, changes)
 @given(task=TASKS, seed=st.integers(0, 2**32))
 @settings(max_examples=6)
 def test_what_is_built_is_what_was_counted(name, task, seed):
-    space = spaces()[name](*task)
+    space = spaces()[name].for_images(*task)
     architecture = draw_from(space, seed, 1)
     graph, facts = space.graph(architecture), space.structure(architecture)
     if count_macs(graph) > LARGEST_MACS:
@@ -114,7 +116,7 @@ def test_samples_are_spread_over_all_choices(name):
 def test_what_is_not_of_the_space_is_refused(name):
     space = make_tabular(name)
     good = json.loads(space.smallest().to_json())
-    for change, word in (({"classes": 4}, "classes is 4; for this task it is 10"), ({"space": "mobile"}, "space")):
+    for change, word in (({"outputs": 4}, "outputs is 4; for this task it is 10"), ({"space": "mobile"}, "space")):
         with pytest.raises(BadInput, match=word):
             space.read({**good, **change})
     for vector in ((0,) * (len(space.choices()) + 1), (-1, *(0,) * (len(space.choices()) - 1))):
@@ -123,7 +125,7 @@ def test_what_is_not_of_the_space_is_refused(name):
     with pytest.raises(IndexError):
         space.at(len(space))
     with pytest.raises(BadInput, match="8 to 512 px, not 600 px"):
-        spaces()[name](3, 10, 600)
+        spaces()[name].for_images(3, 10, 600)
 
 
 def test_facts_of_many_are_those_of_each():
@@ -134,3 +136,59 @@ def test_facts_of_many_are_those_of_each():
         assert {name: values[place] for name, values in facts.items()} == asdict(space.structure(space.at(row)))
     with pytest.raises(BadInput, match="no tables speak of the space 'mobile'; choose from nb201"):
         make_tabular("mobile")
+
+
+SEVERAL = (
+    TensorSpec(name="rgb", shape=(3, 24, 17)),
+    TensorSpec(name="tilt", shape=(5,)),
+    TensorSpec(name="depth", shape=(1, 24, 17)),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_inputs_are_joined_into_one_map(name):
+    """Counted and built alike; by position and by name the same; every input matters."""
+    torch.manual_seed(0)
+    space = spaces()[name](SEVERAL, PoolHead(3))
+    architecture = space.smallest()
+    graph, model = space.graph(architecture), space.build(architecture).eval()
+    height, width = space.resolution(architecture)
+    given = {
+        "rgb": torch.randn(2, 3, height, width),
+        "tilt": torch.randn(2, 5),
+        "depth": torch.randn(2, 1, height, width),
+    }
+    assert [graph.shapes[index] for index in graph.inputs] == [tuple(x.shape[1:]) for x in given.values()]
+    with torch.inference_mode():
+        y = model(*given.values())
+        torch.testing.assert_close(model(**dict(reversed(given.items()))), y)
+        assert y.shape == (2, 3)
+        for key in given if name != "nb201" else ():  # whose smallest cell is all but dead
+            assert not torch.equal(model(**given | {key: given[key] + 1}), y)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(*(x[:1] for x in given.values()))
+    assert counter.get_total_flops() // 2 == count_macs(graph)
+
+
+def test_inputs_that_no_map_can_be_made_of_are_refused():
+    for wrong in (SEVERAL[1:2], (SEVERAL[0], TensorSpec(name="d", shape=(1, 24, 16)))):
+        with pytest.raises(BadInput, match="takes maps"):
+            spaces()["mobile"](wrong, PoolHead(3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_levels_end_where_the_map_gets_smaller(name):
+    space = spaces()[name].for_images(3, 4, (64, 40))
+    stem = space.stem(space.sample(random.Random(2)))
+    levels = space.levels(stem)
+    sizes = [stem[index][1].output_shape[1:] for index in levels]
+    assert levels[-1] == len(stem) - 1
+    assert sizes == sorted({graph.output_shape[1:] for _, graph in stem}, reverse=True)
+    assert space.read_levels(stem) == (len(stem) - 1,)
+
+
+def test_an_architecture_of_version_0_1_is_read():
+    space = spaces()["mobile"].for_images(3, 10, 32)
+    data = space.sample(random.Random(0)).model_dump(mode="json")
+    old = {("classes" if name == "outputs" else name): value for name, value in data.items()}
+    assert space.read(old) == space.read(data)

@@ -29,7 +29,9 @@ def macs_by_torch(model: nn.Module, x: torch.Tensor) -> int:
 
 @st.composite
 def evolved(draw):
-    space = draw(st.sampled_from(SPACES))(draw(st.sampled_from([1, 3])), 7, draw(st.sampled_from([8, 17, 32, 50])))
+    space = draw(st.sampled_from(SPACES)).for_images(
+        draw(st.sampled_from([1, 3])), 7, draw(st.sampled_from([8, 17, 32, 50]))
+    )
     rng = random.Random(draw(st.integers(0, 2**32)))
     architecture = space.sample(rng)
     for _ in range(draw(st.integers(0, 3))):
@@ -103,10 +105,10 @@ def test_a_cell_is_rounded_to_one_of_the_space():
 
 @pytest.mark.parametrize("space", SPACES)
 def test_faults_are_named(space):
-    made = space(3, 10, 32)
+    made = space.for_images(3, 10, 32)
     good = json.loads(made.smallest().model_dump_json())
     for change, word in (
-        ({"classes": 4}, "classes"),
+        ({"outputs": 4}, "outputs"),
         ({"cells": [{"width": 9, "depth": 3, "links": 0}] * 3}, "width 9"),
         ({"cells": [{"width": 8, "depth": 30, "links": 0}] * 3}, "depth 30"),
         ({"cells": [{"width": 8, "depth": 3, "links": 64}] * 3}, "64 linked channels"),
@@ -114,4 +116,4 @@ def test_faults_are_named(space):
         with pytest.raises(BadInput, match=word):
             made.read({**good, **change})
     with pytest.raises(BadInput, match="600 px"):
-        space(3, 10, 600)
+        space.for_images(3, 10, 600)

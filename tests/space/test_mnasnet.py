@@ -11,7 +11,7 @@ from edgewright.ir.graph import Graph, count_macs
 from edgewright.space.spaces.mnasnet import MnasNetSpace
 from edgewright.space.table import read_table
 
-SPACE = MnasNetSpace(3, 1000, 224)
+SPACE = MnasNetSpace.for_images(3, 1000, 224)
 
 
 def by_table(graph: Graph) -> int:

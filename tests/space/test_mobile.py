@@ -18,7 +18,7 @@ from edgewright.core.errors import BadInput
 from edgewright.export.onnx import export_onnx
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.ir.op import Kind as OpKind
-from edgewright.model.mobile import Block
+from edgewright.model.blocks import Block
 from edgewright.space.spaces.mobile import EXPANSIONS, KERNELS, KINDS, MobileArchitecture, MobileSpace, block_graph
 
 SIDES = (8, 17, 28, 32, 50, 64, 96, 224)
@@ -28,7 +28,7 @@ TASKS = st.tuples(st.sampled_from([1, 3, 4]), st.sampled_from([2, 10]), st.sampl
 @st.composite
 def evolved(draw):
     """A space and an architecture that was sampled, crossed and mutated."""
-    space = MobileSpace(*draw(TASKS))
+    space = MobileSpace.for_images(*draw(TASKS))
     rng = random.Random(draw(st.integers(0, 2**32)))
     architecture = space.sample(rng)
     for _ in range(draw(st.integers(0, 3))):
@@ -77,7 +77,7 @@ def test_a_mutation_is_always_another_architecture(case, seed):
 
 
 def test_a_crossover_takes_every_choice_from_a_parent():
-    space, rng = MobileSpace(3, 10, 32), random.Random(1)
+    space, rng = MobileSpace.for_images(3, 10, 32), random.Random(1)
     for _ in range(50):
         a, b = space.sample(rng), space.sample(rng)
         child = space.crossover(a, b, rng)
@@ -98,7 +98,7 @@ def test_what_is_built_costs_what_was_counted(case):
     model = space.build(architecture).eval()
     x = torch.randn(2, *graph.input_shape)
     with torch.inference_mode():
-        assert model(x).shape == (2, space.classes)
+        assert model(x).shape == (2, space.head.outputs)
     assert macs_by_torch(model, x[:1]) == count_macs(graph)
     assert params_when_folded(model) == count_params(graph)
 
@@ -137,7 +137,7 @@ def test_every_block_equals_its_graph(kind, stride, squeeze):
 
 
 def test_samples_are_spread_over_sizes():
-    space, rng = MobileSpace(3, 10, 32), random.Random(0)
+    space, rng = MobileSpace.for_images(3, 10, 32), random.Random(0)
     macs = [count_macs(space.graph(space.sample(rng))) for _ in range(400)]
     for low, high in ((0, 5e6), (5e6, 2e7), (2e7, 1e8), (1e8, 1e10)):
         assert sum(low <= value < high for value in macs) >= 20
@@ -145,7 +145,7 @@ def test_samples_are_spread_over_sizes():
 
 def test_the_smallest_is_smaller_than_any_sample():
     for task in ((1, 10, 8), (3, 10, 32), (3, 10, 224)):
-        space, rng = MobileSpace(*task), random.Random(0)
+        space, rng = MobileSpace.for_images(*task), random.Random(0)
         least = count_macs(space.graph(space.smallest()))
         assert all(least <= count_macs(space.graph(space.sample(rng))) for _ in range(300))
 
@@ -157,14 +157,14 @@ def test_the_smallest_is_smaller_than_any_sample():
         ({"resolution": 4}, "resolution"),
         ({"head_width": -8}, "head_width"),
         ({"extra": 1}, "unknown key 'extra'"),
-        ({"classes": 11}, "classes is 11; for this task it is 10"),
+        ({"outputs": 11}, "outputs is 11; for this task it is 10"),
         ({"resolution": 31}, "resolution is 31; for this task it is 32 or 28 or 24"),
         ({"stem_stride": 2}, "stem_stride is 2; for this task it is 1"),
         ({"stages": []}, "stages"),
     ],
 )
 def test_altered_architectures_are_refused(change, words):
-    space = MobileSpace(3, 10, 32)
+    space = MobileSpace.for_images(3, 10, 32)
     data = space.sample(random.Random(0)).model_dump(mode="json")
     with pytest.raises(BadInput, match=words):
         space.read({**data, **change})
@@ -172,7 +172,7 @@ def test_altered_architectures_are_refused(change, words):
 
 @pytest.mark.parametrize("change", [{"kernel": 4}, {"expansion": 5}, {"depth": 0}, {"width": 9}, {"stride": 3}])
 def test_altered_stages_are_refused(change):
-    space = MobileSpace(3, 10, 32)
+    space = MobileSpace.for_images(3, 10, 32)
     data = space.sample(random.Random(0)).model_dump(mode="json")
     data["stages"][1].update(change)
     with pytest.raises(BadInput, match="stage 2"):
@@ -180,7 +180,7 @@ def test_altered_stages_are_refused(change):
 
 
 def test_networks_that_the_task_has_no_room_for_are_refused():
-    space = MobileSpace(3, 10, 32)
+    space = MobileSpace.for_images(3, 10, 32)
     data = {**space.sample(random.Random(0)).model_dump(mode="json"), "resolution": 32}
     stages = data["stages"]
     with pytest.raises(BadInput, match="number of stages is 8; for this task it is 4"):
@@ -192,13 +192,13 @@ def test_networks_that_the_task_has_no_room_for_are_refused():
 @pytest.mark.parametrize("side", [4, 7, 513])
 def test_sides_out_of_range_are_refused(side):
     with pytest.raises(BadInput, match=f"8 to 512 px, not {side} px"):
-        MobileSpace(3, 10, side)
+        MobileSpace.for_images(3, 10, side)
 
 
 def test_every_side_has_networks_whose_last_map_is_sensible():
     rng = random.Random(0)
     for side in range(8, 225):
-        space = MobileSpace(3, 10, side)
+        space = MobileSpace.for_images(3, 10, side)
         assert all(8 <= resolution <= side for resolution in space.resolutions)
         for architecture in (space.smallest(), space.sample(rng)):
             assert space.read(json.loads(architecture.to_json())) == architecture
@@ -206,7 +206,7 @@ def test_every_side_has_networks_whose_last_map_is_sensible():
 
 
 def test_samples_grow_no_narrower_with_depth():
-    space, rng = MobileSpace(3, 10, 32), random.Random(0)
+    space, rng = MobileSpace.for_images(3, 10, 32), random.Random(0)
     for _ in range(300):
         widths = [stage.width for stage in space.sample(rng).stages]
         assert widths == sorted(widths)
@@ -287,7 +287,7 @@ def test_a_block_computes_what_its_graph_says(kind, squeeze):
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 28), (3, 32), (1, 64), (3, 96)])
 def test_a_network_computes_what_its_graph_says(channels, side):
-    space, rng = MobileSpace(channels, 10, side), random.Random(side)
+    space, rng = MobileSpace.for_images(channels, 10, side), random.Random(side)
     architecture = space.smallest()
     for _ in range(3):
         model = unsettled(space.build(architecture).double())
@@ -301,7 +301,7 @@ def test_a_network_computes_what_its_graph_says(channels, side):
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_networks_for_photographs_cost_what_was_counted(channels):
-    space, rng = MobileSpace(channels, 10, 224), random.Random(channels)
+    space, rng = MobileSpace.for_images(channels, 10, 224), random.Random(channels)
     for _ in range(8):
         architecture = space.sample(rng)
         graph = space.graph(architecture)
@@ -312,7 +312,7 @@ def test_networks_for_photographs_cost_what_was_counted(channels):
 
 @pytest.mark.slow
 def test_the_exported_file_has_the_operators_of_the_graph(tmp_path):
-    space, rng = MobileSpace(3, 10, 32), random.Random(0)
+    space, rng = MobileSpace.for_images(3, 10, 32), random.Random(0)
     kinds: dict[OpKind, str] = {
         "conv": "Conv",
         "linear": "Gemm",
@@ -346,7 +346,7 @@ def test_the_exported_file_has_the_operators_of_the_graph(tmp_path):
 
 
 def test_an_architecture_cannot_be_changed():
-    architecture = MobileSpace(3, 10, 32).smallest()
+    architecture = MobileSpace.for_images(3, 10, 32).smallest()
     with pytest.raises(ValueError, match="frozen"):
         architecture.resolution = 8
     assert isinstance(architecture, MobileArchitecture)

@@ -17,7 +17,7 @@ from edgewright.model.nasbench201 import EDGES, OPS, Cell, Reduce
 from edgewright.space.spaces.nasbench201 import NASBench201, cell_text
 from edgewright.space.table import read_table
 
-SPACE = NASBench201(3, 10, 32)
+SPACE = NASBench201.for_images(3, 10, 32)
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # the edges of the four paths through a cell
 
 
@@ -183,7 +183,7 @@ def test_what_nothing_reaches_gets_no_gradient():
 
 @pytest.mark.parametrize(("side", "stride"), [(32, 2), (11, 1)])
 def test_the_thin_network_has_every_weight_of_one_cell_a_stage(side, stride):
-    space = NASBench201(2, 3, side)
+    space = NASBench201.for_images(2, 3, side)
     for ops in (OPS[:1] * 5 + OPS[1:2], ("nor_conv_3x3", "none", "nor_conv_1x1", "avg_pool_3x3", *OPS[2:4])):
         thin, whole = space.thin(space.of(ops)), space.build(space.of(ops))
         names = [name for name, _ in whole.named_parameters() if not re.match(r"stage\d\.[1-4]\.", name)]

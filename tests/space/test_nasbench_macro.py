@@ -6,7 +6,7 @@ from edgewright.ir.graph import count_macs
 from edgewright.space.spaces.nasbench_macro import NASBenchMacro
 from edgewright.space.table import read_table
 
-SPACE = NASBenchMacro(3, 10, 32)
+SPACE = NASBenchMacro.for_images(3, 10, 32)
 
 
 def test_every_network_costs_what_is_published(shared_data):

@@ -31,7 +31,7 @@ def saved(folder: Path, **arrays) -> str:
 
 
 def rows(*splits) -> list[bytes]:
-    return sorted(image.numpy().tobytes() for split in splits for image in split.images)
+    return sorted(image.numpy().tobytes() for split in splits for image in split.inputs)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -42,10 +42,10 @@ def test_nhwc_and_nchw_are_the_same_task(tmp_path, channels, side, seed):
     turned = {key: a.transpose(0, 3, 1, 2) if key[0] == "x" else a for key, a in data.items()}
     two = load_task(saved(tmp_path, **turned), seed=seed)
     assert one.spec == two.spec
-    assert torch.equal(one.train.images, two.train.images)
-    assert np.array_equal(one.test.images.numpy(), turned["x_test"])
+    assert torch.equal(one.train.inputs, two.train.inputs)
+    assert np.array_equal(one.test.inputs.numpy(), turned["x_test"])
     assert rows(one.train, one.val) == rows(
-        type(one.train)(torch.from_numpy(turned["x_train"].copy()), one.train.labels)
+        type(one.train)(torch.from_numpy(turned["x_train"].copy()), one.train.targets)
     )
 
 
@@ -70,7 +70,7 @@ def test_gray_without_a_channel_axis_is_not_flipped_and_colour_is(tmp_path):
     data = content(1)
     flat = {key: a[..., 0] if key[0] == "x" else a for key, a in data.items()}
     gray = load_task(saved(tmp_path, **flat))
-    assert (gray.spec.channels, gray.spec.flip) == (1, False)
+    assert (gray.spec.input.shape[0], gray.spec.flip) == (1, False)
     assert load_task(saved(tmp_path, **flat), flip=True).spec.flip
     assert load_task(saved(tmp_path, **content())).spec.flip
     assert not load_task(saved(tmp_path, **content(), classes=np.array(["a", "b", "c"]))).spec.flip
@@ -80,29 +80,30 @@ def test_floats_are_kept_and_other_integers_become_uint8(tmp_path):
     data = content()
     floats = {key: (a / 255).astype(np.float64) if key[0] == "x" else a for key, a in data.items()}
     task = load_task(saved(tmp_path, **floats))
-    assert task.train.images.dtype == torch.float32
-    assert task.spec.white == 1
+    assert task.train.inputs.dtype == torch.float32
+    assert task.spec.input.white == 1
     longs = {key: a.astype(np.int64) for key, a in data.items()}
-    assert load_task(saved(tmp_path, **longs)).train.images.dtype == torch.uint8
+    assert load_task(saved(tmp_path, **longs)).train.inputs.dtype == torch.uint8
 
 
-def test_oblong_images_become_square(tmp_path):
+def test_oblong_images_keep_their_shape(tmp_path):
     task = load_task(saved(tmp_path, **content(3, 20, 12)))
-    assert task.train.images.shape[1:] == (3, 12, 12)
+    assert task.train.inputs.shape[1:] == (3, 20, 12)
+    assert task.spec.size == (20, 12)
 
 
 def test_given_val_part_is_used(tmp_path):
     data = content()
     task = load_task(saved(tmp_path, **data, x_val=data["x_test"][::-1], y_val=data["y_test"][::-1].reshape(-1, 1)))
     assert (task.spec.num_train, task.spec.num_val, task.spec.num_test) == (24, 9, 9)
-    assert torch.equal(task.val.images, task.test.images.flip(0))
-    assert torch.equal(task.val.labels, task.test.labels.flip(0))
+    assert torch.equal(task.val.inputs, task.test.inputs.flip(0))
+    assert torch.equal(task.val.targets, task.test.targets.flip(0))
 
 
 def test_class_names(tmp_path):
-    assert load_task(saved(tmp_path, **content())).spec.classes == ("0", "1", "2")
+    assert load_task(saved(tmp_path, **content())).spec.names == ("0", "1", "2")
     named = load_task(saved(tmp_path, **content(), classes=np.array(["cat", "dog", "emu"])))
-    assert named.spec.classes == ("cat", "dog", "emu")
+    assert named.spec.names == ("cat", "dog", "emu")
 
 
 def spoilt(key: str, index: tuple, value: float) -> dict[str, np.ndarray]:
@@ -189,7 +190,7 @@ def test_truncated_foreign_and_missing_files(tmp_path):
 
 def test_tiny_images_are_enlarged_once_and_it_is_said(tmp_path, capsys):
     task = load_task(saved(tmp_path, **content(height=5, width=7)))
-    assert task.spec.resolution == 8
+    assert task.spec.size[0] == 8
     assert capsys.readouterr().err.count("the images are 5 px on their shorter side; they are enlarged to 8 px") == 1
     load_task(saved(tmp_path, **content(height=5, width=7)), resolution=16)
     load_task(saved(tmp_path, **content(height=8, width=9)))

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edgewright.task.augment import Augment, default_augment, mix
+from edgewright.task.augment.default import default_augment, moving
+from edgewright.task.augment.image import Augment, Follow
+from edgewright.task.augment.mixing import mix
 from edgewright.task.base import batches
 from edgewright.task.load import load_task
 
@@ -49,7 +51,7 @@ def test_flip_alone_flips_half():
 
 def test_whole_area_is_the_antialiased_resize():
     images = noise(5, 2, 20, 20)
-    out = Augment(area=(1, 1), ratio=(1, 1))(images, seeded(), 8)
+    out = Augment(area=(1, 1), ratio=(1, 1))(images, seeded(), (8, 8))
     expected = functional.interpolate(images.float(), (8, 8), mode="bilinear", antialias=True)
     assert torch.allclose(out, expected, atol=1e-3)
     assert torch.allclose(Augment(area=(1, 1), ratio=(1, 1))(images, seeded()), images.float(), atol=1e-3)
@@ -57,7 +59,7 @@ def test_whole_area_is_the_antialiased_resize():
 
 def test_resized_crop_of_a_ramp_keeps_its_slope():
     ramp = (torch.arange(40.0) * 3).view(1, 1, 1, 40).expand(200, 1, 40, 40)
-    out = Augment(area=(0.2, 0.5), flip=True)(ramp, seeded(), 40)
+    out = Augment(area=(0.2, 0.5), flip=True)(ramp, seeded(), (40, 40))
     assert out.shape == (200, 1, 40, 40)
     inner = out[:, 0, 0, 2:-2]
     slope = inner.diff(dim=1)
@@ -130,17 +132,22 @@ def test_same_seed_same_images_and_nothing_else_is_touched(augment):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def resized(spec, side: int):
+    only = spec.input.model_copy(update={"shape": (1, side, side)})
+    return spec.model_copy(update={"inputs": (only,), "flip": True})
+
+
 def test_defaults_suit_the_task():
     digits = load_task("digits")
     augment = default_augment(digits.spec)
     assert (augment.pad, augment.flip, augment.area) == (1, False, None)
-    small = default_augment(digits.spec.model_copy(update={"resolution": 32, "flip": True}))
+    small = default_augment(resized(digits.spec, 32))
     assert (small.pad, small.flip) == (4, True)
-    large = default_augment(digits.spec.model_copy(update={"resolution": 160, "flip": True}))
+    large = default_augment(resized(digits.spec, 160))
     assert large.area is not None
     assert large.flip
-    x, y = next(batches(digits.train, digits.spec, batch_size=50, resolution=8, shuffle=1, augment=augment))
-    plain, same = next(batches(digits.train, digits.spec, batch_size=50, resolution=8, shuffle=1))
+    x, y = next(batches(digits.train, digits.spec, batch_size=50, shuffle=1, augment=moving(augment, digits.spec)))
+    plain, same = next(batches(digits.train, digits.spec, batch_size=50, shuffle=1))
     assert torch.equal(y, same)
     assert not torch.equal(x, plain)
     assert functional.cosine_similarity(x.flatten(1), plain.flatten(1)).mean() > 0.4  # still the same digits
@@ -180,3 +187,48 @@ def test_no_mixing_is_one_hot():
     same, soft = mix(x, y, 20, seeded(), 0, 0)
     assert same is x
     assert torch.equal(soft, functional.one_hot(y, 20).float())
+
+
+WAYS = [
+    Augment(pad=2, flip=True),
+    Augment(pad=1, rotate=25, zoom=0.2, flip=True),
+    Augment(area=(0.3, 0.9), flip=True),
+]
+
+
+@pytest.mark.parametrize("augment", WAYS, ids=["crop", "affine", "resized"])
+def test_what_lies_on_an_image_moves_with_it(augment):
+    """Of a map with two even halves and an image that shows it, both move alike but for the seam and the border."""
+    mask = torch.zeros(40, 21, 26, dtype=torch.int64)
+    mask[:, 7:, 4:] = 3
+    images = (mask.unsqueeze(1) * 60).to(torch.uint8).expand(-1, 2, -1, -1).contiguous()
+    moved, follow = augment.moved(images, seeded(2), (21, 26), Follow(mask, 255))
+    assert follow is not None and follow.dtype == torch.int64 and follow.shape == mask.shape
+    assert set(follow.unique().tolist()) <= {0, 3, 255}
+    inside = follow != 255
+    off = (moved[:, 0].float() / 60 - follow).abs() > 1.6  # on the other side of the seam
+    assert (off & inside).float().sum() / inside.sum() < 0.01
+    assert not torch.equal(follow, mask)
+    assert torch.equal(augment.moved(images, seeded(2), (21, 26))[0], moved)
+
+
+def test_a_shift_brings_the_fill_in_from_outside():
+    mask = torch.ones(50, 9, 7, dtype=torch.int64)
+    _, follow = Augment(pad=3).moved(noise(50), seeded(), None, Follow(mask, 255))
+    assert follow is not None
+    assert 0.1 < (follow == 255).float().mean() < 0.6
+    assert (follow[:, 4, 3] == 1).all()  # the middle is never outside
+
+
+def test_all_maps_of_a_tree_move_alike_and_vectors_stay():
+    spec = load_task("digits").spec
+    inputs = {"a": noise(8, 3), "v": torch.rand(8, 5), "b": noise(8, 1).expand(-1, 1, -1, -1)}
+    inputs["b"] = inputs["a"][:, :1].clone()
+    change = moving(Augment(pad=2, flip=True), spec)
+    assert change is not None
+    moved, targets = change(inputs, torch.arange(8), seeded(1), (9, 7))
+    assert list(moved) == ["a", "v", "b"]
+    assert torch.equal(moved["b"], moved["a"][:, :1])
+    assert torch.equal(moved["v"], inputs["v"])
+    assert not torch.equal(moved["a"], inputs["a"])
+    assert targets.tolist() == list(range(8))

@@ -34,34 +34,34 @@ def test_tensors_arrays_and_pictures_are_the_same_task():
         load_task(Items([(Image.fromarray(image), np.int64(label)) for image, label in zip(x, y, strict=True)])),
     ]
     for task in tasks:
-        assert torch.equal(task.train.images, tasks[0].train.images)
+        assert torch.equal(task.train.inputs, tasks[0].train.inputs)
         assert task.spec.digest == tasks[0].spec.digest
-        assert (task.spec.channels, task.spec.resolution, task.spec.flip) == (3, 9, True)
+        assert (task.spec.input.shape[0], task.spec.size[0], task.spec.flip) == (3, 9, True)
     assert (tasks[0].spec.num_test, tasks[0].spec.num_val) == (6, 3)
 
 
 def test_a_pair_is_train_and_test():
     x = torch.from_numpy(pixels(20).transpose(0, 3, 1, 2).copy())
     task = load_task((TensorDataset(x[:12], torch.arange(12) % 2), TensorDataset(x[12:], torch.arange(8) % 2)))
-    assert torch.equal(task.test.images, x[12:])
+    assert torch.equal(task.test.inputs, x[12:])
     assert len(task.train) + len(task.val) == 12
 
 
 def test_names_of_signs_turn_flips_off():
     items = [(image, index % 2) for index, image in enumerate(pixels(12))]
-    assert load_task(Items(items, ["cat", "dog"])).spec.classes == ("cat", "dog")
+    assert load_task(Items(items, ["cat", "dog"])).spec.names == ("cat", "dog")
     assert not load_task(Items(items, ["a", "b"])).spec.flip
 
 
 def test_unequal_pictures_are_cropped_to_the_median_side():
     items = [(np.zeros((10 + index % 5, 40, 3), np.uint8), index % 2) for index in range(20)]
-    assert load_task(Items(items)).train.images.shape[1:] == (3, 12, 12)
+    assert load_task(Items(items)).train.inputs.shape[1:] == (3, 12, 12)
 
 
 def test_gray_floats_are_kept():
     task = load_task(TensorDataset(torch.rand(12, 8, 8), torch.arange(12) % 2))
-    assert task.train.images.dtype == torch.float32
-    assert (task.spec.channels, task.spec.flip, task.spec.white) == (1, False, 1)
+    assert task.train.inputs.dtype == torch.float32
+    assert (task.spec.input.shape[0], task.spec.flip, task.spec.input.white) == (1, False, 1)
 
 
 class Stream(IterableDataset):

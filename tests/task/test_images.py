@@ -34,15 +34,15 @@ def same(one: torch.Tensor, two: torch.Tensor) -> bool:
 
 def test_a_plain_folder_is_split_and_labels_follow_the_folders(tmp_path):
     task = load_task(f"images:{album(tmp_path)}")
-    assert task.spec.classes == ("cat", "dog", "emu")
+    assert task.spec.names == ("cat", "dog", "emu")
     assert (task.spec.num_train, task.spec.num_val, task.spec.num_test) == (21, 3, 6)
-    assert (task.spec.channels, task.spec.resolution, task.spec.flip) == (3, 40, True)
+    assert (task.spec.input.shape[0], task.spec.size[0], task.spec.flip) == (3, 40, True)
     for part in (task.train, task.val, task.test):
-        level = part.images.float().mean((1, 2, 3))
-        assert torch.equal(part.labels, ((level - 30) / 60).round().long())
+        level = part.inputs.float().mean((1, 2, 3))
+        assert torch.equal(part.targets, ((level - 30) / 60).round().long())
     again, other = load_task(f"images:{tmp_path}"), load_task(f"images:{tmp_path}", seed=1)
-    assert torch.equal(again.train.images, task.train.images)
-    assert not torch.equal(other.test.images, task.test.images)
+    assert torch.equal(again.train.inputs, task.train.inputs)
+    assert not torch.equal(other.test.inputs, task.test.inputs)
     assert other.spec.digest == task.spec.digest
 
 
@@ -78,10 +78,10 @@ def test_pixels_equal_a_plain_reading(tmp_path):
     album(tmp_path, height=40, width=40)
     task = load_task(f"images:{tmp_path}")
     plain = [np.array(Image.open(path)).transpose(2, 0, 1) for path in sorted(tmp_path.rglob("*.png"))]
-    every = torch.cat([task.train.images, task.val.images, task.test.images])
+    every = torch.cat([task.train.inputs, task.val.inputs, task.test.inputs])
     assert same(every, torch.from_numpy(np.stack(plain)))
-    x = task.train.images.double()
-    np.testing.assert_allclose(task.spec.mean, x.mean((0, 2, 3)).numpy())
+    x = task.train.inputs.double()
+    np.testing.assert_allclose(task.spec.input.mean, x.mean((0, 2, 3)).numpy())
 
 
 def test_oblong_images_are_cropped_in_the_middle(tmp_path):
@@ -96,15 +96,15 @@ def test_oblong_images_are_cropped_in_the_middle(tmp_path):
 @pytest.mark.parametrize(("side", "expected"), [(5, 8), (8, 8), (27, 27), (32, 32), (45, 48), (100, 104), (300, 224)])
 def test_resolution_is_inferred(tmp_path, side, expected):
     task = load_task(f"images:{album(tmp_path, count=3, height=side + 4, width=side)}")
-    assert task.spec.resolution == expected
-    assert task.train.images.shape[-2:] == (expected, expected)
+    assert task.spec.size[0] == expected
+    assert task.train.inputs.shape[-2:] == (expected, expected)
 
 
 def test_gray_folders_have_one_channel_and_one_colour_image_makes_three(tmp_path):
     album(tmp_path, mode="L")
-    assert load_task(f"images:{tmp_path}").spec.channels == 1
+    assert load_task(f"images:{tmp_path}").spec.input.shape[0] == 1
     paint(tmp_path / "cat" / "colour.png")
-    assert load_task(f"images:{tmp_path}").spec.channels == 3
+    assert load_task(f"images:{tmp_path}").spec.input.shape[0] == 3
 
 
 def test_signs_are_not_flipped(tmp_path):
@@ -157,8 +157,8 @@ def test_big_folders_lie_in_a_file(tmp_path, monkeypatch):
     before = load_task(f"images:{tmp_path}")
     monkeypatch.setattr(images_module, "IN_MEMORY_BYTES", 0)
     after = load_task(f"images:{tmp_path}")
-    assert torch.equal(before.train.images, after.train.images)
-    assert torch.equal(before.test.images, after.test.images)
+    assert torch.equal(before.train.inputs, after.train.inputs)
+    assert torch.equal(before.test.inputs, after.test.inputs)
     assert before.spec == after.spec
 
 
@@ -179,8 +179,8 @@ def test_unreadable_images_are_listed_or_skipped(tmp_path):
     task = load_task(f"images:{tmp_path}", skip_bad=7)
     assert task.spec.num_train + task.spec.num_val + task.spec.num_test == 23
     for part in (task.train, task.val, task.test):
-        level = part.images.float().mean((1, 2, 3))
-        assert torch.equal(part.labels, ((level - 30) / 60).round().long())
+        level = part.inputs.float().mean((1, 2, 3))
+        assert torch.equal(part.targets, ((level - 30) / 60).round().long())
 
 
 def test_bad_folders(tmp_path):
@@ -210,6 +210,10 @@ def test_bad_folders(tmp_path):
     said(tmp_path / "half", "no train/")
 
 
+def lit(spec, white: float):
+    return spec.model_copy(update={"inputs": (spec.input.model_copy(update={"white": white}),)})
+
+
 def test_reading_for_prediction(tmp_path):
     task = load_task(f"images:{album(tmp_path / 'set')}")
     folder = tmp_path / "set" / "cat"
@@ -217,9 +221,9 @@ def test_reading_for_prediction(tmp_path):
     assert [path.name for path in files] == [f"{index}.png" for index in range(10)] + ["1.png"]
     raw = read_images([folder, tmp_path / "set" / "dog" / "1.png"], task.spec)
     assert raw.shape == (11, 3, 40, 40)
-    known = {x.numpy().tobytes() for part in (task.train, task.val, task.test) for x in part.images}
+    known = {x.numpy().tobytes() for part in (task.train, task.val, task.test) for x in part.inputs}
     assert all(x.numpy().tobytes() in known for x in raw)
-    unit = read_images([folder], task.spec.model_copy(update={"white": 1.0}))
+    unit = read_images([folder], lit(task.spec, 1.0))
     assert torch.allclose(unit * 255, raw[:10].float())
 
 
@@ -237,4 +241,4 @@ def test_bad_files_for_prediction(tmp_path):
     with pytest.raises(BadInput, match="no images in this folder"):
         read_images([tmp_path / "void"], spec)
     with pytest.raises(BadInput, match="unknown scale"):
-        read_images([tmp_path / "set"], spec.model_copy(update={"white": 0.0}))
+        read_images([tmp_path / "set"], lit(spec, 0.0))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.task.base import without_folders
+from edgewright.task.assemble import without_folders
 from edgewright.task.load import absolute
 
 

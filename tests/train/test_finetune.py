@@ -14,7 +14,7 @@ from train_toys import conv_net, linear_net, toy_task
 from edgewright.backward.plans.planner import plan, plan_of
 from edgewright.backward.plans.training_plan import TrainingBudget, applied
 from edgewright.core.errors import BadInput
-from edgewright.task.augment import Augment
+from edgewright.task.augment.image import Augment
 from edgewright.task.base import Split, Task
 from edgewright.train import finetune
 from edgewright.train.clock import StepClock, TimeClock
@@ -38,7 +38,7 @@ def equal(one: nn.Module, other: dict[str, torch.Tensor]) -> bool:
 
 
 def tuned(model: nn.Module, task: Task, recipe: FineTuneRecipe = RECIPE, steps: int = 40, **options) -> FineTuned:
-    return fine_tune(model, task, recipe, resolution=8, seed=3, clock=StepClock(steps), **options)
+    return fine_tune(model, task, recipe, size=(8, 8), seed=3, clock=StepClock(steps), **options)
 
 
 def seen_by(model: nn.Module) -> list[torch.Tensor]:
@@ -57,7 +57,7 @@ def test_a_separable_task_is_learned_without_touching_the_test_part() -> None:
     task = dataclasses.replace(toy_task(), test=Untouchable())  # pyright: ignore[reportArgumentType]
     model, looks = linear_net(), []
     found = tuned(model, task, steps=60, on_look=looks.append)
-    assert found.val_accuracy == 100.0
+    assert found.val.value == 100.0
     assert found.steps == 60 and found.epochs == 12  # 5 steps of 16 in 90 images
     assert list(found.history) == looks
     assert found.history[0].step == 0 and found.history[-1].step == 60
@@ -69,8 +69,8 @@ def test_one_step_by_hand() -> None:
     """w - lr g, with lr halfway down the cosine; the first step is never cut."""
     task, model = toy_task(train=16), linear_net()
     start, bias = model[1].weight.detach().clone(), model[1].bias.detach().clone()
-    x = ((task.train.images.float() - 80) / 50).flatten(1)
-    error = ((x @ start.T + bias).softmax(1) - nn.functional.one_hot(task.train.labels, 3)) / 16
+    x = ((task.train.inputs.float() - 80) / 50).flatten(1)
+    error = ((x @ start.T + bias).softmax(1) - nn.functional.one_hot(task.train.targets, 3)) / 16
     gradient, of_bias = error.T @ x, error.sum(0)
     recipe = RECIPE.model_copy(update={"clip": 0.1, "longest": 1e9, "lr": 0.1, "weight_decay": 0.01})
     task = dataclasses.replace(task, val=task.train)  # on which the step is better than the start
@@ -115,7 +115,7 @@ def test_an_epoch_gives_every_image_once_in_an_order_of_its_own() -> None:
     tuned(model, task, steps=9)
     epochs = torch.cat(seen).split(48)
     assert len(epochs) == 3
-    of_task = {image.numpy().tobytes() for image in (task.train.images.float() - 80) / 50}
+    of_task = {image.numpy().tobytes() for image in (task.train.inputs.float() - 80) / 50}
     assert all({image.numpy().tobytes() for image in epoch} == of_task for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
 
@@ -161,7 +161,7 @@ def timeless(found: FineTuned) -> dict:
     return told
 
 
-@pytest.mark.parametrize("change", ["recipe", "what learns", "number of images"])
+@pytest.mark.parametrize("change", ["recipe", "what learns", "number of samples"])
 def test_another_trainings_checkpoint_is_refused(tmp_path: Path, change: str) -> None:
     tuned(linear_net(), toy_task(), steps=2, checkpoint=tmp_path / "c")
     model, task, recipe = linear_net(), toy_task(), RECIPE
@@ -217,7 +217,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_leaves_the_best_weights(tmp
     assert found.stopped is not None and "the loss is nan in step 9," in found.stopped
     assert "those of step 8" in found.stopped
     assert best and equal(model, best)
-    assert found.val_accuracy == max(look.val_accuracy for look in found.history)
+    assert found.val.value == max(look.val.value for look in found.history)
     assert tuned(linear_net(), toy_task(), steps=40, checkpoint=tmp_path / "c").stopped == found.stopped
 
 
@@ -239,14 +239,14 @@ def test_a_rate_far_too_high_leaves_what_came() -> None:
 def test_patience_counts_looks_since_the_best() -> None:
     """Training on wrong labels can only make val worse: the first look stays the best, and so do its weights."""
     task = toy_task()
-    wrong = Split(task.train.images, (task.train.labels + 1) % 3)
+    wrong = Split(task.train.inputs, (task.train.targets + 1) % 3)
     model = linear_net()
     tuned(model, task, steps=60)
     good = weights(model)
     found = tuned(model, dataclasses.replace(task, train=wrong), RECIPE.model_copy(update={"patience": 4}), steps=100)
     assert found.stopped == "nothing on val got better for 4 looks at it"
     assert [look.step for look in found.history] == [0, 5, 10, 15, 20]
-    assert found.val_accuracy == 100.0
+    assert found.val.value == 100.0
     assert equal(model, good)
 
 
@@ -258,9 +258,9 @@ def test_between_equals_the_smaller_loss_is_kept() -> None:
         model[1].weight *= 1e-3
         model[1].bias *= 1e-3
     found = tuned(model, task, steps=20)
-    assert {look.val_accuracy for look in found.history} == {100.0}
-    x = (task.val.images.float() - 80) / 50
-    loss = nn.functional.cross_entropy(model(x), task.val.labels).item()
+    assert {look.val.value for look in found.history} == {100.0}
+    x = (task.val.inputs.float() - 80) / 50
+    loss = nn.functional.cross_entropy(model(x), task.val.targets).item()
     assert loss == pytest.approx(min(look.val_loss for look in found.history), rel=1e-4)
     assert loss < 0.5 * found.history[0].val_loss
 
@@ -270,7 +270,7 @@ def test_same_seed_same_weights_and_the_callers_randomness_is_untouched() -> Non
     for seed in (1, 1, 2):
         model = conv_net()
         state = torch.get_rng_state()
-        fine_tune(model, toy_task(), RECIPE, resolution=8, seed=seed, clock=StepClock(12))
+        fine_tune(model, toy_task(), RECIPE, size=(8, 8), seed=seed, clock=StepClock(12))
         assert torch.equal(torch.get_rng_state(), state)
         results.append(weights(model))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
@@ -300,7 +300,7 @@ def test_a_plan_of_little_memory_learns() -> None:
     assert frozen and all(
         torch.equal(value, before[name]) for name, value in weights(model).items() if name.split(".")[0] in frozen
     )
-    assert found.val_accuracy > found.history[0].val_accuracy + 10
+    assert found.val.value > found.history[0].val.value + 10
 
 
 def test_a_time_box_ends_inside_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +320,6 @@ def test_a_time_box_ends_inside_its_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(finetune, "evaluate", slow_evaluate)
     model.register_forward_pre_hook(slow_step)
     clock = TimeClock(3.0, now=lambda: hand[0])
-    found = fine_tune(model, toy_task(), RECIPE, resolution=8, seed=0, clock=clock)
+    found = fine_tune(model, toy_task(), RECIPE, size=(8, 8), seed=0, clock=clock)
     assert 2.5 < found.seconds <= 3.0
     assert found.steps > 20

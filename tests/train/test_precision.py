@@ -119,9 +119,9 @@ def test_prepared_is_undone_after_an_error_and_does_nothing_for_float32() -> Non
 def test_a_training_in_bfloat16_learns_and_keeps_its_numbers_in_float32() -> None:
     model = conv_net()
     trained = fit(
-        model, toy_task(), RECIPE, resolution=8, seed=0, clock=StepClock(150), precision="bfloat16",
+        model, toy_task(), RECIPE, size=(8, 8), seed=0, clock=StepClock(150), precision="bfloat16",
     )  # fmt: skip
-    assert (trained.val_accuracy, trained.history[-1].precision) == (100.0, "bfloat16")
+    assert (trained.val.value, trained.history[-1].precision) == (100.0, "bfloat16")
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32, torch.int64}
 
 
@@ -130,24 +130,24 @@ def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
 ) -> None:
     monkeypatch.setattr(loop, "bfloat16_possible", lambda device: True)
     seen: list[bool] = []
-    plain = loop.cross_entropy()
+    plain = loop.loss_of(toy_task().kind)
 
     def loss(model: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         seen.append(torch.is_autocast_enabled("cpu"))
         return plain(model, x, targets)
 
-    trained = fit(conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=StepClock(12), loss=loss)
+    trained = fit(conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=StepClock(12), loss=loss)
     assert (trained.history[-1].precision, set(seen)) == ("float32", {False})
     seen.clear()
     trained = fit(
-        conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=TimeClock(60, max_epochs=4), loss=loss,
+        conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=TimeClock(60, max_epochs=4), loss=loss,
     )  # fmt: skip
     tried = 2 * precision.TURNS if len(seen) > 2 and seen[:4] == [False, True, False, True] else 2
     assert seen[:2] == [False, True]
     assert set(seen[tried:]) == {trained.history[-1].precision == "bfloat16"}
     monkeypatch.setattr(loop, "bfloat16_possible", lambda device: False)
     seen.clear()
-    fit(conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=TimeClock(60, max_epochs=1), loss=loss)
+    fit(conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=TimeClock(60, max_epochs=1), loss=loss)
     assert set(seen) == {False}
 
 
@@ -166,7 +166,7 @@ def test_a_training_that_goes_on_does_so_in_the_precision_it_chose(
     def train(on_epoch=None):
         clock = TimeClock(60, max_epochs=5)
         return fit(
-            conv_net(), toy_task(), RECIPE, resolution=8, seed=0, clock=clock, checkpoint=tmp_path / "c",
+            conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=clock, checkpoint=tmp_path / "c",
             on_epoch=on_epoch,
         )  # fmt: skip
 

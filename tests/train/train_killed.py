@@ -6,7 +6,7 @@ from pathlib import Path
 
 from train_toys import conv_net, toy_task
 
-from edgewright.task.augment import Augment
+from edgewright.task.augment.image import Augment
 from edgewright.train import loop
 from edgewright.train.clock import StepClock
 from edgewright.train.recipe import Recipe
@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
         model,
         toy_task(),
         recipe,
-        resolution=8,
+        size=(8, 8),
         seed=11,
         clock=StepClock(5 * 60 + 3),
         checkpoint=folder / "training.safetensors",

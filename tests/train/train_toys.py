@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgewright.task.base import Split, Task, TaskSpec
+from edgewright.task.base import InputSpec, Split, Task, TaskSpec
 from edgewright.train.recipe import Recipe
 
 RECIPE = Recipe(optimizer="sgd", lr=0.1, batch_size=16, label_smoothing=0.0)
@@ -23,11 +23,8 @@ def toy_task(train: int = 90, val: int = 41, classes: int = 3, side: int = 8) ->
     spec = TaskSpec(
         name="toy",
         source="dataset",
-        classes=tuple("abcdefgh"[:classes]),
-        channels=2,
-        resolution=side,
-        mean=(80.0, 80.0),
-        std=(50.0, 50.0),
+        names=tuple("abcdefgh"[:classes]),
+        inputs=(InputSpec(shape=(2, side, side), mean=(80.0, 80.0), std=(50.0, 50.0)),),
         flip=False,
         num_train=train,
         num_val=val,

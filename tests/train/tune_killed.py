@@ -9,7 +9,7 @@ from train_toys import conv_net, toy_task
 
 from edgewright.backward.plans.planner import plan
 from edgewright.backward.plans.training_plan import TrainingBudget, applied
-from edgewright.task.augment import Augment
+from edgewright.task.augment.image import Augment
 from edgewright.train import finetune
 from edgewright.train.clock import StepClock
 
@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
             model,
             toy_task(),
             recipe,
-            resolution=8,
+            size=(8, 8),
             seed=11,
             clock=StepClock(5 * 40 + 3),
             checkpoint=folder / "tuning.safetensors",

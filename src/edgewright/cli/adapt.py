@@ -114,7 +114,9 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
     learns = sum(bool(row.learns) for row in plan.layers)
     share = 100 * plan.memory_bytes / max(1, plan.full_memory_bytes)
     before = "with a new head alone" if result.new_head else "before"
-    print(f"{'test accuracy':<16}{result.accuracy.before:.2f} % {before}, {result.accuracy.after:.2f} % after")
+    figure = result.figure
+    name = f"test {figure.name.replace('_', ' ')}"
+    print(f"{name:<16}{figure.before:.2f} {figure.unit} {before}, {figure.after:.2f} {figure.unit} after")
     if result.old_task is not None:
         print(f"{'old task':<16}{result.old_task.before:.2f} % before, {result.old_task.after:.2f} % after")
     else:

@@ -64,7 +64,8 @@ def compress(
             return _show(resume, job.resume(resume, began), as_json)
         asked = job.resolved(job.CompressPlan.parse(_fields(given), "the options"))
         if dry_run:
-            return _show_ways(*job.dry_run(asked), as_json)
+            ground, decided = job.dry_run(asked)
+            return _show_ways(ground, decided, as_json)
         if out is None:
             raise BadInput("say where it goes: --out FOLDER")
         return _show(out, job.run(asked, out, began), as_json)
@@ -113,7 +114,7 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
     from edgewright.core.cost import show
 
     old, new = result.before, result.after
-    print(f"{'test accuracy':<16}{old.test_accuracy:.2f} % before, {new.test_accuracy:.2f} % after")
+    print(f"{'on test':<16}{old.test:.2f} before, {new.test:.2f} after")
     for name in ("latency", "size", "peak_memory", "macs", "params"):
         was, is_ = (show(name, figures.costs[name].value) for figures in (old, new))
         faster = f" ({result.ratio.text()} of the time)" if name == "latency" and result.ratio else ""

@@ -37,6 +37,7 @@ def design(
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster; 'local' starts one.")] = None,
     skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of the square images, pixels.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides which network is better [default: by kind].")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Do left-right flips keep the label?")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the plan, do nothing.")] = False,
     as_json: AsJson = False,
@@ -78,7 +79,9 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
     for name, cost in result.costs.items():
         limit = f"  (ceiling {show(name, ceilings[name])}: met)" if name in ceilings else ""
         print(f"{name.replace('_', ' '):<16}{show(name, cost.value):<20}{cost.how}{limit}")
-    print(f"{'test accuracy':<16}{result.metrics.test_accuracy:.2f} %")
+    for name, value in result.metrics.test.items():
+        decides = "  (decides)" if name == result.metrics.decides and len(result.metrics.test) > 1 else ""
+        print(f"{'test ' + name.replace('_', ' '):<24}{value:.2f}{decides}")
     print(f"{'report':<16}{out / 'report.html'}")
 
 
@@ -87,18 +90,16 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for files that belong to the answers: masks.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Class and probability for each image, by the exported model."""
+    """What the exported model says of each image."""
     import edgewright
+    from edgewright.export.predict import lines
 
-    predictions = edgewright.predict(run, images)
-    if as_json:
-        print(json.dumps([prediction.model_dump(mode="json") for prediction in predictions], indent=2))
-        return
-    for prediction in predictions:
-        print(f"{prediction.path}\t{prediction.label}\t{prediction.probability:.4f}")
+    found = edgewright.predict(run, images, out=out)
+    print(json.dumps(found, indent=2) if as_json else "\n".join(lines(run, found)))
 
 
 @app.command()

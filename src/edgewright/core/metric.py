@@ -5,7 +5,9 @@ of any size is judged in the memory of one batch.
 """
 
 import math
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 from edgewright.core.data import Frozen
 
@@ -38,28 +40,33 @@ class Score(Frozen):
         return f"{self.title} {self.value:.2f} {self.unit}".rstrip()
 
 
-class Metric(Protocol):
-    """A figure over a whole part of a task."""
+class Metric(ABC):
+    """A figure over a whole part of a task. `name`, `unit` and `higher_is_better` are those of its score."""
 
     name: str
-    unit: str
-    higher_is_better: bool
+    unit: str = "%"
+    higher_is_better: bool = True
 
+    @abstractmethod
     def start(self) -> Any:
         """The state before the first batch."""
-        ...
 
+    @abstractmethod
     def add(self, state: Any, outputs: Any, targets: Any) -> Any:
         """The state with a batch: outputs of the network and targets, as trees."""
-        ...
 
+    @abstractmethod
     def value(self, state: Any) -> float:
         """The figure of all batches; NaN of none."""
-        ...
 
+    def each(self, state: Any) -> dict[str, Sequence[float]]:
+        """What the figure is made of, by name, where it has such parts: {"recall": one number a class}."""
+        return {}
 
-def scored(metric: Metric, state: Any) -> Score:
-    """A metric's figure as a score."""
-    return Score(
-        name=metric.name, value=metric.value(state), unit=metric.unit, higher_is_better=metric.higher_is_better
-    )
+    def score(self, state: Any) -> Score:
+        """The figure as a score."""
+        return self.of(self.value(state))
+
+    def of(self, value: float) -> Score:
+        """A figure that is known already, as a score."""
+        return Score(name=self.name, value=value, unit=self.unit, higher_is_better=self.higher_is_better)

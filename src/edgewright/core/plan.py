@@ -2,10 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgewright.core.cost import Budget
 from edgewright.core.data import Asked
+from edgewright.core.tensors import Size, sides
+
+LEAST_SIDE, MOST_SIDE = 8, 512
 
 
 class Plan(Asked):
@@ -27,8 +30,9 @@ class Plan(Asked):
         workers: processes for scoring and finalist training (default: all cores).
         ray: address of a Ray cluster to spread them over instead ("local" starts one here).
         skip_bad: how many unreadable images are skipped before they are an error.
-        resolution: side of the square images, pixels (default: inferred).
-        flip: whether left-right flips keep the label (default: inferred).
+        resolution: pixels that images are kept at: a side, or height and width (default: inferred).
+        flip: whether left-right flips keep the targets (default: inferred).
+        metric: what decides which network is better (default: the kind's, as suits the data).
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -47,5 +51,14 @@ class Plan(Asked):
     workers: int | None = Field(default=None, ge=1)
     ray: str | None = None
     skip_bad: int = Field(default=0, ge=0)
-    resolution: int | None = Field(default=None, ge=8, le=224)
+    resolution: int | Size | None = None
     flip: bool | None = None
+    metric: str | None = None
+
+    @field_validator("resolution")
+    @classmethod
+    def _sides(cls, resolution: int | Size | None) -> int | Size | None:
+        for side in sides(resolution or LEAST_SIDE):
+            if not LEAST_SIDE <= side <= MOST_SIDE:
+                raise ValueError(f"resolution must be from {LEAST_SIDE} to {MOST_SIDE} pixels (got {resolution})")
+        return resolution

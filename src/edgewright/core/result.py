@@ -2,31 +2,73 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, model_validator
 
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Frozen
 
 
 class Metrics(Frozen):
-    """Top-1 accuracy in percent; test is the held-out part, read once, after the network was chosen."""
+    """How good the network is. decides: name of the figure that decided.   test, val: figures by name, percent where
+    the field uses percent; test is the held-out part, read once, after the network was chosen.   each: what figures of
+    test are made of, by name, then by the outputs' names ({"recall": {"cat": 93.1}}).
+    """
 
-    test_accuracy: float
-    val_accuracy: float
+    decides: str
+    test: dict[str, float]
+    val: dict[str, float]
+    each: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_had_it(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "test_accuracy" in data:
+            return {
+                "decides": "accuracy",
+                "test": {"accuracy": data["test_accuracy"]},
+                "val": {"accuracy": data["val_accuracy"]},
+            }
+        return data
+
+    @property
+    def on_test(self) -> float:
+        """The figure that decides, on the test part."""
+        return self.test[self.decides]
+
+    @property
+    def on_val(self) -> float:
+        return self.val[self.decides]
+
+
+class OutputDifference(Frozen):
+    """How one output of the file differs from the network's. max_relative_difference: the largest difference over the
+    largest value; None where only the difference itself was kept."""
+
+    name: str
+    max_relative_difference: float | None
+    max_abs_difference: float
 
 
 class Export(Frozen):
     """How the exported file compares with the trained network on held-out samples.
 
-    cosine: of all outputs as one vector.   batch: 8 where the graph, built for eight samples, says the same of each; 1
-    where it takes one only.   Both None where they were not looked at.
+    outputs: one entry for each.   same: percent of the answers that are the same.   batch: 8 where the graph, built for
+    eight samples, says the same of each; 1 where it takes one only, None where it was not looked at.
     """
 
-    max_abs_difference: float
-    top1_agreement: float
+    outputs: tuple[OutputDifference, ...]
+    same: float
     samples: int
-    cosine: float | None = None
     batch: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_had_it(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "top1_agreement" in data:
+            only = {"name": "logits", "max_relative_difference": None, "max_abs_difference": data["max_abs_difference"]}
+            kept = {name: data.get(name) for name in ("samples", "batch")}
+            return {"outputs": [only], "same": 100 * data["top1_agreement"], **kept}
+        return data
 
 
 class Search(Frozen):
@@ -40,13 +82,14 @@ class Search(Frozen):
 
 
 class Finalist(Frozen):
-    """One finalist: latency predicted and measured (ms), proxy score, accuracy on val (percent) after its last rung."""
+    """One finalist: latency predicted and measured (ms), proxy score, the figure that decides on val after its last
+    rung."""
 
     key: str
     predicted_ms: float
     measured_ms: float
     score: float
-    val_accuracy: float | None = None
+    val: float | None = Field(default=None, validation_alias=AliasChoices("val", "val_accuracy"))
     rung: int | None = None
 
 
@@ -79,13 +122,13 @@ class Noise(Frozen):
 
 
 class Result(Frozen):
-    """Everything a run found out. `schema` grows when a field changes its meaning or goes away.
+    """Everything a run found out. `schema` grows when a field changes its meaning or goes away; schema 1 is still read.
 
     runtime_peak_bytes: activations that the runtime's allocator held at most, beside the planned `costs.peak_memory`;
     null where the runtime does not say.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Literal[2] = Field(default=2, alias="schema")
     task: dict[str, Any]
     device: dict[str, Any]
     budget: Budget
@@ -103,5 +146,11 @@ class Result(Frozen):
     seconds: dict[str, float]
     seed: int
     versions: dict[str, str]
-    classes: list[str]
     files: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_had_it(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("schema") == 1:
+            return {name: value for name, value in data.items() if name != "classes"} | {"schema": 2}
+        return data

@@ -6,11 +6,28 @@ handles any task goes through the functions here.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from edgewright.core.data import Frozen
 
 Shape = tuple[int, ...]
+Size = tuple[int, int]  # height and width of a map, pixels
+
+
+def sides(size: "int | Sequence[int]") -> Size:
+    """Height and width; a square is also given by its side."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def compact(size: Size) -> "int | Size":
+    """A size as it is written down: a square by its side."""
+    return size[0] if size[0] == size[1] else size
+
+
+def scaled(size: Size, share: float, multiple: int = 1, least: int = 1) -> Size:
+    """Both sides times `share`, to the nearest multiple, at least `least`."""
+    height, width = (max(least, round(side * share / multiple) * multiple) for side in size)
+    return (height, width)
 
 
 class TensorSpec(Frozen):
@@ -28,6 +45,11 @@ class Signature(Frozen):
     outputs: tuple[TensorSpec, ...]
 
 
+def size_text(size: Size) -> str:
+    """For people: "32 px", "49 x 10 px"."""
+    return f"{size[0]} px" if size[0] == size[1] else f"{size[0]} x {size[1]} px"
+
+
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with `function` applied to each of its tensors."""
     if isinstance(tree, Mapping):
@@ -40,7 +62,14 @@ def leaves(tree: Any) -> list[Any]:
     return list(tree.values()) if isinstance(tree, Mapping) else [tree]
 
 
-def named(tree: Any, specs: Sequence[TensorSpec]) -> dict[str, Any]:
+class Named(Protocol):
+    """Whatever says what a tensor is called."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def named(tree: Any, specs: Sequence[Named]) -> dict[str, Any]:
     """The tensors of a tree by the names of `specs`: a tensor alone is called as the one spec is.
 
     Errors: KeyError for a tensor that is missing.

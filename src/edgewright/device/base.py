@@ -27,7 +27,7 @@ from edgewright.device.measure import TRIES_SECONDS, Artifact, Latency, Model, R
 from edgewright.device.profile import Profile
 from edgewright.device.table.calibrate import build_latency_model
 from edgewright.device.table.pieces import Piece
-from edgewright.device.table.table import Blocks, LatencyModel, LatencyTable
+from edgewright.device.table.table import LatencyModel, LatencyTable
 from edgewright.device.table.widths import Prices, measured_prices
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.ir.liveness import graph_peak_bytes, onnx_peak_bytes
@@ -110,7 +110,7 @@ class Device(ABC):
         told = ((name, value) for name, value in self.identity().items() if name not in UNCOMPARED)
         return " | ".join(f"{name} {value}" for name, value in told)
 
-    def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
+    def latency_model(self, sampled: Sequence[Graph], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
         """A predictor for the space that `sampled` are from: the table in the folder `cache` (default:
         `cache_folder()`), completed by what is profiled here, and calibrated with whole networks."""
         if not sampled:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from edgewright.compress.planner import look
 from edgewright.core.cost import Budget, Cost, cost
+from edgewright.core.result import Export
+from edgewright.core.tensors import Size, sides
 from edgewright.device.base import Device
 from edgewright.device.measure import TRIES, Latency, Runs
 from edgewright.export.onnx import export_onnx
-from edgewright.export.parity import Parity, verify
+from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph
 from edgewright.task.base import Task, normalise
 
@@ -28,7 +31,7 @@ class Deployed:
 
     path: Path
     costs: dict[str, Cost]
-    parity: Parity
+    parity: Export
     latency: Latency
     broken: list[str]
     runtime_peak: int | None
@@ -50,9 +53,8 @@ def deploy(
     counted: multiply-adds and parameters of a network that was compressed, and is no longer what `graph` says.
     Raises GateFailed when the exported file computes something else.
     """
-    resolution = graph.input_shape[-1]
     export_onnx(model, graph.input_shape, path, metadata)
-    parity = verify(model, path, held_out_samples(task, resolution))
+    parity = verify(model, path, held_out_samples(task, sides(graph.input_shape[1:])))
     (latency,) = device.measure([path], Runs(most=RUNS, tries=TRIES))
     if counted is None:
         costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}
@@ -77,8 +79,8 @@ def file_costs(device: Device, path: Path, latency: Latency, macs: int, params: 
     return {**own, **device.file_costs(path, params)}
 
 
-def held_out_samples(task: Task, resolution: int) -> torch.Tensor:
-    """Up to NUM_SAMPLES test images, evenly spread, as the network sees them."""
+def held_out_samples(task: Task, size: Size) -> Any:
+    """Up to NUM_SAMPLES test samples, evenly spread, as the network sees them."""
     count = min(NUM_SAMPLES, len(task.test))
     chosen = torch.linspace(0, len(task.test) - 1, count).long()
-    return normalise(task.test.images[chosen], task.spec, resolution)
+    return normalise(task.test.take(chosen).inputs, task.spec, size)

@@ -1,11 +1,12 @@
 """A run's trained network, back as a PyTorch module: JSON and safetensors only, so nothing is executed; its data."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.compress.planner import read_folder
 from edgewright.core.data import read_json
@@ -35,13 +36,24 @@ def load_model(run_path: str | Path) -> nn.Module:
         run.check_file(run.rewrites)
         return read_folder(run.path, model)[0]
     try:
-        model.load_state_dict(load_file(run.model))
+        model.load_state_dict(_as_named_now(load_file(run.model), space.renamed))
     except SafetensorError as error:
         raise BadInput(f"{run.model}: not a safetensors file ({error})") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{run.model}: not the weights of the network in {run.architecture.name} ({reason})") from None
     return model.eval()
+
+
+def _as_named_now(weights: dict[str, Tensor], renamed: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weights of version 0.1 by their names of today; others as they are."""
+
+    def now(name: str) -> str:
+        before = next((start for start in renamed if name.startswith(start)), None)
+        return name if before is None else renamed[before] + name.removeprefix(before)
+
+    known = {now(name): value for name, value in weights.items()}
+    return known if len(known) == len(weights) else weights
 
 
 def load_run_task(run: RunFolder) -> Task:
@@ -52,7 +64,15 @@ def load_run_task(run: RunFolder) -> Task:
     plan, spec = run.read_plan(), TaskSpec.parse(run.read_result().task, str(run.result))
     if plan.task == "dataset":
         raise BadInput("the network's run was given its data from Python")
-    found = load_task(plan.task, seed=plan.seed, skip_bad=plan.skip_bad, flip=plan.flip, resolution=plan.resolution)
+    metric = spec.metric or None
+    found = load_task(
+        plan.task,
+        seed=plan.seed,
+        skip_bad=plan.skip_bad,
+        flip=plan.flip,
+        resolution=spec.size,
+        metric=metric,
+    )
     if found.spec.digest != spec.digest:
         raise BadInput(f"{plan.task}: has changed since the network learned it")
     return Task(spec, found.train, found.val, found.test)

@@ -7,28 +7,15 @@ import onnx
 import torch
 from torch import nn
 
-from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, GateFailed
+from edgewright.core.result import Export, OutputDifference
 from edgewright.device.here.runtime import open_session
 from edgewright.device.here.runtime import run as run_session
 from edgewright.export.choose.batch import BATCH, BATCHES, takes_batches
 from edgewright.export.choose.diverge import LOOKED_AT, diverge, of_module, tapped
-from edgewright.export.gates import compare
 
 
-class Parity(Frozen):
-    """How far an exported file is from its source. max_abs_difference: of the logits; top1_agreement: share of the
-    samples given the same class, 0 to 1.   cosine: of all logits as one vector.   batch: 8 where the same graph, built
-    for eight samples, says the same of each; 1 for a network that takes one sample only."""
-
-    max_abs_difference: float
-    top1_agreement: float
-    samples: int
-    cosine: float
-    batch: int
-
-
-def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: float = 1e-3) -> Parity:
+def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: float = 1e-3) -> Export:
     """Run `samples` through the network and through the file, and refuse a file that computes something else.
 
         max |y_onnx - y_torch| <= tolerance * max(1, max |y_torch|)      and the same class wherever it is clear
@@ -50,11 +37,15 @@ def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: 
     bound = tolerance * max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max())
     same = expected.argmax(1) == found.argmax(1)
-    parity = Parity(
+    only = OutputDifference(
+        name="logits",
+        max_relative_difference=difference / max(float(np.abs(expected).max()), 1e-30),
         max_abs_difference=difference,
-        top1_agreement=float(same.mean()),
+    )
+    parity = Export(
+        outputs=(only,),
+        same=100 * float(same.mean()),
         samples=len(samples),
-        cosine=compare(expected, found).cosine,
         batch=BATCH if _in_batches(onnx_path, samples, found) else 1,
     )
     ordered = np.sort(expected, axis=1)
@@ -63,7 +54,7 @@ def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: 
     if not difference <= bound or not same[clear].all():
         raise GateFailed(
             f"{onnx_path}: the exported file differs from the trained network: logits by up to {difference:.3g} "
-            f"(allowed {bound:.3g}), the same class on {100 * parity.top1_agreement:.2f} % of {len(samples)} samples; "
+            f"(allowed {bound:.3g}), the same class on {parity.same:.2f} % of {len(samples)} samples; "
             f"it must not be used{_where(model, onnx_path, samples)}"
         )
     return parity

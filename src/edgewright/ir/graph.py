@@ -254,10 +254,10 @@ def joined(stem: Iterable[Graph], head: Graph, levels: Sequence[int]) -> Graph:
 
     levels: for each input of the head, in order, the block whose output it reads, from 0; -1 for the network's input.
     """
-    blocks = list(stem)
-    builder = GraphBuilder(blocks[0].input_shape)
-    made = [0]
-    for block in blocks:
+    first, *rest = stem
+    builder = GraphBuilder(*(first.shapes[tensor] for tensor in first.inputs))
+    made = [0, *builder.block(first, *builder.inputs)]
+    for block in rest:
         made += builder.block(block, made[-1])
     return builder.graph(*builder.block(head, *(made[level + 1] for level in levels)))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.core.data import Frozen
-from edgewright.model.mobile import ConvNorm, Head
+from edgewright.model.blocks import ConvNorm
 
 Family = Literal["dense", "residual", "mobile"]
 
@@ -80,27 +80,13 @@ def _nearest(earlier: Sequence[Tensor], channels: int) -> list[Tensor]:
     return taken
 
 
-class LinkedNet(nn.Module):
-    """A stem (3x3 convolution), cells, a head. Modules: stem, cell1, cell2, ..., head.
-
-    Input: (B, channels, H, W) normalised.   Output: logits (B, classes).   `cells`: as they were asked for, which is
-    what NN-Mass and NN-Degree read.
-    """
-
-    def __init__(
-        self, channels: int, classes: int, stem_width: int, stem_stride: int, cells: Sequence[Cell], family: Family
-    ) -> None:
-        super().__init__()
-        self.cells = tuple(cells)
-        self.stem = ConvNorm(channels, stem_width, 3, stem_stride)
-        source = stem_width
-        for number, cell in enumerate(cells, 1):
-            self.add_module(f"cell{number}", LinkedCell(source, cell, family, 1 if number == 1 else 2))
-            source = cell.width
-        self.head = Head(source, 0, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for number in range(1, len(self.cells) + 1):
-            x = self.get_submodule(f"cell{number}")(x)
-        return self.head(x)
+def linked_parts(
+    channels: int, stem_width: int, stem_stride: int, cells: Sequence[Cell], family: Family
+) -> dict[str, nn.Module]:
+    """A stem (3x3 convolution) and cells, by name: stem, cell1, cell2, ..."""
+    parts: dict[str, nn.Module] = {"stem": ConvNorm(channels, stem_width, 3, stem_stride)}
+    source = stem_width
+    for number, cell in enumerate(cells, 1):
+        parts[f"cell{number}"] = LinkedCell(source, cell, family, 1 if number == 1 else 2)
+        source = cell.width
+    return parts

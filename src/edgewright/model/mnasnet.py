@@ -83,26 +83,13 @@ class MnasBlock(nn.Module):
         return x + self.body(x) if self.residual else self.body(x)
 
 
-class MnasNet(nn.Module):
-    """Modules: stem, stage1 to stage7, head.
-
-    Input: (B, channels, H, W) normalised.   Output: logits (B, classes).   stages: seven.
-    """
-
-    def __init__(self, channels: int, classes: int, stages: Sequence[MnasStage]) -> None:
-        super().__init__()
-        self.stem = _conv(channels, STEM_WIDTH, 3, 2)
-        source = STEM_WIDTH
-        for number, (stage, width, stride) in enumerate(zip(stages, WIDTHS, STRIDES, strict=True), 1):
-            first = MnasBlock(source, width, stage, stride)
-            rest = (MnasBlock(width, width, stage, 1) for _ in range(stage.layers - 1))
-            self.add_module(f"stage{number}", nn.Sequential(first, *rest))
-            source = width
-        self.head = nn.Sequential(
-            _conv(source, HEAD_WIDTH), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(HEAD_WIDTH, classes)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for module in self.children():
-            x = module(x)
-        return x
+def mnasnet_parts(channels: int, stages: Sequence[MnasStage]) -> dict[str, nn.Module]:
+    """Stem, seven stages, and the 1x1 convolution before the mean, by name: stem, stage1 to stage7, last."""
+    parts: dict[str, nn.Module] = {"stem": _conv(channels, STEM_WIDTH, 3, 2)}
+    source = STEM_WIDTH
+    for number, (stage, width, stride) in enumerate(zip(stages, WIDTHS, STRIDES, strict=True), 1):
+        first = MnasBlock(source, width, stage, stride)
+        rest = (MnasBlock(width, width, stage, 1) for _ in range(stage.layers - 1))
+        parts[f"stage{number}"] = nn.Sequential(first, *rest)
+        source = width
+    return parts | {"last": _conv(source, HEAD_WIDTH)}

@@ -95,27 +95,15 @@ class Reduce(nn.Module):
         return self.shortcut(x) + self.body(x)
 
 
-class CellNet(nn.Module):
-    """Modules: stem, stage1, reduce1, stage2, reduce2, stage3, head.
+def cell_parts(channels: int, ops: Sequence[str], *, cells: int = CELLS, stride: int = 1) -> dict[str, nn.Module]:
+    """Stem, stages, reductions and the norm before the mean, by name: stem, stage1, reduce1, ..., stage3, last.
 
-    Input: (B, channels, H, W) normalised.   Output: logits (B, classes).   ops: as in `Cell`.
-    cells: of a stage.   stride: of the stem; the published networks have 5 and 1.
+    ops: as in `Cell`.   cells: of a stage.   stride: of the stem; the published networks have 5 and 1.
     """
-
-    def __init__(self, channels: int, classes: int, ops: Sequence[str], *, cells: int = CELLS, stride: int = 1) -> None:
-        super().__init__()
-        first = nn.Conv2d(channels, WIDTHS[0], 3, stride, 1, bias=False)
-        self.stem = nn.Sequential(first, nn.BatchNorm2d(WIDTHS[0]))
-        for number, width in enumerate(WIDTHS, 1):
-            self.add_module(f"stage{number}", nn.Sequential(*(Cell(ops, width) for _ in range(cells))))
-            if number < len(WIDTHS):
-                self.add_module(f"reduce{number}", Reduce(width, WIDTHS[number]))
-        last = WIDTHS[-1]
-        self.head = nn.Sequential(
-            nn.BatchNorm2d(last), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for module in self.children():
-            x = module(x)
-        return x
+    first = nn.Conv2d(channels, WIDTHS[0], 3, stride, 1, bias=False)
+    parts: dict[str, nn.Module] = {"stem": nn.Sequential(first, nn.BatchNorm2d(WIDTHS[0]))}
+    for number, width in enumerate(WIDTHS, 1):
+        parts[f"stage{number}"] = nn.Sequential(*(Cell(ops, width) for _ in range(cells)))
+        if number < len(WIDTHS):
+            parts[f"reduce{number}"] = Reduce(width, WIDTHS[number])
+    return parts | {"last": nn.Sequential(nn.BatchNorm2d(WIDTHS[-1]), nn.ReLU(inplace=True))}

@@ -8,7 +8,7 @@
     mb3_k3     inverted residual, expansion 3, 3x3 depthwise
     mb6_k5     inverted residual, expansion 6, 5x5 depthwise
 
-First weights are those of `model.mobile`, not torch's own as in the official code.
+First weights are those of `model.blocks`, not torch's own as in the official code.
 Source: Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021, arXiv:2103.11922.
 Checked against: parameters and multiply-adds of the published table, all 6,561 networks
 (tests/space/test_nasbench_macro.py).
@@ -16,9 +16,9 @@ Checked against: parameters and multiply-adds of the published table, all 6,561 
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from edgewright.model.mobile import Block, ConvNorm, Head
+from edgewright.model.blocks import Block, ConvNorm
 
 LAYERS = ("identity", "mb3_k3", "mb6_k5")
 STAGES = ((64, 2), (128, 3), (256, 3))  # width, layers
@@ -37,23 +37,12 @@ def frame() -> list[tuple[int, int, int]]:
     return places
 
 
-class MacroNet(nn.Module):
-    """Modules: stem, layer1 to layer8, head.
-
-    Input: (B, channels, H, W) normalised.   Output: logits (B, classes).   layers: eight names from `LAYERS`.
-    """
-
-    def __init__(self, channels: int, classes: int, layers: Sequence[str]) -> None:
-        super().__init__()
-        self.stem = ConvNorm(channels, STEM_WIDTH, 3)
-        for number, (layer, place) in enumerate(zip(layers, frame(), strict=True), 1):
-            self.add_module(f"layer{number}", _layer(layer, *place))
-        self.head = Head(STAGES[-1][0], HEAD_WIDTH, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for module in self.children():
-            x = module(x)
-        return x
+def macro_parts(channels: int, layers: Sequence[str]) -> dict[str, nn.Module]:
+    """Stem and layers by name: stem, layer1 to layer8.   layers: eight names from `LAYERS`."""
+    parts: dict[str, nn.Module] = {"stem": ConvNorm(channels, STEM_WIDTH, 3)}
+    for number, (layer, place) in enumerate(zip(layers, frame(), strict=True), 1):
+        parts[f"layer{number}"] = _layer(layer, *place)
+    return parts
 
 
 def _layer(layer: str, source: int, width: int, stride: int) -> nn.Module:

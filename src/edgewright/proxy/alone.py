@@ -31,13 +31,13 @@ class Alone:
 
     def upto(self, evidence: Evidence, count: int) -> "Alone":
         """Having seen at least the first `count` images; those that another proxy asked for are not run again."""
-        assert evidence.labels is not None  # `labels` is among the needs of who comes here
+        assert evidence.targets is not None  # `targets` is among the needs of who comes here
         while len(self.losses) < count and not self.refused:
             one = slice(len(self.losses), len(self.losses) + 1)
             try:
                 with torch.enable_grad():
                     logits = probe.run(evidence, evidence.inputs[one], parameters=self._wanted)
-                    self._look(evidence.loss_function(logits, evidence.labels[one]))
+                    self._look(evidence.loss_function(logits, evidence.targets[one]))
             except ValueError as error:
                 if not probe.one_value_a_channel(error):
                     raise

@@ -49,9 +49,9 @@ from edgewright.proxy.calls import (
 )
 
 Kind = Literal["activations", "gradients", "activation_gradients"]
-Need = Literal["shapes", "live", "inputs", "labels", "weights", "forward", "input_gradients"] | Kind
-Batch = tuple[Tensor, Tensor | None]  # inputs (N, C, H, W), labels (N,) or None where the task has none
-Loss = Callable[[Tensor, Tensor], Tensor]
+Need = Literal["shapes", "live", "inputs", "targets", "weights", "forward", "input_gradients"] | Kind
+Batch = tuple[Any, Any]  # inputs (N, ...), targets as the loss takes them, None where the task has none
+Loss = Callable[[Any, Any], Tensor]
 
 _STRUCTURE: frozenset[Need] = frozenset({"shapes", "live"})
 _OF_LOSS: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
@@ -59,7 +59,7 @@ _OF_OUTPUTS: frozenset[Need] = frozenset({"activations", "activation_gradients"}
 _OF_WEIGHTS: frozenset[Need] = frozenset({"weights", *_OF_LOSS})
 _GRAPH: frozenset[Need] = frozenset({"input_gradients", *_OF_LOSS})
 _FORWARD: frozenset[Need] = frozenset({"forward", *_GRAPH, *_OF_OUTPUTS})
-_LABELLED: frozenset[Need] = frozenset({"labels", *_OF_LOSS})
+_AIMED: frozenset[Need] = frozenset({"targets", *_OF_LOSS})
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Evidence:
     model: nn.Module
     index: int
     inputs: Tensor
-    labels: Tensor | None
+    targets: Any
     logits: Tensor
     loss: Tensor | None
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Proxy:
 
     Args:
         needs: what `score` must compute for it; empty (or only `shapes`, `live`) costs no pass over the data. `inputs`
-            and `labels` hand it the batch without a pass: it makes its own, or uses the inputs' shape only. `weights`:
+            and `targets` hand it the batch without a pass: it makes its own, or uses the inputs' shape only. `weights`:
             there, it draws or reads the layers' weights.
         watch: is shown the gradients and activations that it needs one by one; they are not kept for it.
         modules: the kinds of modules whose activations it watches.
@@ -187,9 +187,9 @@ def score(
     """Score an untrained `model` with all `proxies` in one pass over `batches`.
 
     Args:
-        batches: inputs as the model takes them, labels (int64 classes, or what `loss` takes).
+        batches: inputs as the model takes them, targets (int64 classes, or what `loss` takes).
         seed: of whatever is random in a forward pass (dropout) or in a proxy (noise).
-        loss: (logits, labels) to a scalar.
+        loss: (logits, targets) to a scalar.
 
     Returns: the value of each proxy by name. What is not finite, and gradients of a loss that is not, become the worst
     value; undefined for this model is missing.
@@ -230,9 +230,9 @@ def _check(batches: Sequence[Batch], proxies: Sequence[Proxy], needs: frozenset[
     if needs and not batches:
         names = ", ".join(proxy.name for proxy in proxies if proxy.needs)
         raise BadInput(f"scoring by {names} needs at least one batch of inputs; got none")
-    if needs & _LABELLED and any(labels is None for _, labels in batches):
-        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & _LABELLED)
-        raise BadInput(f"scoring by {names} needs labels, and this task has none; choose proxies without gradients")
+    if needs & _AIMED and any(targets is None for _, targets in batches):
+        names = ", ".join(proxy.name for proxy in proxies if proxy.needs & _AIMED)
+        raise BadInput(f"scoring by {names} needs targets, and this task has none; choose proxies without gradients")
 
 
 class _Pass:
@@ -244,7 +244,7 @@ class _Pass:
         self._of_loss = False  # whether the gradients that pass by now are the loss's
 
     def evidence(self, batch: Batch, needs: frozenset[Need], seed: int, loss_function: Loss) -> Evidence:
-        inputs, labels = batch
+        inputs, targets = batch
         layers = weighted_layers(self._model)
         # Stand-ins for the parameters: gradients gather there, and only those of weights that proxies read.
         aliases = {id(p): p.detach() for p in self._model.parameters()}
@@ -259,7 +259,7 @@ class _Pass:
             named = {name: aliases[id(p)] for name, p in self._model.named_parameters(remove_duplicate=False)}
             with torch.set_grad_enabled(bool(needs & _GRAPH)), self._recording(bool(needs & _OF_OUTPUTS)):
                 logits = functional_call(self._model, named, (x,))
-                loss = loss_function(logits, labels) if labels is not None else None
+                loss = loss_function(logits, targets) if targets is not None else None
             if "input_gradients" in needs:
                 slopes = _input_gradients(logits, x, keep=bool(needs & _OF_LOSS))
             if needs & _OF_LOSS and loss is not None:
@@ -268,7 +268,7 @@ class _Pass:
             model=self._model,
             index=self._index,
             inputs=inputs,
-            labels=labels,
+            targets=targets,
             logits=logits.detach(),
             loss=None if loss is None else loss.detach(),
             weights={name: weight.detach() for name, weight in weights.items()},

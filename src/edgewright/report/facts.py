@@ -1,15 +1,18 @@
 """What the report tells: everything read from the run folder once, as plain values."""
 
 import math
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgewright.core.data import read_json
+from edgewright.core.metric import Score
 from edgewright.core.plan import Plan
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Candidate, Study
+from edgewright.task.base import TaskSpec, kind_of
+from edgewright.task.pictures import Pictures
 
 MOST_CANDIDATES = 3000  # drawn in the picture of all candidates; beyond that, evenly thinned
 
@@ -17,8 +20,8 @@ MOST_CANDIDATES = 3000  # drawn in the picture of all candidates; beyond that, e
 @dataclass(frozen=True)
 class Facts:
     """epochs: the full training's records.   trained: percent on val by key, for candidates that were trained briefly.
-    measured: rows of key, predicted_ms, measured_ms.   confusion[t][p]: test images of class t called p.
-    samples: latencies of single runs, ms.   refused: finalists that broke the budget or diverged."""
+    measured: rows of key, predicted_ms, measured_ms.   decides: the figure that decides, on test.   pictures: of the
+    answers on test.   samples: latencies of single runs, ms.   refused: finalists that broke the budget or diverged."""
 
     result: Result
     plan: Plan
@@ -29,33 +32,21 @@ class Facts:
     trained: dict[str, float]
     measured: list[dict[str, Any]]
     samples: list[float]
-    labels: list[int]
-    predictions: list[int]
+    decides: Score
+    pictures: Pictures
     refused: dict[str, list[str]]
-
-    @property
-    def confusion(self) -> list[list[int]]:
-        counts = Counter(zip(self.labels, self.predictions, strict=True))
-        classes = range(len(self.result.classes))
-        return [[counts[truth, said] for said in classes] for truth in classes]
-
-    @property
-    def mistakes(self) -> list[int]:
-        """Indices of the test images that were called something else, the commonest confusions first."""
-        wrong = [i for i, (t, p) in enumerate(zip(self.labels, self.predictions, strict=True)) if t != p]
-        counts = Counter((self.labels[i], self.predictions[i]) for i in wrong)
-        return sorted(wrong, key=lambda i: (-counts[self.labels[i], self.predictions[i]], self.labels[i], i))
 
 
 def gather(run: RunFolder) -> Facts:
     """Read a finished run; what an older or partial study lacks is left empty."""
     result, plan = run.read_result(), run.read_plan()
+    task = TaskSpec.parse(result.task, str(run.result))
     with Study(run.study) as study:
-        test = study.read_note("test", {"labels": [], "predictions": []})
         trained: dict[str, float] = {}
         for rung in range(8):
-            accuracies = study.notes(f"rung-{rung}:")
-            trained |= {key: value for key, value in accuracies.items() if not math.isnan(value)}  # NaN: diverged
+            notes = study.notes(f"rung-{rung}:")
+            figures = {key: one["val"] if isinstance(one, Mapping) else one for key, one in notes.items()}  # 0.1: alone
+            trained |= {key: one for key, one in figures.items() if not math.isnan(one)}  # NaN: diverged
         return Facts(
             result=result,
             plan=plan,
@@ -66,8 +57,8 @@ def gather(run: RunFolder) -> Facts:
             trained=trained,
             measured=study.read_note("measured", []),
             samples=study.read_note("latency_samples", []),
-            labels=test["labels"],
-            predictions=test["predictions"],
+            decides=kind_of(task).metric(result.metrics.decides).of(result.metrics.on_test),
+            pictures=Pictures.parse(study.read_note("pictures", {}), str(run.study)),
             refused=study.notes("refused:"),
         )
 

@@ -4,9 +4,16 @@ import math
 import re
 from html import escape
 
+from edgewright.core.result import Export
 from edgewright.report.pictures import Figure
 
 Figures = dict[str, Figure]
+
+
+def differences(export: Export) -> str:
+    """How far a file's outputs are from the network's, in words."""
+    told = [f"{output.name} differs by at most {output.max_abs_difference:.1g}" for output in export.outputs]
+    return ", ".join(told)
 
 
 def section(title: str, lead: str, body: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgewright.core.cost import show
 from edgewright.core.result import BlockShare
+from edgewright.core.tensors import sides, size_text
 
 KINDS = {
     "inverted": "inverted residual",
@@ -28,7 +29,7 @@ class Row:
 
 def short_words(architecture: dict[str, Any]) -> list[str]:
     """An architecture in a few lines: what hovering over a candidate shows. Unknown spaces show their plain fields."""
-    lines = [f"{architecture['resolution']} px input"] if "resolution" in architecture else []
+    lines = [f"{size_text(sides(architecture['resolution']))} input"] if "resolution" in architecture else []
     for stage in architecture.get("stages", ()):
         lines.append(f"{stage.get('depth', 1)} × {_stage_words(stage)}, {stage.get('width', '?')} wide")
     if not lines:
@@ -80,12 +81,11 @@ def shape_words(shape: tuple[int, ...]) -> str:
 
 def picture(drawn: list[Row]) -> str:
     """An SVG strip: one bar per block, as high as its image is large (by root) and as broad as it is wide."""
-    largest = max((row.share.output_shape[-1] for row in drawn if len(row.share.output_shape) == 3), default=1)
+    largest = max((_side(row.share.output_shape) for row in drawn), default=1.0)
     x, bars = 14.0, []
     for row in drawn:
         shape = row.share.output_shape
-        side = shape[-1] if len(shape) == 3 else 1
-        height = max(12.0, 100 * (side / largest) ** 0.5)
+        height = max(12.0, 100 * (_side(shape) / largest) ** 0.5)
         breadth = 6 + 1.6 * shape[0] ** 0.5
         top = (HEIGHT - 20 - height) / 2 + 2
         title = f"{row.name}: {row.words}; {shape_words(shape)}; {show('latency', row.share.latency_ms)}"
@@ -99,6 +99,11 @@ def picture(drawn: list[Row]) -> str:
         f'<svg class="strip" viewBox="0 0 {x:.0f} {HEIGHT}" style="max-width:{1.5 * x:.0f}px" role="img" '
         f'aria-label="The network, block by block, from the input at the left">{"".join(bars)}</svg>'
     )
+
+
+def _side(shape: tuple[int, ...]) -> float:
+    """Of the square that is as large as a map; 1 of what is no map."""
+    return (shape[1] * shape[2]) ** 0.5 if len(shape) == 3 else 1.0
 
 
 def table(drawn: list[Row]) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from edgewright.core.cost import show
+from edgewright.core.metric import Score
 from edgewright.core.study import Candidate
 from edgewright.report.facts import Facts, thinned
 from edgewright.report.network import short_words
@@ -116,30 +117,33 @@ def pareto_by_score(facts: Facts) -> Figure | None:
     return figure(traces, "predicted latency, ms", f"{proxy} score (higher is better)", **line)
 
 
-def pareto_by_accuracy(facts: Facts) -> Figure | None:
-    """The finalists: accuracy on val after their brief training against measured latency."""
+def on_val(score: Score) -> str:
+    """An axis's title."""
+    return f"{score.title} on val, {score.unit}".rstrip(", ")
+
+
+def pareto_by_figure(facts: Facts) -> Figure | None:
+    """The finalists: the figure that decides on val after their brief training, against measured latency."""
     known = {c.key: c for c in facts.candidates}
-    part = [f for f in facts.result.finalists if f.val_accuracy is not None and f.key in known]
+    part = [f for f in facts.result.finalists if f.val is not None and f.key in known]
     if not part:
         return None
-    points = [(f.measured_ms, f.val_accuracy or 0.0) for f in part]
+    points = [(f.measured_ms, f.val or 0.0) for f in part]
     traces = [_staircase([x for x, _ in points], [y for _, y in points])]
     for name, chosen in (("finalists", False), ("chosen", True)):
         some = [f for f in part if (f.key == facts.result.key) == chosen]
         marker = CHOSEN if chosen else {"color": "$accent", "size": 10}
         hover = [_hover(known[f.key], facts) for f in some]
-        traces.append(
-            scatter(name, [f.measured_ms for f in some], [f.val_accuracy or 0.0 for f in some], hover, marker)
-        )
+        traces.append(scatter(name, [f.measured_ms for f in some], [f.val or 0.0 for f in some], hover, marker))
     line = ceiling_line(facts.result.budget.latency_ms)
-    return figure(traces, "measured latency, ms", "accuracy on val, %", **line)
+    return figure(traces, "measured latency, ms", on_val(facts.decides), **line)
 
 
 def learning_curves(facts: Facts) -> Figure | None:
-    """Loss and accuracy on val over the epochs of the full training."""
+    """Loss, and the figure that decides on val, over the epochs of the full training."""
     if not facts.epochs:
         return None
-    seen = [e for e in facts.epochs if e.get("val_accuracy") is not None]
+    seen = [e for e in facts.epochs if e.get("val") is not None]
     loss = {
         "type": "scatter",
         "mode": "lines",
@@ -150,74 +154,23 @@ def learning_curves(facts: Facts) -> Figure | None:
         "line": {"color": "$muted", "width": 1.8, "dash": "dot"},
         "hovertemplate": "epoch %{x}: loss %{y:.3f}<extra></extra>",
     }
-    accuracy = {
+    figures = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": "accuracy on val",
+        "name": f"{facts.decides.title} on val",
         "x": [e["epoch"] for e in seen],
-        "y": [e["val_accuracy"] for e in seen],
+        "y": [e["val"]["value"] for e in seen],
         "line": {"color": "$accent", "width": 2.2},
         "marker": {"size": 5},
         "hovertemplate": "epoch %{x}: %{y:.2f} %<extra></extra>",
     }
     second = {"overlaying": "y", "side": "right", "showgrid": False, "zeroline": False, "automargin": True, "nticks": 6}
     return figure(
-        [accuracy, loss],
+        [figures, loss],
         "epoch",
-        "accuracy on val, %",
+        on_val(facts.decides),
         yaxis2={**second, "title": {"text": "training loss"}, "rangemode": "tozero", "tickmode": "auto"},
     )
-
-
-def confusion_matrix(facts: Facts) -> Figure | None:
-    """Test images by true class (rows) and by what they were called (columns); mistakes stand out."""
-    if not facts.labels:
-        return None
-    names = [escape(name, quote=False) for name in facts.result.classes]  # plotly reads a little HTML in its texts
-    counts = facts.confusion
-    totals = [max(1, sum(row)) for row in counts]
-    shares = [[100 * n / total for n in row] for row, total in zip(counts, totals, strict=True)]
-    few = len(names) <= 20
-    # The square root makes single mistakes visible beside the diagonal.
-    colour = [[share**0.5 for share in row] for row in shares]
-    heat = {
-        "type": "heatmap",
-        "x": list(range(len(names))),
-        "y": list(range(len(names))),
-        "z": colour,
-        "text": [[str(n) if n else "" for n in row] for row in counts],
-        "customdata": [
-            [f"{names[t]} called {names[p]}: {n} of {totals[t]}" for p, n in enumerate(row)]
-            for t, row in enumerate(counts)
-        ],
-        "texttemplate": "%{text}" if few else "",
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "colorscale": [[0, "$card"], [0.25, "$soft"], [1, "$accent"]],
-        "zmin": 0,
-        "zmax": 10,
-        "showscale": False,
-        "xgap": 1,
-        "ygap": 1,
-    }
-    ticks = {
-        "tickvals": list(range(len(names))),
-        "ticktext": [_short(name) for name in facts.result.classes],
-        "showgrid": False,
-    }
-    if not few:
-        ticks = {"showgrid": False, "showticklabels": False}
-    return figure(
-        [heat],
-        "called",
-        "true class",
-        xaxis={**ticks, "constrain": "domain", "tickangle": -40 if few else 0},
-        yaxis={**ticks, "autorange": "reversed"},
-        height=460,
-    )
-
-
-def _short(name: str, longest: int = 14) -> str:
-    return escape(name if len(name) <= longest else name[: longest - 1] + "…", quote=False)
 
 
 def latency_distribution(facts: Facts) -> Figure | None:

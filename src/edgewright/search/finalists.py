@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgewright.core.files import written_whole
 from edgewright.core.pool import Pool
 from edgewright.core.progress import progress, say
 from edgewright.core.seed import derive
@@ -19,6 +17,7 @@ from edgewright.core.study import Study
 from edgewright.search.halving import Rung, survivors
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec
+from edgewright.task.stored import read_splits, write_splits
 from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
 from edgewright.train.loop import Diverged, Trained, fit, training_device
 from edgewright.train.recipe import Recipe
@@ -44,40 +43,34 @@ class TrainingJob:
 
 def save_splits(task: Task, path: Path) -> None:
     """Write train and val, never test, where the workers find them."""
-    tensors = {
-        f"{name}.{part}": getattr(split, part).contiguous()
-        for name, split in (("train", task.train), ("val", task.val))
-        for part in ("images", "labels")
-    }
-    with written_whole(path) as part:
-        save_file(tensors, part)
+    write_splits(path, {"train": task.train, "val": task.val})
 
 
 @lru_cache(maxsize=1)
-def _splits(path: Path) -> tuple[Split, Split]:
-    tensors = load_file(path)
-    return (
-        Split(tensors["train.images"], tensors["train.labels"]),
-        Split(tensors["val.images"], tensors["val.labels"]),
-    )
+def _splits(path: Path, written_ns: int, size: int) -> dict[str, Split]:
+    """Once per process, as long as the file is the one that it was: another run may have the same name for its own."""
+    return read_splits(path)
 
 
 def train_finalist(job: TrainingJob) -> dict[str, Any]:
-    """Train one finalist (in a worker process): its validation accuracy and the figures of every epoch.
+    """Train one finalist (in a worker process): its figure on val, how that ranks, and the figures of every epoch.
 
-    One that diverges has no accuracy (NaN): it ranks last, and the others go on.
+    One that diverges has none (NaN): it ranks last, and the others go on.
     """
     try:
         _, trained = briefly_trained(job)
     except Diverged as error:
-        return {"val_accuracy": math.nan, "history": [], "diverged": str(error)}
-    return {"val_accuracy": trained.val_accuracy, "history": [record.model_dump() for record in trained.history]}
+        return {"val": math.nan, "rank": math.nan, "history": [], "diverged": str(error)}
+    history = [record.model_dump() for record in trained.history]
+    return {"val": trained.val.value, "rank": trained.val.rank, "history": history}
 
 
 def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
     """The job's network after its training; from its checkpoint at once where the training is done."""
-    train, val = _splits(job.data)
-    task = Task(job.spec, train, val, test=Split(val.images[:0], val.labels[:0]))
+    state = job.data.stat()
+    parts = _splits(job.data, state.st_mtime_ns, state.st_size)
+    train, val = parts["train"], parts["val"]
+    task = Task(job.spec, train, val, test=val.take(slice(0)))
     space = make_space(job.space, job.spec)
     architecture = space.read(job.architecture)
     with torch.random.fork_rng():
@@ -91,7 +84,7 @@ def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
         model,
         task,
         job.recipe,
-        resolution=space.graph(architecture).input_shape[-1],
+        size=space.resolution(architecture),
         seed=derive(job.seed, "train", architecture.key()),
         clock=clock,
         checkpoint=job.checkpoint,
@@ -124,14 +117,14 @@ def halve(
             for key, result in zip(waiting, results, strict=True):
                 for epoch, record in enumerate(result["history"]):
                     study.record_epoch(key, phase, epoch, record)
-                study.note(f"{phase}:{key}", result["val_accuracy"])
-                known[key] = result["val_accuracy"]
+                known[key] = {"val": result["val"], "rank": result["rank"]}
+                study.note(f"{phase}:{key}", known[key])
                 if "diverged" in result:
                     say(f"finalist {key} is ranked last: {result['diverged']}")
                 after_each()
                 bar.advance()
-        diverged |= {key for key in entrants if math.isnan(known[key])}
+        diverged |= {key for key in entrants if math.isnan(known[key]["rank"])}
         rest = [key for key in ranking if key not in entrants]
-        ranked = survivors({key: known[key] for key in entrants}, len(entrants)) + rest
+        ranked = survivors({key: known[key]["rank"] for key in entrants}, len(entrants)) + rest
         ranking = sorted(ranked, key=lambda key: key in diverged)
     return ranking

@@ -4,22 +4,23 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgewright.core.files import written_whole
 from edgewright.core.seed import derive
-from edgewright.proxy.base import Batch, score
+from edgewright.core.tensors import Size, mapped
+from edgewright.proxy.base import Batch, Loss, Proxy, score
 from edgewright.proxy.resolve import resolve_proxies
+from edgewright.proxy.trees import end_to_end
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
-from edgewright.task.base import Split, TaskSpec, normalise
+from edgewright.task.base import Split, TaskSpec, kind_of, normalise
+from edgewright.task.stored import read_splits, write_splits
 from edgewright.train.threads import torch_threads
 
 CHEAP_IMAGES = 16  # of a batch; 8 to 32 on thin NAS-Bench-201 networks gave ZiCo the same Spearman within noise
@@ -57,12 +58,7 @@ def save_batches(path: Path, split: Split, *, count: int = 2, size: int = 64, se
     """
     size = max(1, min(size, len(split) // count))
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(derive(seed, "scoring batches")))
-    tensors: dict[str, Tensor] = {}
-    for index in range(count):
-        part = split.take(order[index * size : (index + 1) * size])
-        tensors[f"images.{index}"], tensors[f"labels.{index}"] = part.images.contiguous(), part.labels.contiguous()
-    with written_whole(path) as unfinished:
-        save_file(tensors, unfinished)
+    write_splits(path, {str(index): split.take(order[index * size : (index + 1) * size]) for index in range(count)})
 
 
 def score_architecture(job: ScoringJob) -> dict[str, float]:
@@ -76,18 +72,24 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     space = _space(job.space, spec)
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
-    resolution = getattr(architecture, "resolution", job.spec.resolution)
-    proxies = resolve_proxies(job.proxies)
+    proxies, loss = resolve_proxies(job.proxies), kind_of(job.spec).loss
     with torch_threads(1):
-        batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, resolution)
+        batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, space.resolution(architecture))
         if not job.cheap:
-            return score(_fresh(space.build, architecture, seed), batches, proxies, seed=seed)
+            return _scored(_fresh(space.build, architecture, seed), batches, proxies, seed, loss)
         still = [proxy for proxy in proxies if proxy.of_structure]
         running = [proxy for proxy in proxies if not proxy.of_structure]
-        few = [(x[:CHEAP_IMAGES], None if y is None else y[:CHEAP_IMAGES]) for x, y in batches]
-        found = score(_fresh(space.build, architecture, seed), few, still, seed=seed) if still else {}
-        found |= score(_fresh(space.thin, architecture, seed), few, running, seed=seed) if running else {}
+        few = [tuple(mapped(lambda part: part[:CHEAP_IMAGES], tree) for tree in batch) for batch in batches]
+        found = _scored(_fresh(space.build, architecture, seed), few, still, seed, loss) if still else {}
+        found |= _scored(_fresh(space.thin, architecture, seed), few, running, seed, loss) if running else {}
         return {proxy.name: found[proxy.name] for proxy in proxies if proxy.name in found}
+
+
+def _scored(
+    network: nn.Module, batches: Sequence[Batch], proxies: Sequence[Proxy], seed: int, loss: Loss
+) -> dict[str, float]:
+    network, batches, loss = end_to_end(network, batches, loss)
+    return score(network, batches, proxies, seed=seed, loss=loss)
 
 
 def _fresh(build: Callable[[Any], nn.Module], architecture: Any, seed: int) -> nn.Module:
@@ -103,16 +105,15 @@ def _space(name: str, spec: str) -> Space:
 
 
 @functools.lru_cache(maxsize=16)
-def _batches(path: Path, modified_ns: int, spec: str, resolution: int) -> tuple[Batch, ...]:
-    """The file's batches as models take them at `resolution`, once per process."""
-    tensors, task = load_file(path), TaskSpec.model_validate_json(spec)
-    return tuple(
-        (
-            normalise(tensors[f"images.{i}"], task, resolution).contiguous(memory_format=torch.channels_last),
-            tensors[f"labels.{i}"],
-        )
-        for i in range(len(tensors) // 2)
-    )
+def _batches(path: Path, modified_ns: int, spec: str, size: Size) -> tuple[Batch, ...]:
+    """The file's batches as networks take them at `size`, once per process."""
+    task = TaskSpec.model_validate_json(spec)
+
+    def laid_out(x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+    parts = read_splits(path).values()
+    return tuple((mapped(laid_out, normalise(part.inputs, task, size)), part.targets) for part in parts)
 
 
 @functools.lru_cache(maxsize=1)

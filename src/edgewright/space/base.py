@@ -1,8 +1,9 @@
 """Spaces: what may be built, as data that can be sampled, changed, costed and only then built.
 
 The law: an architecture is an immutable value; `sample`, `mutate` and `crossover` give valid ones and draw from the
-`random.Random` they are handed and from nothing else; `blocks` says what it computes, as graphs without weights, so
-that every cost follows without building; `build` makes the torch module, whose parts have the names of the blocks.
+`random.Random` they are handed and from nothing else; `stem` says what it computes, as graphs without weights, so that
+every cost follows without building; `parts` makes the torch modules, called as the graphs are. What stands behind the
+stem is the task's own head: a space knows no kind of task.
 
 Published spaces as members of `mobile`: MobileNetV2 and MnasNet (inverted blocks; kernel, expansion, width, depth and
 squeeze-excite per stage), MobileNetV3 (plus squeeze-excite), Once-for-All and FBNet (their elastic kernel 3/5/7, depth
@@ -16,26 +17,72 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import AliasChoices, Field, field_validator
 from torch import nn
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
-from edgewright.ir.graph import Graph, chain, count_params
+from edgewright.core.tensors import Size, TensorSpec, compact, sides
+from edgewright.ir.graph import Graph, GraphBuilder, count_params, joined
 from edgewright.ir.structure import Structure, chained, structure
+from edgewright.model.head import Head
+from edgewright.model.heads.pool import PoolHead
+from edgewright.model.network import SPREAD, Front, Network
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 512
+
+
+class Framed(Architecture):
+    """What the task decides of an architecture. channels: of the map that the stem reads.   outputs: of the head.
+    resolution: height and width of that map in pixels, a square by its side."""
+
+    channels: int = Field(ge=1)
+    outputs: int = Field(ge=1, validation_alias=AliasChoices("outputs", "classes"))
+    resolution: int | Size
+
+    @field_validator("resolution")
+    @classmethod
+    def _of_the_space(cls, resolution: "int | Size") -> "int | Size":
+        for side in sides(resolution):
+            if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+                raise ValueError(f"resolution: a side of {side} px is not from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+        return compact(sides(resolution))
 
 
 class Space(ABC):
-    """Made for one task by `make_space(name, spec)`; see the law above."""
+    """Made for one task by `make_space(name, spec)`; see the law above.
+
+    Args: inputs: what its networks take: maps (C, H, W) of one size, and vectors (F,).   head: the task's.
+    Errors: BadInput for maps with a side outside 8 to 512 pixels.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]
+    renamed: ClassVar[dict[str, str]] = {}  # beginnings of weights' names in runs of version 0.1, and now
 
-    @abstractmethod
-    def __init__(self, channels: int, classes: int, resolution: int) -> None: ...
+    def __init__(self, inputs: Sequence[TensorSpec], head: Head) -> None:
+        self.inputs, self.head = tuple(inputs), head
+        maps = [spec.shape for spec in inputs if len(spec.shape) == 3]
+        sizes = {shape[1:] for shape in maps}
+        if len(sizes) != 1:
+            told = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
+            raise BadInput(f"space {self.name}: takes maps (channels, height, width) of one size, not {told}")
+        ((height, width),) = sizes
+        self.size: Size = (int(height or 0), int(width or 0))
+        self.channels = sum(int(shape[0] or 0) for shape in maps) + SPREAD * (len(inputs) - len(maps))
+        for side in self.size:
+            if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+                raise BadInput(f"space {self.name}: takes maps of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {side} px")
+
+    @classmethod
+    def for_images(cls, channels: int, outputs: int, size: int | Size) -> Self:
+        """For images of one size (a square by its side) and as many outputs for each, by the mean over the map."""
+        shape = (channels, *sides(size))
+        return cls((TensorSpec(name="input", shape=shape),), PoolHead(outputs))
 
     @abstractmethod
     def sample(self, rng: Random) -> Architecture:
@@ -50,12 +97,54 @@ class Space(ABC):
         """An architecture that takes each choice from one of its two parents."""
 
     @abstractmethod
-    def blocks(self, architecture: Any) -> tuple[tuple[str, Graph], ...]:
-        """The named blocks in running order; each one's output is the next one's input."""
+    def stem(self, architecture: Any) -> tuple[tuple[str, Graph], ...]:
+        """The named blocks before the head, in running order; each one's output is the next one's input. A block
+        "stage1.0" belongs to the part "stage1"."""
 
     @abstractmethod
+    def parts(self, architecture: Any) -> dict[str, nn.Module]:
+        """The modules before the head by name, in running order, with fresh weights from torch's global state."""
+
+    def head_width(self, architecture: Any) -> int:
+        """Width of the head's own layer, 0 for none."""
+        return 0
+
+    def resolution(self, architecture: Any) -> Size:
+        """Height and width that the network takes its maps at."""
+        return self.size
+
+    def levels(self, stem: Sequence[tuple[str, Graph]]) -> tuple[int, ...]:
+        """Indices of the blocks that end a level: the last one, and those before the map gets smaller."""
+        sizes = [graph.output_shape[1:] for _, graph in stem]
+        return tuple(index for index in range(len(stem)) if index + 1 == len(stem) or sizes[index] != sizes[index + 1])
+
+    def read_levels(self, stem: Sequence[tuple[str, Graph]]) -> tuple[int, ...]:
+        """Indices of the blocks whose outputs the head reads, in its order."""
+        levels = self.levels(stem)
+        chosen = self.head.reads([stem[index][1].output_shape for index in levels])
+        return tuple(levels[index] for index in chosen)
+
+    def blocks(self, architecture: Any) -> tuple[tuple[str, Graph], ...]:
+        """All named blocks of the network: what joins several inputs, the stem, the head."""
+        stem = self.stem(architecture)
+        features = [stem[index][1].output_shape for index in self.read_levels(stem)]
+        head = ("head", self.head.graph(features, self.head_width(architecture)))
+        return (*self._front(architecture), *stem, head)
+
+    def _front(self, architecture: Any) -> tuple[tuple[str, Graph], ...]:
+        return () if len(self.inputs) == 1 else (("front", front_graph(self.inputs, self.resolution(architecture))),)
+
     def build(self, architecture: Any) -> nn.Module:
         """The network, with fresh weights from torch's global random state."""
+        return self._network(architecture, self.parts(architecture))
+
+    def _network(self, architecture: Any, parts: dict[str, nn.Module]) -> Network:
+        stem = self.stem(architecture)
+        read = self.read_levels(stem)
+        channels = [stem[index][1].output_shape[0] for index in read]
+        head = self.head.build(channels, self.head_width(architecture))
+        front = Front(self.inputs) if len(self.inputs) > 1 else None
+        return Network(parts, head, [stem[index][0].split(".")[0] for index in read], front)
 
     def thin(self, architecture: Any) -> nn.Module:
         """A network with the same choices and less work, for the cheap scoring before training, with fresh weights.
@@ -63,6 +152,18 @@ class Space(ABC):
         It takes the inputs and gives the logits of `build`'s. A space that repeats its cells offers fewer of them; here
         it is `build`'s own network, so that cheap scoring then differs by its smaller batches only."""
         return self.build(architecture)
+
+    def frame(self) -> dict[str, Any]:
+        """What the task decides of every architecture: its fields."""
+        return {"channels": self.channels, "outputs": self.head.outputs, "resolution": compact(self.size)}
+
+    def check_task(self, architecture: Any) -> None:
+        """BadInput where an architecture was made for another space or task."""
+        if architecture.space != self.name:
+            raise BadInput(f"architecture: it is of the space {architecture.space}, not of {self.name}")
+        for name, wanted in self.frame().items():
+            if (given := getattr(architecture, name)) != wanted:
+                raise BadInput(f"architecture: {name} is {given}; for this task it is {wanted}")
 
     @abstractmethod
     def read(self, data: dict[str, Any]) -> Architecture:
@@ -110,10 +211,15 @@ class Space(ABC):
 
     def graph(self, architecture: Any) -> Graph:
         """The whole network as one graph."""
-        return chain(graph for _, graph in self.blocks(architecture))
+        stem, front = self.stem(architecture), self._front(architecture)
+        head = self.blocks(architecture)[-1][1]
+        levels = [len(front) + index for index in self.read_levels(stem)]
+        return joined([graph for _, graph in (*front, *stem)], head, levels)
 
     def structure(self, architecture: Any) -> Structure:
         """What the wiring says without a forward pass: live operators and MACs, length of the paths."""
+        if len(self.head.reads([graph.output_shape for _, graph in self.stem(architecture)])) > 1:
+            return structure(self.graph(architecture))
         return chained(structure(graph) for _, graph in self.blocks(architecture))
 
 
@@ -129,7 +235,19 @@ def _trained(graph: Graph) -> int:
     return count_params(graph) + norms
 
 
-SMALLEST_SIDE, LARGEST_SIDE = 8, 512
+def front_graph(inputs: Sequence[TensorSpec], size: Size) -> Graph:
+    """What `model.network.Front` computes, operator by operator."""
+    shapes = [(int(spec.shape[0] or 0), *(size if len(spec.shape) == 3 else ())) for spec in inputs]
+    builder = GraphBuilder(*shapes)
+    whole = next(index for index, shape in enumerate(shapes) if len(shape) == 3)
+
+    def as_map(index: int) -> int:
+        if len(shapes[index]) == 3:
+            return index
+        return builder.upsample(builder.reshape(builder.linear(index, SPREAD), (SPREAD, 1, 1)), like=whole)
+
+    builder.concat(*(as_map(index) for index in range(len(shapes))))
+    return builder.graph()
 
 
 class TabularSpace(Space):
@@ -138,19 +256,11 @@ class TabularSpace(Space):
     `at` and `index` follow the published order of the table, so that row i of a table speaks of `at(i)`. Here that is
     counting with the last choice fastest; a space whose table is in another order overrides both.
 
-    Args: channels, classes: of the task.   resolution: side of its images, which every network takes.
-    Errors: BadInput for a resolution outside 8 to 512 pixels.
+    Every network takes maps as large as the task's.
     """
 
     row_column: ClassVar[str] = "arch"  # the column of a table that spells out the architectures, if it has one
     row_names: ClassVar[tuple[str, ...]] = ()  # what the numbers there stand for, where the table can name them
-
-    def __init__(self, channels: int, classes: int, resolution: int) -> None:
-        if not SMALLEST_SIDE <= resolution <= LARGEST_SIDE:
-            raise BadInput(
-                f"space {self.name}: takes images of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {resolution} px"
-            )
-        self.channels, self.classes, self.resolution = channels, classes, resolution
 
     @abstractmethod
     def choices(self) -> tuple[int, ...]: ...
@@ -245,12 +355,3 @@ class TabularSpace(Space):
     def crossover(self, first: Any, second: Any, rng: Random) -> Architecture:
         pairs = zip(self.encode(first), self.encode(second), strict=True)
         return self.decode([rng.choice(pair) for pair in pairs])
-
-    def check_task(self, architecture: Any) -> None:
-        """BadInput where an architecture was made for another space or task."""
-        if architecture.space != self.name:
-            raise BadInput(f"architecture: it is of the space {architecture.space}, not of {self.name}")
-        for name in ("channels", "classes", "resolution"):
-            given, wanted = getattr(architecture, name), getattr(self, name)
-            if given != wanted:
-                raise BadInput(f"architecture: {name} is {given}; for this task it is {wanted}")

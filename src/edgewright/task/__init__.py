@@ -1,8 +1,8 @@
 """What must be learned: labelled images in three parts, their statistics, batches and augmentation."""
 
-from edgewright.task.augment import Augment as Augment
-from edgewright.task.augment import default_augment as default_augment
-from edgewright.task.augment import mix as mix
+from edgewright.task.augment.default import default_augment as default_augment
+from edgewright.task.augment.image import Augment as Augment
+from edgewright.task.augment.mixing import mix as mix
 from edgewright.task.base import Split as Split
 from edgewright.task.base import Task as Task
 from edgewright.task.base import TaskSpec as TaskSpec

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
+from edgewright.core.tensors import Size
 from edgewright.task.base import Task, Wishes
 from edgewright.task.sources.arrays import arrays
 from edgewright.task.sources.dataset import dataset
@@ -32,7 +33,8 @@ def load_task(
     val_share: float = 0.1,
     skip_bad: int = 0,
     flip: bool | None = None,
-    resolution: int | None = None,
+    resolution: int | Size | None = None,
+    metric: str | None = None,
 ) -> Task:
     """Load a task; classes, channels, resolution and normalisation are inferred from the data.
 
@@ -43,12 +45,13 @@ def load_task(
         val_share: share of the training images that become the val part; 0 < val_share <= 0.5.
         skip_bad: how many unreadable image files are left out before they are an error (folders only).
         flip: whether a left-right flip keeps the label; None infers it.
-        resolution: side in pixels, 8 to 224, that images are kept at; None infers it.
+        resolution: pixels, 8 to 512, that images are kept at: a side, or height and width; None infers it.
+        metric: which of the kind's metrics decides; None leaves it to the data.
 
     Raises:
         BadInput: one sentence that says what is wrong, where, and what to do.
     """
-    wishes = Wishes(seed=seed, val_share=val_share, skip_bad=skip_bad, flip=flip, resolution=resolution)
+    wishes = Wishes(seed=seed, val_share=val_share, skip_bad=skip_bad, flip=flip, resolution=resolution, metric=metric)
     if not isinstance(source, str):
         return dataset(source, wishes)
     kind, _, place = source.partition(":")

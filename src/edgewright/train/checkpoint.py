@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_bytes
+from edgewright.core.tensors import Size
 from edgewright.task.base import Task
 from edgewright.train.clock import Clock
 
-FORMAT = "edgewright checkpoint 2"
+FORMAT = "edgewright checkpoint 3"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -77,15 +78,15 @@ def model_signature(model: nn.Module) -> str:
 
 
 def training_identity(
-    model: nn.Module, recipe: Frozen, task: Task, *, resolution: int, seed: int, clock: Clock
+    model: nn.Module, recipe: Frozen, task: Task, *, size: Size, seed: int, clock: Clock
 ) -> dict[str, Any]:
     """What two trainings must agree on for one to go on from the other's checkpoint."""
     return {
         "model": model_signature(model),
         "recipe": recipe.model_dump(mode="json"),
         "data": task.spec.digest,
-        "number of images": [len(task.train), len(task.val)],
-        "resolution": resolution,
+        "number of samples": [len(task.train), len(task.val)],
+        "size": list(size),
         "seed": seed,
         "schedule": clock.identity(),
     }

@@ -11,18 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from edgewright.backward.base import NORMS
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.core.metric import Score
 from edgewright.core.progress import progress as progress_bar
 from edgewright.core.seed import derive
-from edgewright.task.augment import Augment
+from edgewright.core.tensors import Size, ask, mapped, rows
+from edgewright.task.augment.default import moving
+from edgewright.task.augment.image import Augment
 from edgewright.task.base import Task, batches
 from edgewright.train.checkpoint import (
     flatten_optimizer,
@@ -41,7 +44,6 @@ from edgewright.train.optimizer import parameter_groups
 LOOKS = 20  # at val, evenly over the training's progress, unless that is too often:
 LOOKING = 0.25  # of the work at most, counting a learned image as three that are looked at
 CHECKPOINT_SECONDS = 20.0
-SMALLEST = 1e-12  # probability that a loss is taken of
 
 
 class FineTuneRecipe(Frozen):
@@ -63,28 +65,28 @@ class FineTuneRecipe(Frozen):
 
 
 class Look(Frozen):
-    """One look at val. train_loss: mean over the steps since the last one (0 where there were none).   val_loss: mean
-    cross entropy.   seconds: since the start of the training."""
+    """One look at val. train_loss: mean over the steps since the last one (0 where there were none).   val: the figure
+    that decides.   val_loss: the kind's loss there.   seconds: since the start of the training."""
 
     step: int
     epoch: float
     train_loss: float
-    val_accuracy: float
+    val: Score
     val_loss: float
     seconds: float
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Greater is better: accuracy, and between equals, of which a small val part gives many, the smaller loss."""
-        return self.val_accuracy, -self.val_loss
+        """Greater is better: the figure, and between equals, of which a small val part gives many, the smaller loss."""
+        return self.val.rank, -self.val_loss
 
 
 class FineTuned(Frozen):
-    """What a fine-tuning was. val_accuracy: of the weights that were kept.   stopped: why it ended before its time, or
-    None."""
+    """What a fine-tuning was. val: the figure that decides, of the weights that were kept.   stopped: why it ended
+    before its time, or None."""
 
     history: tuple[Look, ...]
-    val_accuracy: float
+    val: Score
     steps: int
     epochs: float
     seconds: float
@@ -96,7 +98,7 @@ def fine_tune(
     task: Task,
     recipe: FineTuneRecipe,
     *,
-    resolution: int,
+    size: Size,
     seed: int,
     clock: Clock,
     checkpoint: Path | None = None,
@@ -111,14 +113,14 @@ def fine_tune(
     A loss that is not a number ends the training: the weights of the best look stand, and `stopped` says at which step.
 
     Args:
-        resolution: side of the model's square input, pixels.
+        size: height and width of the maps that the model takes, pixels.
         seed: of order, augmentation and dropout.
         clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
         checkpoint: file to go on from if it is there, and to write as it goes; of what learns only.
     Errors: BadInput where nothing learns, for a network whose outputs are not numbers to begin with, and for another
         training's checkpoint.
     """
-    run = _Run(model, task, recipe, resolution, seed, clock, device)
+    run = _Run(model, task, recipe, size, seed, clock, device)
     with torch.random.fork_rng(), progress_bar(label, total=100) as bar:
         run.begin(checkpoint, on_look)
         bar.advance(100 * run.progress)
@@ -127,7 +129,7 @@ def fine_tune(
             run.stretch(on_look)
             run.save(checkpoint)
             bar.advance(100 * (run.progress - before))
-            bar.note(f"epoch {math.ceil(run.epochs)}  val {run.history[-1].val_accuracy:.1f} %")
+            bar.note(f"epoch {math.ceil(run.epochs)}  val {run.history[-1].val}")
         return run.end()
 
 
@@ -136,7 +138,7 @@ class _Run:
     model: nn.Module
     task: Task
     recipe: FineTuneRecipe
-    resolution: int
+    size: Size
     seed: int
     clock: Clock
     device: torch.device | str
@@ -163,7 +165,7 @@ class _Run:
         self.per_epoch = max(1, len(self.task.train) // self.per_step)
         self.best = {name: p.detach().clone() for name, p in self.learning.items()}
         self.identity = training_identity(
-            self.model, self.recipe, self.task, resolution=self.resolution, seed=self.seed, clock=self.clock
+            self.model, self.recipe, self.task, size=self.size, seed=self.seed, clock=self.clock
         ) | {"what learns": sorted(self.learning)}
 
     @property
@@ -235,26 +237,26 @@ class _Run:
         self.model.to("cpu").eval()
         return FineTuned(
             history=tuple(self.history),
-            val_accuracy=max(look.val_accuracy for look in self.history),
+            val=max(self.history, key=lambda look: look.rank).val,
             steps=self.step,
             epochs=self.epochs,
             seconds=self.clock.spent(),
             stopped=self.stopped,
         )
 
-    def _steps(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    def _steps(self) -> Iterator[list[tuple[Any, Any]]]:
         """What is left of this epoch, the batches of one step together; the images of an epoch come in one order."""
         epoch, done = divmod(self.step, self.per_epoch)
         images = batches(
             self.task.train,
             self.task.spec,
             batch_size=min(self.recipe.batch_size, len(self.task.train)),
-            resolution=self.resolution,
+            size=self.size,
             shuffle=derive(self.seed, "epoch", epoch),
-            augment=self.recipe.augment,
+            augment=moving(self.recipe.augment, self.task.spec),
             start=done * self.recipe.accumulate,
         )
-        parts: list[tuple[Tensor, Tensor]] = []
+        parts: list[tuple[Any, Any]] = []
         for batch in images:
             parts.append(batch)
             if len(parts) == self.recipe.accumulate or (self.per_epoch == 1 and self._all(parts)):
@@ -263,11 +265,11 @@ class _Run:
             if done == self.per_epoch:
                 return
 
-    def _all(self, parts: list[tuple[Tensor, Tensor]]) -> bool:
+    def _all(self, parts: list[tuple[Any, Any]]) -> bool:
         """Whether these are all the images there are: a task smaller than one step."""
-        return sum(len(y) for _, y in parts) == len(self.task.train)
+        return sum(rows(y) for _, y in parts) == len(self.task.train)
 
-    def _update(self, parts: list[tuple[Tensor, Tensor]]) -> float:
+    def _update(self, parts: list[tuple[Any, Any]]) -> float:
         rate = learning_rate(
             max(self.progress, self.clock.progress(self.step + 0.5, self.epochs)),
             peak=self.recipe.lr,
@@ -278,11 +280,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         # Dropout can draw from torch's global state only; a step's own seed lets a resumed training go on exactly.
         torch.manual_seed(derive(self.seed, "dropout", self.step))
-        images, total = sum(len(y) for _, y in parts), 0.0
+        samples, total = sum(rows(y) for _, y in parts), 0.0
         for x, y in parts:
-            output = self.model(x.to(self.device))
-            loss = functional.cross_entropy(output, y.to(self.device), label_smoothing=self.recipe.label_smoothing)
-            loss = loss * (len(y) / images)
+            output = ask(self.model, mapped(lambda part: part.to(self.device), x))
+            targets = mapped(lambda part: part.to(self.device), y)
+            loss = self.task.kind.loss(output, targets, self.recipe.label_smoothing)
+            loss = loss * (rows(y) / samples)
             total += loss.item()
             loss.backward()
         if math.isfinite(total):
@@ -296,17 +299,16 @@ class _Run:
 
     def _look(self, on_look: Callable[[Look], None] | None) -> None:
         began = time.monotonic()
-        found = evaluate(self.model, self.task.val, self.task.spec, self.resolution, device=self.device)
+        found = evaluate(self.model, self.task.val, self.task.spec, self.size, device=self.device)
         self.look_seconds = time.monotonic() - began
-        if not found.probabilities.isfinite().all():
+        if not found.finite:
             return self._diverged(f"the network's outputs are not numbers after step {self.step}")
-        right = found.probabilities.gather(1, found.labels.unsqueeze(1))
         look = Look(
             step=self.step,
             epoch=self.epochs,
             train_loss=sum(self.losses) / max(1, len(self.losses)),
-            val_accuracy=found.accuracy,
-            val_loss=-right.clamp_min(SMALLEST).log().mean().item(),
+            val=found.score,
+            val_loss=found.loss,
             seconds=self.clock.spent(),
         )
         if all(look.rank > earlier.rank for earlier in self.history):

@@ -6,24 +6,25 @@ kept for a killed training to go on as if it had never stopped. The test part of
 """
 
 import contextlib
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import update_bn
 
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.metric import Score
 from edgewright.core.progress import progress as progress_bar
 from edgewright.core.seed import derive
-from edgewright.task.augment import mix
-from edgewright.task.base import Split, Task, batches
+from edgewright.core.tensors import Size, ask, mapped
+from edgewright.task.augment.default import moving
+from edgewright.task.base import Task, batches
+from edgewright.task.kind import Kind
 from edgewright.train.checkpoint import (
     flatten_optimizer,
     joined,
@@ -39,9 +40,10 @@ from edgewright.train.evaluate import evaluate
 from edgewright.train.optimizer import make_optimizer
 from edgewright.train.precision import Precision, Turns, bfloat16_possible, computing, prepared
 from edgewright.train.recipe import Recipe
+from edgewright.train.settle import settle
 from edgewright.train.threads import torch_threads
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Loss = Callable[[nn.Module, Any, Any], Tensor]  # network, inputs, targets: for trees of each
 
 EVALUATIONS = 20  # at most this many in one training: with very short epochs they would take longer than the epochs
 # Up to so many steps the statistics of batch norm, a running average of a running average, lag far behind the weights:
@@ -57,36 +59,36 @@ class Diverged(EdgewrightError):
 
 
 class EpochRecord(Frozen):
-    """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val_accuracy: percent, of the averaged weights,
-    None where it was not looked at.   seconds: since the start of the training.   precision: of its last step."""
+    """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val: of the averaged weights, None where it was
+    not looked at.   seconds: since the start of the training.   precision: of its last step."""
 
     epoch: int
     step: int
     progress: float
     lr: float
     train_loss: float
-    val_accuracy: float | None
+    val: Score | None
     seconds: float
     precision: Precision = "float32"
 
 
 class Trained(Frozen):
-    """What a training was. val_accuracy: percent, of the final averaged weights.   images_per_second: while learning,
-    all overheads but evaluation and checkpoints included, of this process."""
+    """What a training was. val: the figure that decides, of the final averaged weights.   samples_per_second: while
+    learning, all overheads but evaluation and checkpoints included, of this process."""
 
     history: tuple[EpochRecord, ...]
-    val_accuracy: float
+    val: Score
     seconds: float
     epochs: float
     steps: int
-    images_per_second: float
+    samples_per_second: float
 
 
-def cross_entropy(label_smoothing: float = 0.0) -> Loss:
-    r"""The default: mean over the batch of -sum_c q_c log softmax(model(x))_c, q = (1 - s) targets + s / classes."""
+def loss_of(kind: Kind, smoothing: float = 0.0) -> Loss:
+    """The default: the kind's own loss of what the network gives."""
 
-    def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(model(x), targets, label_smoothing=label_smoothing)
+    def loss(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
+        return kind.loss(ask(model, inputs), targets, smoothing)
 
     return loss
 
@@ -101,7 +103,7 @@ def fit(
     task: Task,
     recipe: Recipe,
     *,
-    resolution: int,
+    size: Size,
     seed: int,
     clock: Clock,
     checkpoint: Path | None = None,
@@ -118,24 +120,23 @@ def fit(
     networks, and a maximum over epochs would flatter each of them.
 
     Args:
-        resolution: side of the model's square input, pixels.
+        size: height and width of the maps that the model takes, pixels.
         seed: of order, augmentation, mixing and dropout. The model's first weights are the caller's.
         clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
         checkpoint: file to go on from if it is there, and to write after every epoch (at most once a second) and
             every minute of a longer one; a finished one gives back the finished training.
-        on_epoch: called with each new epoch's record.
-        threads: of torch, during the training only. None leaves them.
-        loss: (model, x, soft targets (B, classes)) -> scalar; default cross entropy with the recipe's label smoothing.
-            This is where distillation and its kin come in.
+        on_epoch: called with each new epoch's record.   threads: of torch, during the training only; None leaves them.
+        loss: (model, inputs, targets) -> scalar; default the kind's own, with the recipe's smoothing. This is where
+            distillation and its kin come in.
         precision: of products. None: where the clock counts time, the quicker one here, which the first steps find
             out; where it counts steps, float32, so that the training repeats.
     Errors: Diverged when the loss or the outputs are no longer numbers; BadInput for another training's checkpoint.
     """
     if precision is None and (clock.repeats or not bfloat16_possible(device)):
         precision = "float32"
-    loss = loss or cross_entropy(recipe.label_smoothing)
+    loss = loss or loss_of(task.kind, recipe.label_smoothing)
     with torch_threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
-        run = _Run(model, task, recipe, resolution, seed, clock, device, loss, Turns(precision))
+        run = _Run(model, task, recipe, size, seed, clock, device, loss, Turns(precision))
         with prepared(model, precision):
             run.begin(checkpoint)
             bar.advance(100 * run.progress)
@@ -144,8 +145,7 @@ def fit(
                 record = run.stretch()
                 run.save(checkpoint)
                 bar.advance(100 * (run.progress - before))
-                looked = f"  val {run.val_accuracy:.1f} %" if run.evaluated_at >= 0 else ""
-                bar.note(f"epoch {math.ceil(run.epochs)}{looked}")
+                bar.note(f"epoch {math.ceil(run.epochs)}" + (f"  val {run.val}" if run.val is not None else ""))
                 if on_epoch is not None and record is not None:
                     on_epoch(record)
         return run.end()
@@ -158,7 +158,7 @@ class _Run:
     model: nn.Module
     task: Task
     recipe: Recipe
-    resolution: int
+    size: Size
     seed: int
     clock: Clock
     device: torch.device | str
@@ -167,8 +167,8 @@ class _Run:
     step: int = 0
     epochs: float = 0.0
     progress: float = 0.0
-    val_accuracy: float = math.nan
-    evaluated_at: int = -1  # the step that val_accuracy is of, and the progress then
+    val: Score | None = None
+    evaluated_at: int = -1  # the step that val is of, and the progress then
     evaluated_progress: float = 0.0
     total_loss: float = 0.0  # of the epoch under way
     history: list[EpochRecord] = field(default_factory=list)
@@ -188,7 +188,7 @@ class _Run:
         self.ema = Ema(self.model, self.recipe.ema_decay)
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.identity = training_identity(
-            self.model, self.recipe, self.task, resolution=self.resolution, seed=self.seed, clock=self.clock
+            self.model, self.recipe, self.task, size=self.size, seed=self.seed, clock=self.clock
         )
 
     @property
@@ -210,7 +210,7 @@ class _Run:
         count, lr, began = 0, 0.0, time.perf_counter()
         if done == 0:
             self.total_loss = 0.0
-        for x, y in self._inputs(number, done):
+        for inputs, targets in self._inputs(number, done):
             self._look_at_clock()
             if self.finished or (count and time.perf_counter() - began > STRETCH_SECONDS):
                 break
@@ -218,8 +218,8 @@ class _Run:
             # Dropout draws from torch's global state; fit gives the caller's back.
             torch.manual_seed(derive(self.seed, "dropout", self.step))
             mixing = torch.Generator().manual_seed(derive(self.seed, "mix", self.step))
-            x, targets = mix(x, y, len(self.task.spec.classes), mixing, self.recipe.mixup, self.recipe.cutmix)
-            self.total_loss += self._update(x, targets, lr, number + 1)
+            mixed = self.task.kind.mixed(inputs, targets, mixing, self.recipe.mixup, self.recipe.cutmix)
+            self.total_loss += self._update(*mixed, lr, number + 1)
             count += 1
             self.epochs = number + (done + count) / self.per_epoch
             self.step_seconds = (time.perf_counter() - began) / count
@@ -239,7 +239,7 @@ class _Run:
             progress=self.progress,
             lr=lr,
             train_loss=self.total_loss / (done + count),
-            val_accuracy=self.val_accuracy if self.evaluated_at == self.step else None,
+            val=self.val if self.evaluated_at == self.step else None,
             seconds=self.clock.spent(),
             precision=self.turns.chosen or "float32",
         )
@@ -261,7 +261,7 @@ class _Run:
             "step": self.step,
             "epochs": self.epochs,
             "progress": self.progress,
-            "val_accuracy": self.val_accuracy if self.evaluated_at >= 0 else None,
+            "val": None if self.val is None else self.val.model_dump(),
             "evaluated_at": self.evaluated_at,
             "evaluated_progress": self.evaluated_progress,
             "total_loss": self.total_loss,
@@ -278,33 +278,34 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.model.load_state_dict(self.ema.model.state_dict())
         self.model.to("cpu").to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
+        assert self.val is not None  # the last step's evaluation
         return Trained(
             history=tuple(self.history),
-            val_accuracy=self.val_accuracy,
+            val=self.val,
             seconds=self.clock.spent(),
             epochs=self.epochs,
             steps=self.step,
-            images_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
+            samples_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
         )
 
-    def _inputs(self, number: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _inputs(self, number: int, start: int) -> Iterator[tuple[Any, Any]]:
         return batches(
             self.task.train,
             self.task.spec,
             batch_size=self.batch_size,
-            resolution=self.resolution,
+            size=self.size,
             shuffle=derive(self.seed, "epoch", number),
-            augment=self.recipe.augment,
+            augment=moving(self.recipe.augment, self.task.spec),
             drop_last=True,
             start=start,
         )
 
-    def _update(self, x: Tensor, targets: Tensor, lr: float, epoch: int) -> float:
+    def _update(self, inputs: Any, targets: Any, lr: float, epoch: int) -> float:
         """One step of the optimizer and of the average; the batch's loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        x, targets = x.to(self.device, memory_format=torch.channels_last), targets.to(self.device)
-        value = self.turns.take(lambda precision: self._gradients(x, targets, precision))
+        inputs, targets = self._here(inputs), mapped(lambda y: y.to(self.device), targets)
+        value = self.turns.take(lambda precision: self._gradients(inputs, targets, precision))
         if not math.isfinite(value):
             raise Diverged(
                 f"the training diverged: the loss is {value} in epoch {epoch}, step {self.step + 1}, at a learning "
@@ -315,9 +316,17 @@ class _Run:
         self.step += 1
         return value
 
-    def _gradients(self, x: Tensor, targets: Tensor, precision: Precision) -> float:
+    def _here(self, inputs: Any) -> Any:
+        """On the device, maps in the layout in which convolutions are fastest."""
+
+        def place(x: Tensor) -> Tensor:
+            return x.to(self.device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(self.device)
+
+        return mapped(place, inputs)
+
+    def _gradients(self, inputs: Any, targets: Any, precision: Precision) -> float:
         with computing(precision, self.device):
-            loss = self.loss(self.model, x, targets)
+            loss = self.loss(self.model, inputs, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.item()
@@ -334,13 +343,13 @@ class _Run:
     def _evaluate(self) -> None:
         began = time.monotonic()
         self._settle()
-        found = evaluate(self.ema.model, self.task.val, self.task.spec, self.resolution, device=self.device)
-        if not found.probabilities.isfinite().all():  # the last step broke it, and no loss was taken since
+        found = evaluate(self.ema.model, self.task.val, self.task.spec, self.size, device=self.device)
+        if not found.finite:  # the last step broke it, and no loss was taken since
             raise Diverged(
                 f"the training diverged: the network's outputs are not numbers after step {self.step}; lower the "
                 f"recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
             )
-        self.val_accuracy, self.evaluated_at, self.evaluated_progress = found.accuracy, self.step, self.progress
+        self.val, self.evaluated_at, self.evaluated_progress = found.score, self.step, self.progress
         self.evaluation_seconds = time.monotonic() - began
 
     def _settle(self) -> None:
@@ -351,22 +360,17 @@ class _Run:
             self.task.train,
             self.task.spec,
             batch_size=self.batch_size,
-            resolution=self.resolution,
+            size=self.size,
             shuffle=derive(self.seed, "settle", self.step),
             drop_last=True,
         )
-        update_bn(
-            itertools.islice(images, max(1, SETTLING_IMAGES // self.batch_size)),
-            self.ema.model,
-            torch.device(self.device),
-        )
-        self.ema.model.eval()
+        settle(self.ema.model, (self._here(x) for x, _ in images), max(1, SETTLING_IMAGES // self.batch_size))
 
     def _estimate_evaluation(self) -> None:
         val = self.task.val
-        part = Split(val.images[: self.batch_size], val.labels[: self.batch_size])
+        part = val.take(slice(self.batch_size))
         began = time.monotonic()
-        evaluate(self.ema.model, part, self.task.spec, self.resolution, self.batch_size, self.device)
+        evaluate(self.ema.model, part, self.task.spec, self.size, self.batch_size, self.device)
         images = len(val) + min(SETTLING_IMAGES, len(self.task.train))
         self.evaluation_seconds = (time.monotonic() - began) * images / max(1, len(part))
 
@@ -381,7 +385,7 @@ class _Run:
             self.evaluated_at, self.evaluated_progress = int(meta["evaluated_at"]), float(meta["evaluated_progress"])
             self.total_loss = float(meta["total_loss"])
             self.turns = Turns(self.turns.chosen or meta["precision"])
-            self.val_accuracy = math.nan if meta["val_accuracy"] is None else float(meta["val_accuracy"])
+            self.val = None if meta["val"] is None else Score.parse(meta["val"], str(checkpoint))
             self.history = [EpochRecord.parse(record, str(checkpoint)) for record in meta["history"]]
             self.clock.start(float(meta["spent"]))
         except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -392,6 +396,5 @@ class _Run:
 @contextlib.contextmanager
 def _own_randomness(device: torch.device | str) -> Iterator[None]:
     """Dropout can draw from torch's global state only: use it, and give it back as it was."""
-    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[torch.device(device)] if torch.device(device).type == "cuda" else []):
         yield

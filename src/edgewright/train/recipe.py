@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from edgewright.core.data import Frozen
-from edgewright.task.augment import Augment, default_augment
+from edgewright.task.augment.default import default_augment
+from edgewright.task.augment.image import Augment
 from edgewright.task.base import TaskSpec
 
 FEW_EPOCHS = 30  # below this a small network is still underfitted, and mixing images only slows it down
@@ -20,7 +21,7 @@ class Recipe(Frozen):
         weight_decay: of the weights of convolutions and linear layers; norms and biases are not decayed.
         batch_size: images per step.
         warmup: share of the training in which the learning rate rises.
-        label_smoothing: share of each target that is spread over all classes.
+        label_smoothing: share of each target that is spread over all answers, where the kind knows that.
         ema_decay: highest decay of the running average of the weights, per step.
         mixup, cutmix: the parameter of their Beta distribution; 0 turns one off.
         augment: random changes of the images, None for none.
@@ -46,7 +47,7 @@ def recipe_for(spec: TaskSpec, epochs: float) -> Recipe:
     """
     few = epochs < FEW_EPOCHS
     augment = default_augment(spec)
-    if spec.resolution <= 16 or spec.num_train <= 5000:
+    if max(spec.size) <= 16 or spec.num_train <= 5000:
         return Recipe(
             optimizer="adamw",
             lr=3e-3,

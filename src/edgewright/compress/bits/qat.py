@@ -227,8 +227,9 @@ def prepared(
 
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
-        shapes = ({0: torch.export.Dim.DYNAMIC},)
-        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+        shapes = torch.export.ShapesCollection()  # by the tensor, whatever the names of what forward takes
+        shapes[example] = {0: torch.export.Dim.DYNAMIC}
+        program = torch.export.export(model, (example,), dynamic_shapes=shapes)  # pyright: ignore[reportArgumentType]
         unguarded = "check_guards" in inspect.signature(program.module).parameters  # since torch 2.9
         module = program.module(**({"check_guards": False} if unguarded else {}))
     except Exception as error:  # the exporter raises its own kinds

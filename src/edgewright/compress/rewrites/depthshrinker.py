@@ -31,7 +31,7 @@ differences of the mask (tests/compress/test_depthshrinker.py). Accuracies on Im
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,6 @@ from edgewright.compress.wiring import POINTWISE, Step, Wiring, blank, trace
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 FINAL = {"relu6": nn.ReLU6, "relu": nn.ReLU}
 
 
@@ -268,68 +267,17 @@ def searched(
     return Searched(model, possible, Masks(worth, keep))
 
 
-def search_loss(*, weight: float = 0.1, label_smoothing: float = 0.0) -> Loss:
-    """The loss of the search for a training loop: (searched network, images, targets) to a number.
+def search_loss(
+    *, weight: float = 0.1, task: Callable[[Any, Any], Tensor] = functional.cross_entropy
+) -> Callable[[nn.Module, Any, Any], Tensor]:
+    """The loss of the search for a training loop: (searched network, inputs, targets) to a number.
 
-    weight: of the cost term, >= 0, unitless.
+    weight: of the cost term, >= 0, unitless.   task: what is learned, (outputs, targets) to a number.
     """
 
     def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         if not isinstance(model, Searched):
             raise BadInput("this loss is for a network with masks: depthshrinker.searched(model, decisions, keep)")
-        task = functional.cross_entropy(model(x), targets, label_smoothing=label_smoothing)
-        return task + weight * model.masks.penalty()
+        return task(model(x), targets) + weight * model.masks.penalty()
 
     return loss
-
-
-def distillation(
-    teacher: nn.Module,
-    *,
-    alpha: float = 0.7,
-    temperature: float = 1.0,
-    feature_weight: float = 1e-3,
-    features: Sequence[str] = (),
-    label_smoothing: float = 0.0,
-) -> Loss:
-    """The loss of fine-tuning, for a training loop: the task, and to answer as the teacher does.
-
-    teacher: the network as it was; a copy is kept, in evaluation mode.   alpha: share of the teacher.   features: names
-    of modules, in both networks, whose outputs are compared; `linearise` keeps a block's name.
-    """
-    frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
-
-    def loss(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
-        frozen.to(x.device)
-        with torch.no_grad():
-            wanted, theirs = _with_features(frozen, features, x)
-        logits, ours = _with_features(model, features, x)
-        task = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        soft = functional.kl_div(
-            functional.log_softmax(logits / temperature, 1),
-            functional.log_softmax(wanted.float() / temperature, 1),
-            log_target=True,
-            reduction="batchmean",
-        )
-        near = sum((functional.mse_loss(mine, own) for mine, own in zip(ours, theirs, strict=True)), torch.zeros(()))
-        return (1 - alpha) * task + alpha * temperature**2 * soft + feature_weight * near.to(x.device)
-
-    return loss
-
-
-def _with_features(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    seen: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen[name] = output.clone()
-
-        return keep
-
-    handles = [model.get_submodule(name).register_forward_hook(keeper(name)) for name in names]
-    try:
-        output = model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return output, [seen[name] for name in names]

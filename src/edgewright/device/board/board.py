@@ -12,7 +12,7 @@ from edgewright.device.board.target import Target, Type
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Artifact, Latency, Runs
 from edgewright.device.table.pieces import Piece
-from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel
+from edgewright.device.table.table import Calibration, Check, LatencyModel
 from edgewright.device.table.widths import Prices
 from edgewright.ir.from_onnx import loaded, read_work
 from edgewright.ir.graph import Graph, count_params
@@ -58,7 +58,7 @@ class Board(Device):
             return None
         return Latency.by_law(sum(law.us(family, macs) for family, macs in read_work(model)) / 1e3)
 
-    def latency_model(self, sampled: Sequence[Blocks], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
+    def latency_model(self, sampled: Sequence[Graph], cache: Path | None = None, seconds: float = 30) -> LatencyModel:
         """The law, as the search asks it: nothing is measured. Without one, this machine's model."""
         if self.target.law is None:
             return self._here.latency_model(sampled, cache, seconds)

@@ -13,8 +13,8 @@ from edgewright.device.profile import Profiler
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut
 from edgewright.device.table.profiled import profile_pieces
-from edgewright.device.table.table import Blocks, Calibration, Check, LatencyModel, LatencyTable, piece_us
-from edgewright.ir.graph import Graph, chain
+from edgewright.device.table.table import Calibration, Check, LatencyModel, LatencyTable, piece_us
+from edgewright.ir.graph import Graph
 from edgewright.ir.to_onnx import to_onnx
 
 WHOLE_NETWORKS = 16
@@ -22,16 +22,13 @@ ROUNDS = 3
 Entries = dict[str, tuple[float, float]]
 
 
-def build_latency_model(
-    networks: Sequence[Blocks], table: LatencyTable, device: Profiler, seconds: float
-) -> LatencyModel:
+def build_latency_model(graphs: Sequence[Graph], table: LatencyTable, device: Profiler, seconds: float) -> LatencyModel:
     """Measure on `device`, and fit, within about `seconds`.
 
     The first 16 networks are profiled and timed whole, in rounds so that a disturbance does not hit one network only;
     what time is left profiles the other networks that have pieces the table lacks.
     """
     start = time.perf_counter()
-    graphs = [chain(graph for _, graph in blocks) for blocks in networks]
     whole, others = graphs[:WHOLE_NETWORKS], graphs[WHOLE_NETWORKS:]
     with device.steady(), progress("Latency table", total=len(graphs)) as bar:
         known = set(table.read())

@@ -17,7 +17,7 @@ from edgewright.core.progress import say
 from edgewright.core.seed import rng
 from edgewright.export.load import load_run_task
 from edgewright.export.ship.source import Source
-from edgewright.task.base import Split, Task, TaskSpec, normalise
+from edgewright.task.base import InputSpec, Split, Task, TaskSpec, normalise
 from edgewright.task.sources.arrays import read_labels
 from edgewright.task.sources.images import expand_images, read_images
 
@@ -106,16 +106,16 @@ def samples_of(task: Task, shape: tuple[int, ...], seed: int, most: int = COMPAR
 
     def part(split: Split, most: int, name: str) -> tuple[Lazy, list[int]]:
         rows = rng(seed, "export", name).sample(range(len(split)), min(most, len(split)))
-        return Lazy(rows, lambda row: _input(split.images[row : row + 1], task.spec, shape)), rows
+        return Lazy(rows, lambda row: _input(split.take(slice(row, row + 1)).inputs, task.spec, shape)), rows
 
     calibration, _ = part(task.train, CALIBRATION, "calibration")
     comparison, rows = part(task.val, most, "comparison")
     told = f"{task.spec.source}, SHA-256 {task.spec.digest}"
-    return Samples(calibration, comparison, task.val.labels[rows].numpy(), task.spec, told=told)
+    return Samples(calibration, comparison, task.val.targets[rows].numpy(), task.spec, told=told)
 
 
 def _input(images: torch.Tensor, spec: TaskSpec, shape: tuple[int, ...]) -> np.ndarray:
-    return np.ascontiguousarray(normalise(images, spec, shape[-1]).numpy())
+    return np.ascontiguousarray(normalise(images, spec, (shape[-2], shape[-1])).numpy())
 
 
 def _of_folder(
@@ -154,7 +154,7 @@ def _listed(source: Source, folder: Path) -> tuple[list[Path], list[int] | None]
         return expand_images([folder]), None
     outputs = _num_outputs(source)
     if source.spec is not None:  # the network says what its outputs are called
-        order = {name: label for label, name in enumerate(source.spec.classes)}
+        order = {name: label for label, name in enumerate(source.spec.names)}
         strange = [path.name for path in classes if path.name not in order]
         if strange:
             raise BadInput(f"{folder}: the network knows no class '{strange[0]}'")
@@ -177,7 +177,8 @@ def _pixel_spec(source: Source, mean: tuple[float, ...] | None, std: tuple[float
     """How images become inputs: mean and std in units of stored bytes, as a task has them."""
     channels, side = source.shape[1], source.shape[-1]
     if mean is None and std is None and source.spec is not None:
-        return source.spec.model_copy(update={"resolution": side})
+        only = source.spec.input.model_copy(update={"shape": (channels, side, side)})
+        return source.spec.model_copy(update={"inputs": (only,)})
     if mean is None and std is None:
         say("the network does not say how its inputs were scaled; ImageNet's mean and std are taken (--mean, --std)")
     means, stds = mean or IMAGENET_MEAN, std or IMAGENET_STD
@@ -185,9 +186,10 @@ def _pixel_spec(source: Source, mean: tuple[float, ...] | None, std: tuple[float
         means, stds = (means if mean else (0.5,)), (stds if std else (0.5,))
     if len(means) != channels or len(stds) != channels or min(stds) <= 0:
         raise BadInput(f"--mean and --std need {channels} numbers each with commas between, and no std of 0")
+    mean_, std_ = (tuple(255 * value for value in values) for values in (means, stds))
+    only = InputSpec(shape=(channels, side, side), mean=mean_, std=std_)
     return TaskSpec(
-        name="export", source="images", classes=("?", "??"), channels=channels, resolution=side,
-        mean=tuple(255 * value for value in means), std=tuple(255 * value for value in stds),
+        name="export", source="images", inputs=(only,), names=("?", "??"),
         flip=False, num_train=0, num_val=0, num_test=0, digest="",
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright.core.cost import show
+from edgewright.core.tensors import size_text
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import UNASKED, Choice
 from edgewright.export.choose.samples import Samples
@@ -46,7 +47,7 @@ def card(given: Shipment) -> str:
 
 def _head(given: Shipment) -> str:
     winner, task = given.winner, given.source.spec
-    what = f"A network that tells {len(task.classes)} classes apart (task `{task.name}`)" if task else "A network"
+    what = f"A network that tells {len(task.names)} classes apart (task `{task.name}`)" if task else "A network"
     note = f" {winner.built.note}." if winner.built and winner.built.note else ""
     size = winner.built.size_bytes if winner.built else 0
     names = " and ".join(f"`{name}`" for name in given.files)
@@ -62,20 +63,21 @@ def _input(given: Shipment) -> str:
     lines = [f"One sample at a time: float32, shape {tuple(shape)}."]
     if len(shape) == 4:
         lines.append("Layout: batch, channel, row, column (NCHW).")
-    if spec is None or spec.white == 0 or len(shape) != 4:
+    if spec is None or spec.input.white == 0 or len(shape) != 4:
         lines.append("Scaling: as the network was trained; it was judged on arrays that came scaled.")
         return "## Input\n\n" + "\n".join(f"- {line}" for line in lines)
-    order = {1: "gray", 3: "red, green, blue", 4: "red, green, blue, alpha"}.get(spec.channels, f"{spec.channels}")
-    high = f"{spec.white:g}"
-    mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (spec.mean, spec.std))
-    lows = [(0 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
-    highs = [(spec.white - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
+    channels = spec.input.shape[0]
+    order = {1: "gray", 3: "red, green, blue", 4: "red, green, blue, alpha"}.get(channels, f"{channels}")
+    high = f"{spec.input.white:g}"
+    mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (spec.input.mean, spec.input.std))
+    lows = [(0 - m) / s for m, s in zip(spec.input.mean, spec.input.std, strict=True)]
+    highs = [(spec.input.white - m) / s for m, s in zip(spec.input.mean, spec.input.std, strict=True)]
     lines += [
         f"Channels: {order}.",
         f"Normalisation: (x - mean) / std, pixels x from 0 to {high}; mean {mean}; std {std}.",
         f"Values then lie between {min(lows):.3g} and {max(highs):.3g}.",
-        f"Images: the central square, resized to {spec.resolution} px (bilinear, antialiased)"
-        + (f", then to {shape[-1]} px." if spec.resolution != shape[-1] else "."),
+        f"Images: the central square, resized to {size_text(spec.size)} (bilinear, antialiased)"
+        + (f", then to {shape[-1]} px." if spec.size[-1] != shape[-1] else "."),
     ]
     if given.samples.assumed:
         lines.append("Mean and std were assumed: ImageNet's. The network's file does not say its own.")
@@ -86,7 +88,7 @@ def _classes(given: Shipment) -> str:
     spec = given.source.spec
     if spec is None:
         return "## Output\n\nWhat the network gives; the file does not say what its outputs are called."
-    names = [f"{index}: {name}" for index, name in enumerate(spec.classes)]
+    names = [f"{index}: {name}" for index, name in enumerate(spec.names)]
     more = f", ... {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
     return (
         f"## Output\n\n{len(names)} numbers, one a class, the largest for the likeliest (softmax gives "
@@ -192,18 +194,19 @@ def _run(given: Shipment) -> str:
 def _sample(given: Shipment) -> Sequence[str]:
     """Lines of Python that make `x`: of an image file where it is known how, else of zeros."""
     shape, spec = given.source.shape, given.spec
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(spec.channels) if spec else None
-    if spec is None or mode is None or spec.white == 0 or len(shape) != 4:
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(spec.input.shape[0]) if spec else None
+    if spec is None or mode is None or spec.input.white == 0 or len(shape) != 4:
         return [f"x = np.zeros({tuple(shape)}, np.float32)  # a sample, scaled as the network takes it"]
     mean, std = (
-        "[" + ", ".join(f"{255 / spec.white * value:.8g}" for value in values) + "]" for values in (spec.mean, spec.std)
+        "[" + ", ".join(f"{255 / spec.input.white * value:.8g}" for value in values) + "]"
+        for values in (spec.input.mean, spec.input.std)
     )
-    again = f".resize(({shape[-1]}, {shape[-1]}), Image.BILINEAR)" if spec.resolution != shape[-1] else ""
-    size = f"({spec.resolution}, {spec.resolution})"
+    again = f".resize(({shape[-1]}, {shape[-1]}), Image.BILINEAR)" if spec.size[-1] != shape[-1] else ""
+    size = f"({spec.size[1]}, {spec.size[0]})"
     return [
         "from PIL import Image, ImageOps",
         f'image = ImageOps.fit(Image.open("photo.jpg").convert("{mode}"), {size}, Image.BILINEAR){again}',
-        f"pixels = np.asarray(image, np.float32).reshape({shape[-2]}, {shape[-1]}, {spec.channels})",
+        f"pixels = np.asarray(image, np.float32).reshape({shape[-2]}, {shape[-1]}, {spec.input.shape[0]})",
         f"x = ((pixels - {mean}) / {std}).transpose(2, 0, 1)[None].astype(np.float32)",
     ]
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from edgewright.core.data import Asked
 from edgewright.core.errors import BadInput
+from edgewright.core.metric import Score
 from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
+from edgewright.core.tensors import Size, sides
 from edgewright.export.load import load_model, load_run_task
 from edgewright.model.timm_model import timm_network
-from edgewright.task.base import LARGEST, Split, Task, TaskSpec
+from edgewright.task.assemble import LARGEST_INFERRED
+from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.load import load_task
-from edgewright.train.evaluate import evaluate
-from edgewright.train.head import find_head, first_lesson, put_head, replace_head
+from edgewright.train.evaluate import Evaluation, evaluate
+from edgewright.train.head import first_lesson, put_layers, replace_outputs
 from edgewright.train.loop import training_device
 
 HELD = (8, 4, 2, 1)  # images at a time: more are hardly faster
@@ -64,10 +67,10 @@ class Ground:
     asked: AdaptPlan
     model: nn.Module
     task: Task
-    resolution: int
+    size: Size
     result: Result | None = None
     head: str | None = None
-    old_head: nn.Linear | None = None
+    old_head: dict[str, nn.Module] = field(default_factory=dict)
 
     @property
     def held(self) -> tuple[int, ...]:
@@ -79,7 +82,7 @@ class Ground:
     @property
     def example(self) -> Tensor:
         batch = self.asked.batch or next(size for size in HELD if size <= len(self.task.train))
-        return torch.zeros(batch, self.task.spec.channels, self.resolution, self.resolution)
+        return torch.zeros(batch, self.task.spec.input.shape[0], *self.size)
 
 
 def survey(asked: AdaptPlan) -> Ground:
@@ -88,15 +91,16 @@ def survey(asked: AdaptPlan) -> Ground:
     Errors: BadInput for a source, weights or data that cannot be used, and for data that does not fit the network.
     """
     ground = _timm_network(asked) if asked.source.startswith("timm:") else _network_of_a_run(asked)
-    task, classes = ground.task, ground.task.spec.classes
+    task, spec = ground.task, ground.task.spec
     if asked.batch is not None and asked.batch > len(task.train):
         raise BadInput(f"a batch of {asked.batch} is more than the {len(task.train)} training images of {asked.task}")
     if len(task.val) < FEW_TO_CHOOSE_BY:
         say(f"val, which chooses the weights that are kept, has only {len(task.val)} of the images: little to go by")
-    if ground.result is None or tuple(ground.result.classes) != classes:
-        ground.head = find_head(ground.model, ground.example[:1])
-        ground.old_head = replace_head(ground.model, ground.head, len(classes))
-        say(f"the network knows other classes: its last layer, {ground.head}, is replaced by one of {len(classes)}")
+    learned = None if ground.result is None else TaskSpec.parse(ground.result.task, asked.source)
+    if learned is None or (learned.kind, learned.names) != (spec.kind, spec.names):
+        ground.old_head = replace_outputs(ground.model, spec, ground.example[:1])
+        (ground.head,) = ground.old_head
+        say(f"the network knows other outputs: its last layer, {ground.head}, is replaced by one of {len(spec.names)}")
     return ground
 
 
@@ -104,13 +108,13 @@ def _timm_network(asked: AdaptPlan) -> Ground:
     model, source = timm_network(asked.source.removeprefix("timm:"), Path(asked.weights) if asked.weights else None)
     if asked.weights is None:
         say("no --weights given: this network has learned nothing yet, and its frozen layers never will")
-    channels, *sides = source["input_size"]
-    resolution = asked.resolution or min(int(sides[-1]), LARGEST)
+    channels, *square = source["input_size"]
+    resolution = asked.resolution or min(int(square[-1]), LARGEST_INFERRED)
     task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, resolution=resolution)
     _check_channels(task, int(channels), asked.task)
-    if task.spec.white:  # timm's figures are for a white of 1
-        task = _normalised(task, source["mean"], source["std"], task.spec.white)
-    return Ground(asked, model, task, resolution)
+    if white := task.spec.input.white:  # timm's figures are for a white of 1
+        task = _normalised(task, source["mean"], source["std"], white)
+    return Ground(asked, model, task, sides(resolution))
 
 
 def _network_of_a_run(asked: AdaptPlan) -> Ground:
@@ -119,17 +123,18 @@ def _network_of_a_run(asked: AdaptPlan) -> Ground:
     result = RunFolder(Path(asked.source)).read_result()
     model, old = load_model(asked.source), TaskSpec.parse(result.task, f"{asked.source}/result.json")
     task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip)
-    _check_channels(task, old.channels, asked.task)
-    white = task.spec.white
-    if bool(white) == bool(old.white):  # else the units of one are not known, and the data keeps its own figures
-        task = _normalised(task, old.mean, old.std, white / old.white if white else 1.0)
-    return Ground(asked, model, task, int(result.architecture["resolution"]), result)
+    before = old.input
+    _check_channels(task, before.shape[0], asked.task)
+    white = task.spec.input.white
+    if bool(white) == bool(before.white):  # else the units of one are not known, and the data keeps its own figures
+        task = _normalised(task, before.mean, before.std, white / before.white if white else 1.0)
+    return Ground(asked, model, task, sides(result.architecture["resolution"]), result)
 
 
 def _check_channels(task: Task, taken: int, source: str) -> None:
-    if task.spec.channels != taken:
+    if (found := task.spec.input.shape[0]) != taken:
         words = {1: "1 channel (grey)", 3: "3 channels (colour)"}
-        given = words.get(task.spec.channels, f"{task.spec.channels} channels")
+        given = words.get(found, f"{found} channels")
         needed = words.get(taken, f"{taken} channels")
         raise BadInput(f"{source}: the images have {given}, and the network takes {needed}; convert them first")
 
@@ -137,7 +142,8 @@ def _check_channels(task: Task, taken: int, source: str) -> None:
 def _normalised(task: Task, mean: Sequence[float], std: Sequence[float], scale: float) -> Task:
     """The task with the network's own normalisation, `scale` times."""
     update = {"mean": tuple(m * scale for m in mean), "std": tuple(s * scale for s in std)}
-    return Task(task.spec.model_copy(update=update), task.train, task.val, task.test)
+    inputs = (task.spec.input.model_copy(update=update),)
+    return Task(task.spec.model_copy(update={"inputs": inputs}), task.train, task.val, task.test)
 
 
 @contextlib.contextmanager
@@ -156,12 +162,12 @@ def teach_head(ground: Ground) -> None:
     if ground.head is not None:
         task = ground.task
         with training_place(ground.model):
-            first_lesson(ground.model, ground.head, task.train, task.spec, ground.resolution, ground.asked.seed)
+            first_lesson(ground.model, ground.head, task.train, task.spec, ground.size, ground.asked.seed)
 
 
-def accuracy(ground: Ground, split: Split, spec: TaskSpec) -> float:
+def judged(ground: Ground, split: Split, spec: TaskSpec) -> Evaluation:
     with training_place(ground.model) as device:
-        return evaluate(ground.model, split, spec, ground.resolution, device=device).accuracy
+        return evaluate(ground.model, split, spec, ground.size, device=device)
 
 
 def old_task(ground: Ground) -> Task | str:
@@ -174,14 +180,10 @@ def old_task(ground: Ground) -> Task | str:
         return str(error)
 
 
-def old_accuracy(ground: Ground, old: Task) -> float:
+def on_old_task(ground: Ground, old: Task) -> Score:
     """On the old task's test part, with the old head on the network as it is now."""
-    if ground.head is None or ground.old_head is None:
-        return accuracy(ground, old.test, old.spec)
-    new = ground.model.get_submodule(ground.head)
-    assert isinstance(new, nn.Linear)
-    put_head(ground.model, ground.head, ground.old_head)
+    new = put_layers(ground.model, ground.old_head)
     try:
-        return accuracy(ground, old.test, old.spec)
+        return judged(ground, old.test, old.spec).score
     finally:
-        put_head(ground.model, ground.head, new)
+        put_layers(ground.model, new)

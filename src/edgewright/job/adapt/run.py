@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from torch.nn import functional
 
 from edgewright.backward.plans.contribution import measure
 from edgewright.backward.plans.planner import plan as make_training_plan
@@ -26,24 +25,25 @@ from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256, write_text
 from edgewright.core.home import user_path
+from edgewright.core.metric import Score
 from edgewright.core.progress import say
-from edgewright.core.result import Metrics
+from edgewright.core.result import Export, Metrics
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
-from edgewright.export.parity import Parity
+from edgewright.core.tensors import mapped
 from edgewright.job.adapt.ground import (
     AdaptPlan,
     Ground,
-    accuracy,
-    old_accuracy,
+    judged,
     old_task,
+    on_old_task,
     survey,
     teach_head,
     training_place,
 )
 from edgewright.job.adapt.ship import ship
 from edgewright.job.adapt.target import check_device, within_target
-from edgewright.task.augment import default_augment
+from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
 from edgewright.train.checkpoint import model_signature, read_checkpoint, write_checkpoint
@@ -62,9 +62,12 @@ LEAST_SECONDS = 5.0  # of fine-tuning, however few minutes are allowed
 STEP_IMAGES = 32  # whose gradients make one step
 
 
-class Accuracies(Frozen):
-    """Percent on test. before: of the network as it came, or, where it got a new head, with that head alone trained."""
+class BeforeAfter(Frozen):
+    """The figure that decides, on test. before: of the network as it came, or, where it got a new head, with that head
+    alone trained."""
 
+    name: str = "accuracy"
+    unit: str = "%"
     before: float
     after: float
 
@@ -72,7 +75,8 @@ class Accuracies(Frozen):
 class AdaptResult(Frozen):
     """What came out; `adapt.json` is this. plan and the sums under it: of one batch (see TrainingPlan).
 
-    old_task: accuracies on the data that the network came from, with its old head; `old_task_missing` says why not.
+    figure: on the new task.   old_task: the same on the data that the network came from, with its old head;
+    `old_task_missing` says why not.
     new_head: the layer that was replaced, or None.   costs: of a run's network, as exported and measured.
     saved: file names and their SHA-256.
     """
@@ -89,12 +93,12 @@ class AdaptResult(Frozen):
     full_macs: int
     training: TrainingPlan
     new_head: str | None
-    accuracy: Accuracies
-    val_accuracy: float
-    old_task: Accuracies | None
+    figure: BeforeAfter
+    val: Score
+    old_task: BeforeAfter | None
     old_task_missing: str | None
     tuned: FineTuned
-    export: Parity
+    export: Export
     costs: dict[str, Cost]
     seconds: float
     seed: int
@@ -122,7 +126,7 @@ def adapt(
             Default: no ceiling, or, with device="NAME", what that target's RAM leaves.
         minutes: wall-clock limit (default 10, unless `epochs` is given).
         options: any other field of `job.adapt_ground.AdaptPlan`: epochs, batch, lr, momentum, macs, methods, seed, ...
-    Returns: accuracies before and after, the plan with its bytes and MACs, the training's history (`AdaptResult`).
+    Returns: figures before and after, the plan with its bytes and MACs, the training's history (`AdaptResult`).
     Errors: BadInput; BudgetInfeasible, saying what the least is; GateFailed where the exported file differs. After the
         first two nothing is written.
     """
@@ -212,18 +216,22 @@ def decide(ground: Ground) -> TrainingPlan:
         task.train,
         task.spec,
         batch_size=min(CALIBRATION_IMAGES, max(1, len(task.train) // 2)),
-        resolution=ground.resolution,
+        size=ground.size,
         shuffle=derive(ground.asked.seed, "contributions"),
         drop_last=True,
     )
     with training_place(ground.model) as device:
         contributions = measure(
             ground.model,
-            ((x.to(device), y.to(device)) for x, y in itertools.islice(images, CALIBRATION)),
-            functional.cross_entropy,
+            ((_at(device, x), _at(device, y)) for x, y in itertools.islice(images, CALIBRATION)),
+            task.kind.loss,
             allowed=ground.asked.methods,
         )
     return _plan(ground, contributions)
+
+
+def _at(device: str, tree: Any) -> Any:
+    return mapped(lambda one: one.to(device), tree)
 
 
 def _plan(ground: Ground, contributions: Contributions | None) -> TrainingPlan:
@@ -246,18 +254,19 @@ def _walk(folder: RunFolder, ground: Ground, plan: TrainingPlan, began: float) -
 
     asked, task = ground.asked, ground.task
     looking = time.monotonic()
-    before = accuracy(ground, task.test, task.spec)
+    before = judged(ground, task.test, task.spec).score
     old = old_task(ground)
-    old_before = None if isinstance(old, str) else old_accuracy(ground, old)
+    old_before = None if isinstance(old, str) else on_old_task(ground, old)
     reserve = 1.2 * (time.monotonic() - looking) + SHIPPING_SECONDS
     tuned = _tune(folder, ground, plan, time.monotonic() - began + reserve)
     if tuned.stopped:
         say(tuned.stopped)
-    after = accuracy(ground, task.test, task.spec)
-    old_accuracies = None
+    after = judged(ground, task.test, task.spec)
+    on_old = None
     if old_before is not None and not isinstance(old, str):
-        old_accuracies = Accuracies(before=old_before, after=old_accuracy(ground, old))
-    metrics = Metrics(test_accuracy=after, val_accuracy=tuned.val_accuracy)
+        on_old = _both(old_before, on_old_task(ground, old))
+    val = judged(ground, task.val, task.spec)
+    metrics = Metrics(decides=after.score.name, test=after.values, val=val.values, each=after.each)
     parity, costs = ship(folder, ground, metrics)
     result = AdaptResult(
         source=asked.source if asked.source.startswith("timm:") else Path(asked.source).name,
@@ -271,9 +280,9 @@ def _walk(folder: RunFolder, ground: Ground, plan: TrainingPlan, began: float) -
         full_macs=plan.full_macs,
         training=plan,
         new_head=ground.head,
-        accuracy=Accuracies(before=before, after=after),
-        val_accuracy=tuned.val_accuracy,
-        old_task=old_accuracies,
+        figure=_both(before, after.score),
+        val=tuned.val,
+        old_task=on_old,
         old_task_missing=old if isinstance(old, str) else None,
         tuned=tuned,
         export=parity,
@@ -285,6 +294,10 @@ def _walk(folder: RunFolder, ground: Ground, plan: TrainingPlan, began: float) -
     write_text(folder.path / RESULT, result.to_json())
     write_adaptation(folder.report, result)
     return result
+
+
+def _both(before: Score, after: Score) -> BeforeAfter:
+    return BeforeAfter(name=after.name, unit=after.unit, before=before.value, after=after.value)
 
 
 def rows(plan: TrainingPlan) -> tuple[dict[str, Any], ...]:
@@ -331,7 +344,7 @@ def _tune(folder: RunFolder, ground: Ground, plan: TrainingPlan, gone: float) ->
             ground.model,
             task,
             recipe,
-            resolution=ground.resolution,
+            size=ground.size,
             seed=asked.seed,
             clock=_clock(asked, task, recipe, gone),
             checkpoint=folder.checkpoints / "adapt.safetensors",

@@ -5,6 +5,7 @@ A compressed run's rewrites go with its network, so that it is rebuilt as it is.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import nn
@@ -17,14 +18,14 @@ from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
 from edgewright.export.deploy import Deployed, count, deploy, held_out_samples
 from edgewright.export.onnx import export_onnx
-from edgewright.export.parity import Parity, verify
+from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.job.adapt.ground import Ground
 from edgewright.job.hand_over import hand_over
 from edgewright.space.resolve import make_space
 
 
-def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Parity, dict[str, Cost]]:
+def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Export, dict[str, Cost]]:
     """Write the files; how far the ONNX file is from PyTorch, and what a run's network costs now (measured).
 
     Errors: GateFailed where the file computes something else; it is not left behind then.
@@ -34,9 +35,9 @@ def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Parity, d
     write_bytes(folder.model, save(state))
     made = folder.checkpoints / "adapted.onnx"
     if ground.result is None:
-        shape = (ground.task.spec.channels, ground.resolution, ground.resolution)
+        shape = tuple(ground.example.shape[1:])
         export_onnx(model, shape, made, {"task": ground.task.spec.model_dump_json()})
-        parity = verify(model, made, held_out_samples(ground.task, ground.resolution))
+        parity = verify(model, made, held_out_samples(ground.task, ground.size))
         made.replace(folder.onnx)
         return parity, {}
     deployed = _as_run(folder, ground, model, metrics, made)
@@ -49,7 +50,7 @@ def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metric
     source = RunFolder(Path(asked.source))
     plan = source.read_plan()
     space = make_space(plan.space, spec)
-    architecture = space.read({**old.architecture, "classes": len(spec.classes)})
+    architecture = space.read({**_without_outputs(old.architecture), "outputs": len(spec.names)})
     device = make_device(plan.device, plan.threads)
     metadata = {"architecture": architecture.model_dump_json(), "task": spec.model_dump_json()}
     counted = None
@@ -63,17 +64,20 @@ def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metric
     made.replace(folder.onnx)
     found = {
         "task": spec.model_dump(mode="json"),
-        "classes": list(spec.classes),
         "costs": deployed.costs,
         "runtime_peak_bytes": deployed.runtime_peak,
         "metrics": metrics,
         "blocks": _blocks(old, space.blocks(architecture)),
-        "export": Export(**deployed.parity.model_dump()),
+        "export": deployed.parity,
         "seed": asked.seed,
     }
     named = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
     hand_over(folder, source, architecture, deployed.latency, found=found, asked=named)
     return deployed
+
+
+def _without_outputs(architecture: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in architecture.items() if name not in ("outputs", "classes")}
 
 
 def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare]:

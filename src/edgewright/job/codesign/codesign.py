@@ -120,7 +120,7 @@ def _space(plan: CodesignPlan, task: Task) -> LinkedSpace:
     families = linked_spaces()
     if plan.family not in families:
         raise BadInput(f"unknown family '{plan.family}'; choose from {', '.join(families)}")
-    return families[plan.family](task.spec.channels, len(task.spec.classes), task.spec.resolution)
+    return families[plan.family](task.spec.signature.inputs, task.kind.head)
 
 
 def _begin(folder: RunFolder, plan: CodesignPlan) -> None:
@@ -215,8 +215,8 @@ def _train(
     with progress("Training samples", total=len(picked)) as bar:
         bar.advance(len(picked) - len(waiting))
         for architecture, found in zip(waiting, crew.imap(train_finalist, [job(a) for a in waiting]), strict=True):
-            known[architecture.key()] = found["val_accuracy"]
-            study.note(f"accuracy:{architecture.key()}", found["val_accuracy"])
+            known[architecture.key()] = found["val"]
+            study.note(f"accuracy:{architecture.key()}", found["val"])
             (folder.checkpoints / f"{architecture.key()}.safetensors").unlink(missing_ok=True)
             bar.advance()
     return [known[a.key()] for a in picked]

@@ -140,7 +140,7 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
 def _types(ground: Ground, files: list[File]) -> tuple[Kind, ...]:
     """The types to look for: float always, as what is slower in int8 when wide may not be so when narrow, and the other
     way round; int8 unless it loses too much of the network as it is."""
-    return tuple(file.kind for file in files if file.kind == "fp32" or file.accuracy >= ground.floor - 1e-9)
+    return tuple(file.kind for file in files if file.kind == "fp32" or file.figure >= ground.floor - 1e-9)
 
 
 def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -> str:
@@ -170,7 +170,7 @@ class _Search:
         ground = self.ground
         made = next((file for file in self.files if file.kind == "int8"), None)
         if "int8" not in ground.kinds or (
-            made is not None and made.accuracy >= ground.floor - 1e-9 and not made.in_float
+            made is not None and made.figure >= ground.floor - 1e-9 and not made.in_float
         ):
             return None
         network, plan = finished(ground, ground.model, self.merge)
@@ -294,7 +294,7 @@ def shown(trials: tuple[Trial, ...]) -> str:
     names = ("latency", "size", "peak_memory", "macs", "params")
     lines = [f"{'':<34}{'type':<6}{'val':>8}" + "".join(f"{name.replace('_', ' '):>14}" for name in names)]
     for trial in trials:
-        accuracy = "-" if trial.accuracy is None else f"{trial.accuracy:.2f} %"
+        figure = "-" if trial.figure is None else f"{trial.figure:.2f}"
         cells = "".join(f"{show(name, trial.costs[name].value).removesuffix(' parameters'):>14}" for name in names)
-        lines.append(f"{trial.name:<34}{trial.type:<6}{accuracy:>8}{cells}  {trial.verdict}".rstrip())
+        lines.append(f"{trial.name:<34}{trial.type:<6}{figure:>8}{cells}  {trial.verdict}".rstrip())
     return "\n".join(lines)

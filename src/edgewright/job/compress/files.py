@@ -51,13 +51,14 @@ QUICK = 4  # images that int8 ranges are guessed from where only time matters
 
 
 class Trial(Frozen):
-    """One thing that was tried: a point of the trade curve. type: of its numbers.   accuracy: percent on val, of the
-    file as it would ship; None where it has not learned yet.   verdict: why it is not handed out, or "handed out"."""
+    """One thing that was tried: a point of the trade curve. type: of its numbers.   figure: the one that decides, on
+    val, of the file as it would ship; None where it has not learned yet.   verdict: why it is not handed out, or
+    "handed out"."""
 
     name: str
     type: Kind
     costs: dict[str, Cost]
-    accuracy: float | None = None
+    figure: float | None = None
     verdict: str = ""
 
     @property
@@ -67,14 +68,14 @@ class Trial(Frozen):
 
 @dataclass(frozen=True)
 class File:
-    """A file that could be shipped. accuracy: percent on val.   own: latency of the file as it was, in turns with this
-    one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed out, ceilings
-    aside.   in_float: layers of an int8 file that had to stay in float."""
+    """A file that could be shipped. figure: the one that decides, on val.   own: latency of the file as it was, in
+    turns with this one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed
+    out, ceilings aside.   in_float: layers of an int8 file that had to stay in float."""
 
     kind: Kind
     path: Path
     costs: dict[str, Cost]
-    accuracy: float
+    figure: float
     latency: Latency
     own: Latency
     ratio: Ratio | None
@@ -83,7 +84,7 @@ class File:
     in_float: int = 0
 
     def trial(self, name: str, verdict: str) -> Trial:
-        return Trial(name=name, type=self.kind, costs=self.costs, accuracy=self.accuracy, verdict=verdict)
+        return Trial(name=name, type=self.kind, costs=self.costs, figure=self.figure, verdict=verdict)
 
 
 def finished(
@@ -137,8 +138,8 @@ def files_of(
     folder.mkdir(parents=True, exist_ok=True)
     exported = folder / "exported.onnx"
     export_onnx(network, ground.shape, exported, ground.metadata)
-    accuracy = ground.accuracy(session_call(exported))
-    left = accuracy - ground.floor + 1e-9
+    figure = ground.figure(session_call(exported))
+    left = figure - ground.floor + 1e-9
     kinds = ground.kinds if rounded or left >= 0 else ground.kinds[:1]  # the others have nothing to lose
     choice = _choice(ground, _network(ground, exported, rounded), kinds, max(0.0, left), folder)
     rows = [row for row in choice.candidates if row.built is not None and row.gate is not None]
@@ -147,25 +148,25 @@ def files_of(
             say(f"{row.kind} cannot be made: {row.refused}")
     own, *latencies = timed(ground, [ground.own, *(row.built.path for row in rows if row.built is not None)])
     return [
-        _file(ground, row, counts, accuracy if row.kind == "fp32" else None, latency, own)
+        _file(ground, row, counts, figure if row.kind == "fp32" else None, latency, own)
         for row, latency in zip(rows, latencies, strict=True)
     ]
 
 
 def _file(
-    ground: Ground, row: Candidate, counts: Rewriting, accuracy: float | None, latency: Latency, own: Latency
+    ground: Ground, row: Candidate, counts: Rewriting, figure: float | None, latency: Latency, own: Latency
 ) -> File:
-    """A candidate as a file that is signed and judged. accuracy: of the float one; others have their gate's."""
+    """A candidate as a file that is signed and judged. figure: of the float one; others have their gate's."""
     assert row.gate is not None and row.built is not None
-    reached = (row.gate.accuracy or 0.0) if accuracy is None else accuracy
+    reached = (row.gate.accuracy or 0.0) if figure is None else figure
     note = row.built.note or (LEARNED if row.kind == "int8" else "")
     sign(ground, row.built.path, row.kind, note, reached, latency)
-    lost = f"loses {ground.accuracy_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
+    lost = f"loses {ground.figure_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
     return File(
         kind=row.kind,
         path=row.built.path,
         costs=file_costs(ground.device, row.built.path, latency, counts.after.macs, counts.after.params),
-        accuracy=reached,
+        figure=reached,
         latency=latency,
         own=own,
         ratio=compared(latency, own) if "measure" in ground.device.can else None,
@@ -175,16 +176,16 @@ def _file(
     )
 
 
-def sign(ground: Ground, path: Path, kind: Kind, note: str, accuracy: float, latency: Latency) -> None:
+def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, latency: Latency) -> None:
     """Write into a file where it came from and what was found out of it, as `edgewright show` reads it."""
-    figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": accuracy}
+    figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": figure}
     measured = {"runs": latency.runs, "threads": ground.threads, "cpu": ground.device.identity().get("cpu")}
     facts = {
         **ground.origin,
         "made_by": "compress",
         "winner": {"runtime": "onnxruntime", "type": kind, **figures},
         "note": note,
-        "gate": {"source_accuracy": ground.accuracy_before},
+        "gate": {"source_accuracy": ground.figure_before},
         "max_drop": ground.asked.max_drop,
         "target": ground.device.name,
         "latency_of": "measured" if latency.how == "measured" else "law",
@@ -280,4 +281,4 @@ def as_it_was(ground: Ground) -> File:
     (latency,) = timed(ground, [ground.own])
     kind: Kind = "int8" if ground.own != ground.run.float_onnx and ground.run.float_onnx.exists() else "fp32"
     costs = file_costs(ground.device, ground.own, latency, *ground.counts)
-    return File(kind, ground.own, costs, ground.accuracy_before, latency, latency, None)
+    return File(kind, ground.own, costs, ground.figure_before, latency, latency, None)

@@ -19,9 +19,11 @@ from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Asked, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256
+from edgewright.core.metric import Metric, Score
 from edgewright.core.plan import Plan
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
+from edgewright.core.tensors import Size, sides
 from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.here.runtime import open_session
@@ -34,7 +36,7 @@ from edgewright.export.load import load_model, load_run_task
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.ship.provenance import weights_sha256
 from edgewright.space.resolve import make_space
-from edgewright.task.base import Task, TaskSpec, normalise
+from edgewright.task.base import Task, TaskSpec, batches, normalise
 
 STEPS = ("quantise", "prune", "linearise")
 LOOKING_MS = 4_000.0  # about what one pass of a file over the images it is judged by may take
@@ -87,12 +89,12 @@ class Ground:
     budget: Budget
 
     @property
-    def resolution(self) -> int:
-        return int(self.result.architecture["resolution"])
+    def size(self) -> Size:
+        return sides(self.result.architecture["resolution"])
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.task.spec.channels, self.resolution, self.resolution)
+    def shape(self) -> tuple[int, ...]:
+        return (self.task.spec.input.shape[0], *self.size)
 
     @property
     def example(self) -> Tensor:
@@ -114,7 +116,7 @@ class Ground:
     @cached_property
     def checked(self) -> Tensor:
         """A few training images, as the network takes them."""
-        return normalise(self.task.train.images[:CHECKED], self.task.spec, self.resolution)
+        return normalise(self.task.train.take(slice(CHECKED)).inputs, self.task.spec, self.size)
 
     @property
     def own(self) -> Path:
@@ -144,20 +146,26 @@ class Ground:
         most = max(COMPARISON, int(LOOKING_MS / self.own_ms))
         return samples_of(self.task, (1, *self.shape), self.asked.seed, most)
 
-    def accuracy(self, call: Callable[[np.ndarray], np.ndarray]) -> float:
-        """Percent of the val images that `call` gets right, one at a time."""
+    @property
+    def metric(self) -> Metric:
+        """The one that decides."""
+        return self.task.kind.metric(self.task.spec.decides)
+
+    def figure(self, call: Callable[[np.ndarray], np.ndarray]) -> float:
+        """The figure of what `call` says of the val samples, one at a time."""
         assert self.samples.labels is not None
         found = np.concatenate([call(array) for array in self.samples.comparison])
-        return 100 * float((found.argmax(1) == self.samples.labels).mean())
+        state = self.metric.add(self.metric.start(), torch.from_numpy(found), torch.from_numpy(self.samples.labels))
+        return self.metric.value(state)
 
     @cached_property
-    def accuracy_before(self) -> float:
-        return self.accuracy(session_call(self.own))
+    def figure_before(self) -> float:
+        return self.figure(session_call(self.own))
 
     @property
     def floor(self) -> float:
-        """Percent of the val images that must be right at least."""
-        return self.accuracy_before - self.asked.max_drop
+        """What the figure on val must be at least."""
+        return self.figure_before - self.asked.max_drop
 
 
 def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -166,15 +174,15 @@ def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda array: run_session(session, array)
 
 
-def held_out_accuracy(ground: Ground, path: Path) -> float:
-    """Percent of the held-out test images that a file gets right, one at a time as it will be used."""
-    call, split, right = session_call(path), ground.task.test, 0
-    for start in range(0, len(split), 256):
-        part = split.images[start : start + 256]
-        x = normalise(part, ground.task.spec, ground.resolution).numpy()
-        found = np.concatenate([call(x[i : i + 1]) for i in range(len(x))])
-        right += int((found.argmax(1) == split.labels[start : start + 256].numpy()).sum())
-    return 100 * right / len(split)
+def held_out(ground: Ground, path: Path) -> dict[str, Score]:
+    """All figures of a file on the held-out test samples, one at a time as it will be used."""
+    call, kind = session_call(path), ground.task.kind
+    states = [metric.start() for metric in kind.metrics]
+    for inputs, targets in batches(ground.task.test, ground.task.spec, batch_size=256, size=ground.size):
+        x = inputs.numpy()
+        found = torch.from_numpy(np.concatenate([call(x[i : i + 1]) for i in range(len(x))]))
+        states = [metric.add(state, found, targets) for metric, state in zip(kind.metrics, states, strict=True)]
+    return {metric.name: metric.score(state) for metric, state in zip(kind.metrics, states, strict=True)}
 
 
 def survey(asked: CompressPlan) -> Ground:

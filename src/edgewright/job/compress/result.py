@@ -21,12 +21,12 @@ from edgewright.train.loop import Trained
 
 
 class Figures(Frozen):
-    """A file. type: of its numbers.   test_accuracy, val_accuracy: percent, of the file itself."""
+    """A file. type: of its numbers.   test, val: the figure that decides, of the file itself."""
 
     type: str
     costs: dict[str, Cost]
-    test_accuracy: float
-    val_accuracy: float
+    test: float
+    val: float
     note: str = ""
 
 
@@ -100,14 +100,14 @@ def result_of(
         before=Figures(
             type=before.type,
             costs=before.costs | {"latency": file.own.cost()},
-            test_accuracy=handed.test_before,
-            val_accuracy=ground.accuracy_before,
+            test=handed.test_before,
+            val=ground.figure_before,
         ),
         after=Figures(
             type=file.kind,
             costs=file.costs,
-            test_accuracy=handed.test_after,
-            val_accuracy=file.accuracy,
+            test=handed.test_after,
+            val=file.figure,
             note=file.note,
         ),
         ratio=file.ratio,

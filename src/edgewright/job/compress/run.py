@@ -244,7 +244,7 @@ def _failure(ground: Ground, learned: list[Learned], files: list[File], trials: 
     wanted = [file for file in files if not learned or file.kind == learned[-1].way.type] or files
     lost = [file for file in wanted if file.refused]
     if lost:
-        both = lost[0].accuracy < ground.floor - 1e-9
+        both = lost[0].figure < ground.floor - 1e-9
         what = "nothing keeps both the ceilings and the accuracy" if both else "nothing can be handed out"
         return NothingKeeps(f"{what}: {lost[0].kind} {lost[0].refused}", trials)
     reasons = "; ".join(f"{file.kind}: {refusal(ground, file)}" for file in wanted)

@@ -10,13 +10,13 @@ from edgewright.compress.planner import write_folder
 from edgewright.core.data import read_json
 from edgewright.core.errors import GateFailed
 from edgewright.core.files import write_bytes
-from edgewright.core.result import Export, Metrics
+from edgewright.core.result import Export, Metrics, OutputDifference
 from edgewright.core.run import RunFolder
 from edgewright.export.deploy import held_out_samples
 from edgewright.export.gates import compare
 from edgewright.export.parity import onnx_logits, torch_logits, verify
 from edgewright.job.compress.files import File, refusal
-from edgewright.job.compress.ground import Ground, held_out_accuracy
+from edgewright.job.compress.ground import Ground, held_out
 from edgewright.job.hand_over import hand_over
 from edgewright.space.resolve import make_space
 
@@ -53,12 +53,14 @@ def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
         at here for the first time, say that more was lost than allowed. Nothing is handed out then.
     """
     export = _parity(ground, ready.network, file)
-    own, found = held_out_accuracy(ground, ground.own), held_out_accuracy(ground, file.path)
+    decides = ground.task.spec.decides
+    before, after = held_out(ground, ground.own), held_out(ground, file.path)
+    own, found = before[decides].value, after[decides].value
     if own - found > ground.asked.max_drop + 1e-9:
         raise GateFailed(
-            f"on the {len(ground.task.test):,} held-out test images {own - found:.2f} points are lost ({own:.2f} to "
+            f"on the {len(ground.task.test):,} held-out test samples {own - found:.2f} points are lost ({own:.2f} to "
             f"{found:.2f} %), {ground.asked.max_drop:g} allowed, though on val it was "
-            f"{ground.accuracy_before - file.accuracy:.2f}; nothing was handed out"
+            f"{ground.figure_before - file.figure:.2f}; nothing was handed out"
         )
     write_folder(folder.path, ready.network, ready.plan)
     float_file = next((other for other in ready.files if other.kind == "fp32"), None)
@@ -67,16 +69,23 @@ def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
     else:
         folder.float_onnx.unlink(missing_ok=True)
     write_bytes(folder.onnx, file.path.read_bytes())
-    _write_run(folder, ground, file, export, Metrics(test_accuracy=found, val_accuracy=file.accuracy))
+    test = {name: score.value for name, score in after.items()}
+    metrics = Metrics(decides=decides, test=test, val={decides: file.figure})
+    _write_run(folder, ground, file, export, metrics)
     return Handed(file, export, own, found)
 
 
 def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
-    samples = held_out_samples(ground.task, ground.resolution)
+    samples = held_out_samples(ground.task, ground.size)
     if file.kind == "fp32":
-        return Export(**verify(network, file.path, samples).model_dump())
+        return verify(network, file.path, samples)
     gate = compare(torch_logits(network, samples), onnx_logits(file.path, samples))
-    return Export(max_abs_difference=gate.max_abs_difference, top1_agreement=gate.top1_agreement, samples=gate.samples)
+    only = OutputDifference(
+        name="logits",
+        max_relative_difference=gate.max_abs_difference / max(gate.largest, 1e-30),
+        max_abs_difference=gate.max_abs_difference,
+    )
+    return Export(outputs=(only,), same=100 * gate.top1_agreement, samples=gate.samples)
 
 
 def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, metrics: Metrics) -> None:

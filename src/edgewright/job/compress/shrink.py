@@ -44,7 +44,7 @@ class Pruner:
             ground.task.train,
             ground.task.spec,
             batch_size=min(BATCH, len(ground.task.train)),
-            resolution=ground.resolution,
+            size=ground.size,
             shuffle=derive(ground.asked.seed, "importance"),
         )
         return plan_pruning(

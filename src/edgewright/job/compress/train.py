@@ -9,13 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgewright.compress.base import apply
 from edgewright.compress.bits.qat import Rounded
 from edgewright.compress.planner import read_plan
-from edgewright.compress.rewrites.depthshrinker import distillation
 from edgewright.core.progress import say
 from edgewright.core.seed import derive
 from edgewright.job.compress.decide import Way
 from edgewright.job.compress.files import as_int8
 from edgewright.job.compress.ground import Ground
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
+from edgewright.train.distil import distillation
 from edgewright.train.loop import Diverged, Loss, Trained, fit, training_device
 from edgewright.train.recipe import Recipe, recipe_for
 from edgewright.train.threads import threads_for
@@ -48,10 +48,10 @@ def learn(ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: flo
         share = None if seconds is None else seconds * TRIAL
         epochs = None if ground.asked.epochs is None else max(1, ground.asked.epochs // 5)
         tried = _trials(ground, ways, checkpoints, share, epochs)
-    best = max(tried, key=lambda learned: learned.trained.val_accuracy, default=None)
+    best = max(tried, key=lambda learned: learned.trained.val.rank, default=None)
     way = best.way if best else next(iter(ways))
     if tried:
-        say(f"{way.name} goes on; after their trials, on val: {_accuracies(tried)}")
+        say(f"{way.name} goes on; after their trials, on val: {_figures(tried)}")
     left = None if seconds is None else max(LEAST_SECONDS, seconds - (time.monotonic() - began))
     return [*tried, train(ground, way, checkpoints / "train.safetensors", left, ground.asked.epochs)]
 
@@ -71,8 +71,8 @@ def _trials(
     return tried
 
 
-def _accuracies(tried: list[Learned]) -> str:
-    return ", ".join(f"{one.way.name} {one.trained.val_accuracy:.1f} %" for one in tried)
+def _figures(tried: list[Learned]) -> str:
+    return ", ".join(f"{one.way.name} {one.trained.val}" for one in tried)
 
 
 def start(ground: Ground, way: Way) -> nn.Module:
@@ -85,7 +85,7 @@ def train(ground: Ground, way: Way, checkpoint: Path, seconds: float | None, epo
     network = start(ground, way)
     task, macs = ground.task, way.costs["macs"].value
     recipe = gentle(ground, network, epochs or MOST_EPOCHS)
-    loss = distillation(ground.model, alpha=ALPHA, temperature=TEMPERATURE)
+    loss = distillation(ground.model, ground.task.kind, alpha=ALPHA, temperature=TEMPERATURE)
     with threads_for(recipe.batch_size * macs):
         trained = _fit(ground, way, network, recipe, loss, _clock(len(task.train), recipe, seconds, epochs), checkpoint)
     return Learned(way, network, trained)
@@ -99,7 +99,7 @@ def _fit(
             network,
             ground.task,
             recipe,
-            resolution=ground.resolution,
+            size=ground.size,
             seed=derive(ground.asked.seed, "compress", way.name),
             clock=clock,
             checkpoint=checkpoint,

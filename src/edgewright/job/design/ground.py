@@ -9,6 +9,7 @@ from edgewright.core.cost import Budget, Cost, cost, show
 from edgewright.core.errors import BudgetInfeasible
 from edgewright.core.plan import Plan
 from edgewright.core.seed import rng
+from edgewright.core.tensors import Size
 from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.device.table.table import LatencyModel
@@ -46,8 +47,9 @@ class Ground:
             **self.device.costs(self.space.graph(architecture)),
         }
 
-    def resolution(self, architecture: Architecture) -> int:
-        return self.space.graph(architecture).input_shape[-1]
+    def size(self, architecture: Architecture) -> Size:
+        """Height and width that a network takes its maps at."""
+        return self.space.resolution(architecture)
 
     def excess(self, architecture: Architecture) -> float:
         """0 inside the budget; else by how much the worst ceiling is exceeded."""
@@ -78,6 +80,7 @@ def check(plan: Plan, dataset: Any = None) -> Named:
         skip_bad=plan.skip_bad,
         flip=plan.flip,
         resolution=plan.resolution,
+        metric=plan.metric,
     )
     space = make_space(plan.space, task.spec)
     _refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
@@ -107,7 +110,7 @@ def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:
     sampled = [space.sample(random) for _ in range(CALIBRATION_NETWORKS)]
     sized = [downhill(space, architecture, excess, random, steps=200) or space.smallest() for architecture in sampled]
     seconds = CALIBRATION_SECONDS if plan.minutes is None else min(CALIBRATION_SECONDS, 60 * plan.minutes / 10)
-    return device.latency_model([space.blocks(architecture) for architecture in sized], seconds=seconds)
+    return device.latency_model([space.graph(architecture) for architecture in sized], seconds=seconds)
 
 
 def _plausible_macs(budget: Budget) -> float:

@@ -31,6 +31,8 @@ from edgewright.device.table.table import LatencyModel
 from edgewright.job.design import stages, summary
 from edgewright.job.design.ground import Ground, survey
 from edgewright.report.parts.design import write_report
+from edgewright.task.base import Task
+from edgewright.task.kind import has_learned
 from edgewright.task.load import absolute
 
 DEFAULT_MINUTES = 30.0
@@ -147,23 +149,25 @@ def _walk(folder: RunFolder, ground: Ground, before: float) -> Result:
             _work(desk)
         stages.tidy(folder)
         with watch.stage("report"):
-            write_report(folder, ground.task)
+            write_report(folder)
     result = folder.read_result()
-    if remark := guesswork(result.metrics.test_accuracy, len(result.classes)):
+    if remark := guesswork(ground.task, result):
         say(remark)
     say(f"report: {folder.report}")
     return result
 
 
-def guesswork(accuracy: float, classes: int) -> str | None:
+def guesswork(task: Task, result: Result) -> str | None:
     """What to say of a network that keeps its budget and has learned nothing; None of one that has."""
-    guessing = 100 / classes
-    if accuracy >= 1.2 * guessing:
+    guesses = task.kind.guess(task.test.targets)
+    known = result.metrics.test  # of a run of version 0.1 accuracy alone
+    scores = [metric.of(known[metric.name]) for metric in task.kind.metrics if metric.name in known]
+    if has_learned(scores, guesses):
         return None
-    return (
-        f"this network is hardly better than guessing ({accuracy:.1f} % of the test images right, guessing gives about "
-        f"{guessing:.1f} %): give it more time, and look at the labels"
+    told = ", ".join(
+        f"{score} where a guesser has {guesses[score.name]:.1f}" for score in scores if score.name in guesses
     )
+    return f"this network has learned hardly more than a guess: {told}; give it more time, and look at the targets"
 
 
 def _work(desk: stages.Desk) -> None:

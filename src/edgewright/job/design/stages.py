@@ -290,14 +290,14 @@ def _train(desk: Desk, key: str, reserve: float) -> tuple[nn.Module, Evaluation]
             model,
             ground.task,
             recipe,
-            resolution=ground.resolution(architecture),
+            size=ground.size(architecture),
             seed=derive(plan.seed, "train", key),
             clock=_clock(desk, len(ground.task.train), recipe.batch_size, seconds),
             checkpoint=begun,
             on_epoch=on_epoch,
             device=training_device(),
         )
-        return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(architecture))
+        return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture))
 
 
 def _better_than(desk: Desk, key: str, seconds: float) -> tuple[nn.Module, Evaluation] | None:
@@ -311,7 +311,7 @@ def _better_than(desk: Desk, key: str, seconds: float) -> tuple[nn.Module, Evalu
         if (rung.seconds or 0) > seconds and job.checkpoint.exists():
             say("no time is left for a full training of this finalist: its brief training stands")
             model, _ = briefly_trained(job)
-            return model, evaluate(model, ground.task.val, ground.task.spec, ground.resolution(desk.architecture(key)))
+            return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(desk.architecture(key)))
     return None
 
 

@@ -6,11 +6,12 @@ from torch import nn
 
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256
-from edgewright.core.result import BlockShare, Export, Finalist, LatencyCheck, Metrics, Noise, Result, Search
+from edgewright.core.result import BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
 from edgewright.export.deploy import Deployed
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.stages import Desk, rank_correlation
 from edgewright.search.halving import sizes
+from edgewright.task.pictures import Pictures
 from edgewright.train.evaluate import Evaluation, evaluate
 
 
@@ -18,8 +19,10 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
     """Read the held-out test part, once, and write down everything; the figures of the report go into the study."""
     ground, study = desk.ground, desk.study
     architecture = desk.architecture(key)
-    test = evaluate(model, ground.task.test, ground.task.spec, ground.resolution(architecture))
-    study.note("test", {"labels": ground.task.test.labels.tolist(), "predictions": test.predictions.tolist()})
+    task = ground.task
+    test = evaluate(model, task.test, task.spec, ground.size(architecture))
+    shown = task.kind.pictures(task.test.inputs, task.test.targets, test.answers, task.spec.input.white)
+    study.note("pictures", Pictures(pictures=tuple(shown)).model_dump(mode="json"))
     study.note("latency_samples", deployed.latency.samples)
     latency = deployed.latency
     return Result(
@@ -30,8 +33,8 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
         key=key,
         costs=deployed.costs,
         runtime_peak_bytes=deployed.runtime_peak,
-        metrics=Metrics(test_accuracy=test.accuracy, val_accuracy=validation.accuracy),
-        export=Export(**deployed.parity.model_dump()),
+        metrics=metrics_of(test, validation),
+        export=deployed.parity,
         search=_search(desk),
         finalists=_finalists(desk),
         latency_check=_latency_check(desk),
@@ -45,9 +48,13 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
         seconds={name: round(seconds, 3) for name, seconds in desk.watch.seconds.items()},
         seed=ground.plan.seed,
         versions=versions(),
-        classes=list(ground.task.spec.classes),
         files={path.name: sha256(path) for path in (desk.folder.onnx, desk.folder.model, desk.folder.architecture)},
     )
+
+
+def metrics_of(test: Evaluation, validation: Evaluation) -> Metrics:
+    """What both evaluations say, as it is written down."""
+    return Metrics(decides=test.score.name, test=test.values, val=validation.values, each=test.each)
 
 
 def _search(desk: Desk) -> Search:
@@ -64,15 +71,15 @@ def _search(desk: Desk) -> Search:
 
 def _finalists(desk: Desk) -> list[Finalist]:
     rows = desk.study.read_note("finalists")
-    accuracies = {index: desk.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
+    figures = {index: desk.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
     finalists = []
     for row in rows:
-        rungs = [index for index, found in accuracies.items() if row["key"] in found]
+        rungs = [index for index, found in figures.items() if row["key"] in found]
         last = rungs[-1] if rungs else None
-        accuracy = None if last is None else accuracies[last][row["key"]]
-        if accuracy is not None and math.isnan(accuracy):  # its training diverged
-            accuracy = None
-        finalists.append(Finalist(**row, val_accuracy=accuracy, rung=last))
+        figure = None if last is None else figures[last][row["key"]]["val"]
+        if figure is not None and math.isnan(figure):  # its training diverged
+            figure = None
+        finalists.append(Finalist(**row, val=figure, rung=last))
     return finalists
 
 

@@ -38,7 +38,7 @@ from edgewright.search.scoring import ScoringJob, save_batches, score_architectu
 from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import Table, read_table
-from edgewright.task.base import Split, TaskSpec
+from edgewright.task.base import InputSpec, Split, TaskSpec, kind_of
 from edgewright.task.load import absolute, load_task
 
 NAIVE = ("params", "macs")
@@ -46,8 +46,9 @@ COMBINED = "combined"
 TIMED = 3  # networks that each proxy is timed on, alone
 PLAN, RESULT = "rank_plan.json", "rank.json"
 _NOTHING_SEEN = TaskSpec(
-    name="no data", source="none", classes=tuple(map(str, range(10))), channels=3, resolution=32,
-    mean=(0.0,) * 3, std=(1.0,) * 3, flip=False, num_train=0, num_val=0, num_test=0, digest="",
+    name="no data", source="none", names=tuple(map(str, range(10))),
+    inputs=(InputSpec(shape=(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3),),
+    flip=False, num_train=0, num_val=0, num_test=0, digest="",
 )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def rank(plan: RankPlan, out: Path, *, workers: int | None = None, beside: Seque
     folder = RunFolder(out)
     others = [(path.resolve().name, read_ranking(path)) for path in beside]
     spec = _spec(plan)
-    space = make_tabular(plan.space, spec.channels, len(spec.classes), spec.resolution)
+    space = make_tabular(plan.space, spec.input.shape[0], kind_of(spec).head.outputs, spec.size)
     tables = [read_table(table, space) for table in plan.tables]
     rows = tuple(sample_rows(space, tables, plan.sample, plan.seed))
     first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}

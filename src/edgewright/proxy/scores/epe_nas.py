@@ -32,7 +32,7 @@ def epe_nas() -> Proxy:
         name="epe_nas",
         source="Lopes et al., EPE-NAS, ICANN 2021, arXiv:2102.08099",
         summary="correlation of input gradients within classes",
-        needs=frozenset({"input_gradients", "labels"}),
+        needs=frozenset({"input_gradients", "targets"}),
         init=lambda subject: [],
         update=lambda values, evidence: [*values, _one_batch(evidence)],
         finish=lambda values: sum(values) / len(values),
@@ -40,7 +40,7 @@ def epe_nas() -> Proxy:
 
 
 def _one_batch(evidence: Evidence) -> float:
-    jacobians, labels = evidence.input_gradients, evidence.labels
+    jacobians, labels = evidence.input_gradients, evidence.targets
     assert jacobians is not None and labels is not None  # both are among the needs
     if labels.ndim != 1 or labels.is_floating_point():
         kind = f"{str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape[1:])}"

@@ -41,7 +41,7 @@ def gradsign(*, samples: int = 16, compat: bool = False) -> Proxy:
         name="gradsign_compat" if compat else "gradsign",
         source="Zhang and Jia, GradSign, ICLR 2022, arXiv:2110.08616" + (" (one sample at a time)" * compat),
         summary="agreement of the signs of the samples' gradients",
-        needs=frozenset({"inputs", "labels", "weights"}),
+        needs=frozenset({"inputs", "targets", "weights"}),
         init=lambda subject: [],
         update=update,
         finish=lambda values: sum(values) / len(values),
@@ -57,8 +57,8 @@ def _weights(evidence: Evidence) -> dict[str, Tensor]:
 
 def _together(evidence: Evidence, samples: int) -> float:
     weights = _weights(evidence)
-    labels = evidence.labels[:samples] if evidence.labels is not None else None
-    assert labels is not None  # `labels` is among the needs
+    labels = evidence.targets[:samples] if evidence.targets is not None else None
+    assert labels is not None  # `targets` is among the needs
     with torch.enable_grad():
         logits = probe.run(evidence, evidence.inputs[:samples], parameters=weights)
         each = [slice(index, index + 1) for index in range(len(labels))]

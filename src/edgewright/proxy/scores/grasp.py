@@ -55,8 +55,8 @@ def _one_batch(evidence: Evidence) -> float:
 
 
 def _loss(evidence: Evidence, weights: dict[str, Tensor]) -> Tensor:
-    assert evidence.labels is not None  # `gradients` needs them
-    return evidence.loss_function(probe.run(evidence, evidence.inputs, parameters=weights), evidence.labels)
+    assert evidence.targets is not None  # `gradients` needs them
+    return evidence.loss_function(probe.run(evidence, evidence.inputs, parameters=weights), evidence.targets)
 
 
 def _named(evidence: Evidence, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -73,12 +73,12 @@ def _headline(result: Any) -> str:
         else f"The old task was not measured: {result.old_task_missing}."
     )
     before = "with a new head alone" if result.new_head else "before"
-    worse = ' class="no"' if result.accuracy.after < result.accuracy.before else ""
+    worse = ' class="no"' if result.figure.after < result.figure.before else ""
     budget = "" if plan.budget.memory_bytes is None else f" of the {said(plan.budget.memory_bytes)} allowed"
     return (
         f"<h1>edgewright: {escape(str(result.task['name']))}, adapted from {escape(result.source)}</h1>"
-        f'<p class="verdict">{result.accuracy.before:.1f} % {before}, '
-        f"<em{worse}>{result.accuracy.after:.1f} %</em> after, with {said(plan.memory_bytes)}{budget}.</p>"
+        f'<p class="verdict">{result.figure.before:.1f} % {before}, '
+        f"<em{worse}>{result.figure.after:.1f} %</em> after, with {said(plan.memory_bytes)}{budget}.</p>"
         f'<p class="lead">{escape(old)} A step on {plan.batch[0]} images{held_of(plan)} kept {share:.1f} % of the '
         f"memory of full fine-tuning ({said(plan.full_memory_bytes)}) and took {work:.0f} % of its multiply-adds; "
         f"{result.tuned.steps:,} steps, {result.tuned.epochs:.1f} epochs, {duration(result.seconds)} in all. "
@@ -180,7 +180,7 @@ def learning(result: Any) -> Figure:
         "mode": "lines+markers",
         "name": "val",
         "x": [look.step for look in looks],
-        "y": [look.val_accuracy for look in looks],
+        "y": [look.val.value for look in looks],
         "line": {"color": "$k3", "width": 2},
         "hovertemplate": "step %{x}: %{y:.2f} %<extra></extra>",
     }

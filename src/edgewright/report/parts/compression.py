@@ -52,7 +52,7 @@ def in_words(kind: str) -> str:
 
 def _headline(result: Any) -> str:
     old, new = result.before, result.after
-    lost = old.test_accuracy - new.test_accuracy
+    lost = old.test - new.test
     told = f"{lost:.2f} points lost" if lost > 0 else f"{-lost:.2f} points gained" if lost < 0 else "no accuracy lost"
     latency = [show("latency", each.costs["latency"].value) for each in (old, new)]
     how = "" if new.costs["latency"].how == "measured" else " (by the target's law; nothing was measured)"
@@ -85,10 +85,10 @@ def _measured_words(result: Any) -> str:
 def _table(result: Any) -> str:
     old, new = result.before, result.after
     rows = [
-        ("accuracy on test", f"{old.test_accuracy:.2f} %", f"{new.test_accuracy:.2f} %", "",
-         f"{new.test_accuracy - old.test_accuracy:+.2f}"),
-        ("accuracy on val", f"{old.val_accuracy:.2f} %", f"{new.val_accuracy:.2f} %", "",
-         f"{new.val_accuracy - old.val_accuracy:+.2f}"),
+        ("accuracy on test", f"{old.test:.2f} %", f"{new.test:.2f} %", "",
+         f"{new.test - old.test:+.2f}"),
+        ("accuracy on val", f"{old.val:.2f} %", f"{new.val:.2f} %", "",
+         f"{new.val - old.val:+.2f}"),
     ]  # fmt: skip
     ceilings = result.budget.ceilings()
     for name, words in NAMES:
@@ -114,15 +114,15 @@ def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 def trade(result: Any) -> Figure:
     """Accuracy on val against latency, of all that has learned; the rest along the bottom."""
-    known = [trial for trial in result.trials if trial.accuracy is not None]
-    floor = result.before.val_accuracy - result.max_drop
-    low = min([floor, *(trial.accuracy for trial in known)])
-    span = max(1.0, max(trial.accuracy for trial in known) - low)
+    known = [trial for trial in result.trials if trial.figure is not None]
+    floor = result.before.val - result.max_drop
+    low = min([floor, *(trial.figure for trial in known)])
+    span = max(1.0, max(trial.figure for trial in known) - low)
     groups = (
         ("tried", [t for t in known if t.verdict not in ("handed out", known[0].verdict)], {"color": "$muted"}),
         (
             "not trained yet",
-            [t for t in result.trials if t.accuracy is None],
+            [t for t in result.trials if t.figure is None],
             UNTRAINED,
         ),
         ("as it was", known[:1], {"color": "$accent"}),
@@ -131,7 +131,7 @@ def trade(result: Any) -> Figure:
     traces = []
     for name, some, marker in groups:
         if some:
-            y = [low - 0.15 * span if trial.accuracy is None else trial.accuracy for trial in some]
+            y = [low - 0.15 * span if trial.figure is None else trial.figure for trial in some]
             x = [trial.latency_ms for trial in some]
             traces.append(scatter(name, x, y, [_hover(trial) for trial in some], {"size": 10, **marker}))
     drawn = ceiling_line(result.budget.latency_ms)
@@ -145,16 +145,16 @@ def trade(result: Any) -> Figure:
 
 
 def _hover(trial: Any) -> str:
-    accuracy = "not trained" if trial.accuracy is None else f"{trial.accuracy:.2f} %"
+    figure = "not trained" if trial.figure is None else f"{trial.figure:.2f} %"
     took, size = show("latency", trial.latency_ms), show("size", trial.costs["size"].value)
-    return f"<b>{escape(trial.name, quote=False)}</b><br>{took}, {accuracy}, {size}, {trial.type}"
+    return f"<b>{escape(trial.name, quote=False)}</b><br>{took}, {figure}, {size}, {trial.type}"
 
 
 def _trials(result: Any) -> str:
     rows = [
         (trial.name, in_words(trial.type), show("latency", trial.latency_ms),
          show("size", trial.costs["size"].value), show("macs", trial.costs["macs"].value).removesuffix(" MACs"),
-         "-" if trial.accuracy is None else f"{trial.accuracy:.2f} %", trial.verdict)
+         "-" if trial.figure is None else f"{trial.figure:.2f} %", trial.verdict)
         for trial in result.trials
     ]  # fmt: skip
     inner = table(("", "numbers", "latency", "size", "MACs", "val", ""), rows)
@@ -176,17 +176,17 @@ def learning(result: Any) -> Figure:
     """Val accuracy over epochs of every training, and what there was before."""
     traces = []
     for number, one in enumerate(result.learned):
-        looks = [record for record in one.trained.history if record.val_accuracy is not None]
+        looks = [record for record in one.trained.history if record.val is not None]
         traces.append({
             "type": "scatter",
             "mode": "lines+markers",
             "name": f"{one.name}, brief" if one.trial else one.name,
             "x": [record.epoch for record in looks],
-            "y": [record.val_accuracy for record in looks],
+            "y": [record.val.value for record in looks if record.val],
             "line": {"color": "$k3" if not one.trial else f"$k{(1, 2, 4)[number % 3]}", "width": 1 if one.trial else 2},
             "hovertemplate": "epoch %{x}: %{y:.2f} %<extra></extra>",
         })  # fmt: skip
-    before = result.before.val_accuracy
+    before = result.before.val
     line = {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": before, "y1": before,
             "line": {"color": "$muted", "width": 1, "dash": "dot"}}  # fmt: skip
     note = {"x": 0, "xref": "paper", "y": before, "text": "before", "showarrow": False, "xanchor": "left",
@@ -228,7 +228,7 @@ def _rewrite_words(result: Any) -> str:
     parity = result.export
     return (
         f"{len(result.rewrites)} rewrites, in this order; exact ones were checked as they were made. The file gives "
-        f"the network's own answer on {100 * parity.top1_agreement:.4g} % of {parity.samples} images."
+        f"the network's own answer on {parity.same:.4g} % of {parity.samples} images."
     )
 
 

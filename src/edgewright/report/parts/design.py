@@ -9,15 +9,16 @@ from typing import Any
 
 from edgewright.core.cost import Cost, show
 from edgewright.core.files import write_text
+from edgewright.core.metric import Score
 from edgewright.core.run import RunFolder
+from edgewright.core.tensors import sides
 from edgewright.report import network, pictures
-from edgewright.report.examples import data_uri
+from edgewright.report.answers import drawn
 from edgewright.report.facts import Facts, gather
-from edgewright.report.html import Figures, duration, interval, plot, section, unbroken, unitless
+from edgewright.report.html import Figures, differences, duration, interval, plot, section, unbroken, unitless
 from edgewright.report.page import page
-from edgewright.task.base import Task, without_folders
+from edgewright.task.assemble import without_folders
 
-MOST_EXAMPLES = 12
 STAGES = {
     "prepare": ("preparing: data and latency table", "--k0"),
     "search": ("scoring candidates", "--k1"),
@@ -30,11 +31,9 @@ STAGES = {
 HOW = {"measured": "measured", "table": "predicted from a table", "analytic": "counted"}
 
 
-def write_report(run: RunFolder, task: Task | None = None) -> Path:
+def write_report(run: RunFolder) -> Path:
     """Write report.html of a finished run, whole, and return its path.
 
-    Args:
-        task: whose test images are shown where they were misjudged; without it the report has no images.
     Errors: BadInput where the folder holds no finished run.
     """
     began = time.monotonic()
@@ -46,7 +45,7 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
         pareto(facts, figures),
         chosen_network(facts),
         plot(figures, "curves", pictures.learning_curves(facts), "How it learned", learning_words(facts)),
-        mistakes(facts, task, figures),
+        drawn(facts.pictures.pictures, figures),
         '<div class="two">' + latency(facts, figures) + prediction(facts, figures) + "</div>",
         stage_times(facts, time.monotonic() - began),
         environment(facts),
@@ -58,12 +57,17 @@ def write_report(run: RunFolder, task: Task | None = None) -> Path:
     return run.report
 
 
+def _figure(score: Score) -> str:
+    """The figure in the verdict: accuracy is what everybody expects, others are named."""
+    named = "" if score.name == "accuracy" else f" {score.title}"
+    return f"{score.value:.1f} {score.unit}{named}"
+
+
 def learning_words(facts: Facts) -> str:
     short = any(epoch.get("precision") == "bfloat16" for epoch in facts.epochs)
-    return (
-        "Accuracy is of the running average of the weights, on images kept apart for choosing (val)."
-        + " While it learned, its layers computed in bfloat16, which is quicker here." * short
-    )
+    name = facts.decides.title.capitalize()
+    words = f"{name} is of the running average of the weights, on samples kept apart for choosing (val)."
+    return words + " While it learned, its layers computed in bfloat16, which is quicker here." * short
 
 
 def headline(facts: Facts) -> str:
@@ -72,21 +76,25 @@ def headline(facts: Facts) -> str:
     ceilings = result.budget.ceilings()
     broken = result.budget.broken(result.costs)
     limits = " and ".join(f"{show(name, ceiling)}{_suffix(name)}" for name, ceiling in ceilings.items())
-    came = f"{result.metrics.test_accuracy:.1f} % on held-out test images"
+    came = f"{_figure(facts.decides)} on held-out test samples"
     if latency := result.costs.get("latency"):
         came += f" in {show('latency', latency.value)}{_latency_of(result.device, latency)[0]}"
     verdict = f"<em class='no'>missed</em> ({escape('; '.join(broken))})" if broken else "<em>met</em>"
     count = int(result.task.get("num_test", 0))
-    low, high = interval(result.metrics.test_accuracy, count) if count else (0.0, 0.0)
-    sure = f"; with {count:,} test images the true figure is between {low:.1f} and {high:.1f} % (95 %)" if count else ""
+    sure = ""
+    if count and facts.decides.name == "accuracy":
+        low, high = interval(facts.decides.value, count)
+        sure = f"; with {count:,} test samples the true figure is between {low:.1f} and {high:.1f} % (95 %)"
+    beside = [name for name in result.metrics.test if name != facts.decides.name]
+    others = "".join(f" {name.replace('_', ' ').capitalize()}: {result.metrics.test[name]:.1f}." for name in beside)
     device = result.device.get("cpu", result.device.get("name", "the device"))
     threads = result.device.get("threads", 1)
     there = f"on {device}, {threads} thread{'s' if threads != 1 else ''}"
     if number := result.device.get("type"):  # a board: nothing ran there
         there = f"for {result.device.get('name', device)} in {number}"
     lead = (
-        f"{result.search.evaluated:,} networks were considered for {len(result.classes)} classes of "
-        f"{result.task.get('name', facts.plan.task)}, {there}, batch 1{sure}."
+        f"{result.search.evaluated:,} networks were considered for {result.task.get('name', facts.plan.task)}, "
+        f"{there}, batch 1{sure}.{others}"
     )
     return (
         f"<h1>edgewright: {escape(str(result.task.get('name', facts.plan.task)))}</h1>"
@@ -133,9 +141,8 @@ def budget_table(facts: Facts) -> str:
     )
     export = facts.result.export
     lead = (
-        f"Checked on the exported file itself, which gives the trained network's answer on "
-        f"{100 * export.top1_agreement:.4g} % of {export.samples} images (logits differ by at most "
-        f"{export.max_abs_difference:.1g}).{converted}"
+        f"Checked on the exported file itself, whose answers are the trained network's on {export.same:.4g} % of "
+        f"{export.samples} samples ({differences(export)}).{converted}"
     )
     refused = "".join(
         f'<p class="warn">Finalist {escape(key[:8])} was refused: {escape("; ".join(why))}.</p>'
@@ -173,12 +180,12 @@ def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") 
 
 
 def pareto(facts: Facts, figures: Figures) -> str:
-    score, accuracy = pictures.pareto_by_score(facts), pictures.pareto_by_accuracy(facts)
+    score, figure = pictures.pareto_by_score(facts), pictures.pareto_by_figure(facts)
     views = [
         (name, title, figure)
         for name, title, figure in (
             ("by-score", "all, by score", score),
-            ("by-accuracy", "finalists, by accuracy", accuracy),
+            ("by-figure", f"finalists, by {facts.decides.title}", figure),
         )
         if figure is not None
     ]
@@ -196,7 +203,7 @@ def pareto(facts: Facts, figures: Figures) -> str:
     search = facts.result.search
     lead = (
         f"{search.evaluated:,} candidates, scored untrained at {search.networks_per_second:.1f} a second; point at one "
-        "to see the network. Up and to the left is better. Accuracies of finalists are those of their brief training."
+        "to see the network. Up and to the left is better. Figures of finalists are those of their brief training."
     )
     return section("What could have been", lead, tabs + plots)
 
@@ -206,43 +213,13 @@ def chosen_network(facts: Facts) -> str:
     if not drawn:
         return ""
     resolution = facts.result.architecture.get("resolution")
-    source = f"The image enters at {resolution} × {resolution} px. " if resolution else ""
+    source = "The image enters at {} × {} px. ".format(*sides(resolution)) if resolution else ""
     lead = source + "Each bar is as high as its image is large and as broad as it has channels (by their roots)."
     body = (
         f'{network.picture(drawn)}<div class="key">{network.legend(drawn)}</div>'
         f'<div class="scroll">{network.table(drawn)}</div>'
     )
     return section("The chosen network", lead, body)
-
-
-def mistakes(facts: Facts, task: Task | None, figures: Figures) -> str:
-    matrix = pictures.confusion_matrix(facts)
-    if matrix is None:
-        return ""
-    wrong, total = facts.mistakes, len(facts.labels)
-    lead = f"{len(wrong):,} of {total:,} test images were called something else."
-    faces = _faces(facts, task, wrong[:MOST_EXAMPLES])
-    left = plot(figures, "confusion", matrix, "Where it errs", lead)
-    if not faces:
-        return left
-    words = "From the classes that are confused most often." if len(wrong) > MOST_EXAMPLES else "All of them."
-    return f'<div class="two">{left}{section("What it got wrong", words, faces)}</div>'
-
-
-def _faces(facts: Facts, task: Task | None, indices: list[int]) -> str:
-    """The images, as long as the task at hand is the one that was tested."""
-    if task is None or len(task.test) != len(facts.labels) or not indices:
-        return ""
-    small = " small" if task.spec.resolution < 64 else ""
-    faces = []
-    for i in indices:
-        truth, said = (escape(facts.result.classes[found[i]]) for found in (facts.labels, facts.predictions))
-        source = data_uri(task.test.images[i], task.spec.white)
-        faces.append(
-            f'<figure><img class="example{small}" alt="{truth}" src="{source}">'
-            f'<span class="said">{said}</span><br><span class="truth">is {truth}</span></figure>'
-        )
-    return f'<div class="faces">{"".join(faces)}</div>'
 
 
 def latency(facts: Facts, figures: Figures) -> str:

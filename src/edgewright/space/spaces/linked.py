@@ -10,28 +10,25 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from edgewright.core.architecture import Architecture
-from edgewright.core.errors import BadInput
+from edgewright.core.tensors import size_text
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.model.linked import Cell, Family, LinkedNet, linked_channels
-from edgewright.space.base import Space
+from edgewright.model.linked import Cell, Family, linked_channels, linked_parts
+from edgewright.space.base import Framed, Space
 
 NUM_CELLS = 3
 WIDTHS = (8, 96)  # multiples of 8
 DEPTHS = (2, 14)
 MOST_LINKS = 192
 STEM_WIDTH = 16
-SMALLEST_SIDE, LARGEST_SIDE, LARGE_SIDE = 8, 512, 48
+LARGE_SIDE = 48
+CELLS = "cells"  # attribute of a built network, which NN-Mass and NN-Degree read
 
 
-class LinkedArchitecture(Architecture):
+class LinkedArchitecture(Framed):
     """A network of cells. links: multiples of 8; of the cell's width in the residual family; never more than the cell
     can use, w (d - 2)."""
 
     space: Literal["linked-dense", "linked-residual", "linked-mobile"]
-    channels: int = Field(ge=1)
-    classes: int = Field(ge=2)
-    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     cells: Annotated[tuple[Cell, ...], Field(min_length=NUM_CELLS, max_length=NUM_CELLS)]
 
     @model_validator(mode="after")
@@ -58,35 +55,18 @@ def valid_cell(space: str, width: float, depth: float, links: float) -> Cell:
 
 
 class LinkedSpace(Space):
-    """What the three families share.
-
-    Args: channels, classes: of the task.   resolution: side of its images, which every network takes.
-    Errors: BadInput for a resolution outside 8 to 512 pixels.
-    """
+    """What the three families share."""
 
     family: ClassVar[Family]
     source = "NN-Mass (arXiv:1910.00780), FLASH (2108.00568)"
 
-    def __init__(self, channels: int, classes: int, resolution: int) -> None:
-        if not SMALLEST_SIDE <= resolution <= LARGEST_SIDE:
-            raise BadInput(
-                f"space {self.name}: takes images of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {resolution} px"
-            )
-        self.channels, self.classes, self.resolution = channels, classes, resolution
-        self.stem_stride = 1 if resolution <= LARGE_SIDE else 2
+    @property
+    def stem_stride(self) -> int:
+        return 1 if max(self.size) <= LARGE_SIDE else 2
 
     def of(self, cells: tuple[Cell, ...]) -> LinkedArchitecture:
         """The architecture with these cells."""
-        return LinkedArchitecture.parse(
-            {
-                "space": self.name,
-                "channels": self.channels,
-                "classes": self.classes,
-                "resolution": self.resolution,
-                "cells": cells,
-            },
-            "architecture",
-        )
+        return LinkedArchitecture.parse({"space": self.name, **self.frame(), "cells": cells}, "architecture")
 
     def sample(self, rng: Random) -> LinkedArchitecture:
         width = 8 * 2 ** rng.uniform(0, 3)
@@ -117,46 +97,41 @@ class LinkedSpace(Space):
     def crossover(self, first: LinkedArchitecture, second: LinkedArchitecture, rng: Random) -> LinkedArchitecture:
         return self.of(tuple(rng.choice(pair) for pair in zip(first.cells, second.cells, strict=True)))
 
-    def blocks(self, architecture: LinkedArchitecture) -> tuple[tuple[str, Graph], ...]:
-        named = [("stem", self._stem())]
+    def stem(self, architecture: LinkedArchitecture) -> tuple[tuple[str, Graph], ...]:
+        named = [("stem", self._first())]
         for number, cell in enumerate(architecture.cells, 1):
             graph = cell_graph(named[-1][1].output_shape, cell, self.family, 1 if number == 1 else 2)
             named.append((f"cell{number}", graph))
-        return (*named, ("head", self._head(named[-1][1].output_shape)))
+        return tuple(named)
 
     def part(self, index: int, source: int, cell: Cell | None) -> tuple[Graph, ...]:
-        """What cell `index` (0-based) adds to a network whose cell before it has `source` channels: the stem comes with
-        the first one; without a cell, the head. The parts of a network are its blocks."""
-        side = self._stem().output_shape[-1]
+        """What cell `index` (0-based) adds to a network whose cell before it has `source` channels: the first
+        convolution comes with the first one; without a cell, the head. The parts of a network are its blocks."""
+        height, width = self._first().output_shape[1:]
         for _ in range(index - 1 if cell else NUM_CELLS - 1):
-            side = -(-side // 2)
+            height, width = -(-height // 2), -(-width // 2)
         if cell is None:
-            return (self._head((source, side, side)),)
+            return (self.head.graph([(source, height, width)], 0),)
         if index == 0:
-            return (self._stem(), cell_graph(self._stem().output_shape, cell, self.family, 1))
-        return (cell_graph((source, side, side), cell, self.family, 2),)
+            return (self._first(), cell_graph(self._first().output_shape, cell, self.family, 1))
+        return (cell_graph((source, height, width), cell, self.family, 2),)
 
-    def _stem(self) -> Graph:
-        builder = GraphBuilder((self.channels, self.resolution, self.resolution))
+    def _first(self) -> Graph:
+        builder = GraphBuilder((self.channels, *self.size))
         builder.relu(builder.conv(0, STEM_WIDTH, 3, self.stem_stride))
         return builder.graph()
 
-    def _head(self, shape: tuple[int, ...]) -> Graph:
-        builder = GraphBuilder(shape)
-        builder.linear(builder.flatten(builder.global_pool(0)), self.classes)
-        return builder.graph()
+    def parts(self, architecture: LinkedArchitecture) -> dict[str, nn.Module]:
+        return linked_parts(self.channels, STEM_WIDTH, self.stem_stride, architecture.cells, self.family)
 
     def build(self, architecture: LinkedArchitecture) -> nn.Module:
-        return LinkedNet(self.channels, self.classes, STEM_WIDTH, self.stem_stride, architecture.cells, self.family)
+        network = super().build(architecture)
+        setattr(network, CELLS, architecture.cells)
+        return network
 
     def read(self, data: dict[str, Any]) -> LinkedArchitecture:
         architecture = LinkedArchitecture.parse(data, "architecture")
-        for name in ("channels", "classes", "resolution"):
-            if getattr(architecture, name) != getattr(self, name):
-                given, wanted = getattr(architecture, name), getattr(self, name)
-                raise BadInput(f"architecture: {name} is {given}; for this task it is {wanted}")
-        if architecture.space != self.name:
-            raise BadInput(f"architecture: it is of the space {architecture.space}, not of {self.name}")
+        self.check_task(architecture)
         return architecture
 
     def smallest(self) -> LinkedArchitecture:
@@ -164,7 +139,7 @@ class LinkedSpace(Space):
 
     def describe(self, architecture: LinkedArchitecture) -> str:
         cells = [f"{cell.depth} x {cell.width}, links {cell.links}" for cell in architecture.cells]
-        return "\n".join((f"{self.resolution} px, {self.family}", *cells))
+        return "\n".join((f"{size_text(self.size)}, {self.family}", *cells))
 
 
 class LinkedDense(LinkedSpace):

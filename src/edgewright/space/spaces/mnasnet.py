@@ -12,17 +12,17 @@ Checked against: the published table (tests/space/test_mnasnet.py).
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
-from edgewright.core.architecture import Architecture
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
+from edgewright.core.tensors import size_text
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.model.mnasnet import HEAD_WIDTH, STEM_WIDTH, STRIDES, WIDTHS, MnasNet, MnasStage, squeezed
-from edgewright.space.base import LARGEST_SIDE, SMALLEST_SIDE, TabularSpace
+from edgewright.model.mnasnet import HEAD_WIDTH, STEM_WIDTH, STRIDES, WIDTHS, MnasStage, mnasnet_parts, squeezed
+from edgewright.space.base import Framed, TabularSpace
 
 NUM_STAGES = 7
 DEEP_STAGE = 5  # the one that may have four layers, counted from 0
@@ -40,13 +40,10 @@ class StageChoice(Frozen):
         return MnasStage(expansion=self.expansion, kernel=self.kernel, layers=self.layers, squeeze=self.squeeze)
 
 
-class MnasArchitecture(Architecture):
+class MnasArchitecture(Framed):
     """A network of the space. `stages`: in running order."""
 
     space: Literal["mnasnet"] = "mnasnet"
-    channels: int = Field(ge=1)
-    classes: int = Field(ge=2)
-    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     stages: Annotated[tuple[StageChoice, ...], Field(min_length=NUM_STAGES, max_length=NUM_STAGES)]
 
 
@@ -63,6 +60,7 @@ class MnasNetSpace(TabularSpace):
     name = "mnasnet"
     source = "Accel-NASBench (arXiv:2404.08005), MnasNet (arXiv:1807.11626)"
     summary = "the MnasNet space of Accel-NASBench: expansion, kernel, depth and squeeze-excite of seven stages"
+    renamed: ClassVar[dict[str, str]] = {"head.0.": "last.", "head.3.": "head.2."}
 
     def choices(self) -> tuple[int, ...]:
         return tuple(map(len, values()))
@@ -79,8 +77,7 @@ class MnasNetSpace(TabularSpace):
         row = [allowed[digit] for allowed, digit in zip(values(), self.checked_vector(vector), strict=True)]
         stages = [dict(zip(("expansion", "kernel", "layers", "squeeze"), row[i : i + 4], strict=True))
                   for i in range(0, len(row), 4)]  # fmt: skip
-        data = {"channels": self.channels, "classes": self.classes, "resolution": self.resolution, "stages": stages}
-        return MnasArchitecture.parse(data, "architecture")
+        return MnasArchitecture.parse({**self.frame(), "stages": stages}, "architecture")
 
     def from_row(self, row: Sequence[int]) -> MnasArchitecture:
         return self.decode(self._encoded(row))
@@ -97,8 +94,8 @@ class MnasNetSpace(TabularSpace):
                 raise BadInput(f"space {self.name}: {named} is {value}, not one of {', '.join(map(str, allowed))}")
         return tuple(allowed.index(value) for value, allowed in zip(row, values(), strict=True))
 
-    def blocks(self, architecture: MnasArchitecture) -> tuple[tuple[str, Graph], ...]:
-        named = [("stem", _stem_graph((self.channels, self.resolution, self.resolution)))]
+    def stem(self, architecture: MnasArchitecture) -> tuple[tuple[str, Graph], ...]:
+        named = [("stem", _stem_graph((self.channels, *self.size)))]
         for number, (choice, width, stride) in enumerate(zip(architecture.stages, WIDTHS, STRIDES, strict=True), 1):
             for index in range(choice.layers):
                 shape = named[-1][1].output_shape
@@ -106,10 +103,10 @@ class MnasNetSpace(TabularSpace):
                     shape, width, choice.expansion, choice.kernel, choice.squeeze, 1 if index else stride
                 )
                 named.append((f"stage{number}.{index}", graph))
-        return (*named, ("head", _head_graph(named[-1][1].output_shape, self.classes)))
+        return (*named, ("last", _last_graph(named[-1][1].output_shape)))
 
-    def build(self, architecture: MnasArchitecture) -> nn.Module:
-        return MnasNet(self.channels, self.classes, [choice.stage() for choice in architecture.stages])
+    def parts(self, architecture: MnasArchitecture) -> dict[str, nn.Module]:
+        return mnasnet_parts(self.channels, [choice.stage() for choice in architecture.stages])
 
     def read(self, data: dict[str, Any]) -> MnasArchitecture:
         architecture = MnasArchitecture.parse(data, "architecture")
@@ -125,7 +122,7 @@ class MnasNetSpace(TabularSpace):
             f"{choice.layers} x e{choice.expansion} k{choice.kernel}{' se' if choice.squeeze else ''}"
             for choice in architecture.stages
         ]
-        return "\n".join((f"{self.resolution} px", *lines))
+        return "\n".join((size_text(self.size), *lines))
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -150,8 +147,7 @@ def _stem_graph(shape: tuple[int, ...]) -> Graph:
 
 
 @functools.lru_cache(maxsize=256)
-def _head_graph(shape: tuple[int, ...], classes: int) -> Graph:
+def _last_graph(shape: tuple[int, ...]) -> Graph:
     builder = GraphBuilder(shape)
-    x = builder.swish(builder.conv(0, HEAD_WIDTH))
-    builder.linear(builder.flatten(builder.global_pool(x)), classes)
+    builder.swish(builder.conv(0, HEAD_WIDTH))
     return builder.graph()

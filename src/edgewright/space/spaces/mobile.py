@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
+from edgewright.core.tensors import Size, TensorSpec, compact, scaled, sides, size_text
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.model.mobile import Kind, MobileNet, Stage, ends_in_relu, squeezed
-from edgewright.space.base import Space
+from edgewright.model.blocks import Kind, Stage, ends_in_relu, mobile_parts, squeezed
+from edgewright.model.head import Head
+from edgewright.space.base import Framed, Space
 
 KINDS: tuple[Kind, ...] = ("inverted", "fused", "separable", "basic")
 KERNELS = (3, 5, 7)
@@ -33,18 +34,15 @@ MAX_WIDTH = 512
 HEAD_FACTORS = (0, 1, 2, 4)  # the head's width over the last stage's
 MAX_HEAD = 1280
 SMALLEST_MAP, LARGEST_MAP = 4, 14
-SMALLEST_SIDE, LARGEST_SIDE = 8, 512
+SHORTEST = 2  # of the shorter side of an oblong map
 
 Width = Annotated[int, Field(ge=8, le=MAX_WIDTH, multiple_of=8)]
 
 
-class MobileArchitecture(Architecture):
-    """A network of the `mobile` space. `resolution`: side of its square input, pixels."""
+class MobileArchitecture(Framed):
+    """A network of the `mobile` space."""
 
     space: Literal["mobile"] = "mobile"
-    channels: int = Field(ge=1)
-    classes: int = Field(ge=2)
-    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     stem_width: Width
     stem_stride: Literal[1, 2]
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
@@ -75,8 +73,7 @@ def _check_stage(index: int, stage: Stage) -> None:
 class MobileSpace(Space):
     """`mobile` for one task.
 
-    Args: channels, classes: of the task.   resolution: side of its images; networks take it or a little less.
-    Errors: BadInput for a resolution outside 8 to 512 pixels.
+    Networks take maps as large as the task's, or a little smaller ones.
     """
 
     name = "mobile"
@@ -87,16 +84,16 @@ class MobileSpace(Space):
         "stem, stages of inverted / fused / separable / basic blocks with optional squeeze-excite, head, resolution"
     )
 
-    def __init__(self, channels: int, classes: int, resolution: int) -> None:
-        if not SMALLEST_SIDE <= resolution <= LARGEST_SIDE:
-            raise BadInput(f"space mobile: takes images of {SMALLEST_SIDE} to {LARGEST_SIDE} px, not {resolution} px")
-        self.channels, self.classes, self.resolution = channels, classes, resolution
-        self.num_stages = 3 if resolution <= 16 else 4 if resolution <= 64 else 5
-        self.stem_strides: tuple[Literal[1, 2], ...] = (1,) if resolution < 48 else (1, 2) if resolution <= 96 else (2,)
-        shares = (1.0,) if resolution < 24 else (1.0, 0.875, 0.75)
-        self.resolutions = tuple(dict.fromkeys(max(8, round(resolution * share / 4) * 4) for share in shares))
-        if resolution not in self.resolutions:  # a task that is no multiple of 4 is taken as it is
-            self.resolutions = (resolution, *(side for side in self.resolutions if side < resolution))
+    def __init__(self, inputs: Sequence[TensorSpec], head: Head) -> None:
+        super().__init__(inputs, head)
+        side = max(self.size)
+        self.num_stages = 3 if side <= 16 else 4 if side <= 64 else 5
+        self.stem_strides: tuple[Literal[1, 2], ...] = (1,) if side < 48 else (1, 2) if side <= 96 else (2,)
+        shares = (1.0,) if side < 24 else (1.0, 0.875, 0.75)
+        sizes = dict.fromkeys(scaled(self.size, share, 4, 8) for share in shares)
+        if self.size not in sizes:  # a task that is no multiple of 4 is taken as it is
+            sizes = {self.size: None} | {size: None for size in sizes if size < self.size}
+        self.resolutions: tuple[int | Size, ...] = tuple(compact(size) for size in sizes)
 
     def sample(self, rng: Random) -> MobileArchitecture:
         resolution, stem_stride = rng.choice(self.resolutions), rng.choice(self.stem_strides)
@@ -162,9 +159,15 @@ class MobileSpace(Space):
             head_width=rng.choice((first, second)).head_width,
         )
 
-    def blocks(self, architecture: MobileArchitecture) -> tuple[tuple[str, Graph], ...]:
-        side = architecture.resolution
-        named = [("stem", _stem_graph(architecture.channels, side, architecture.stem_width, architecture.stem_stride))]
+    def resolution(self, architecture: MobileArchitecture) -> Size:
+        return sides(architecture.resolution)
+
+    def head_width(self, architecture: MobileArchitecture) -> int:
+        return architecture.head_width
+
+    def stem(self, architecture: MobileArchitecture) -> tuple[tuple[str, Graph], ...]:
+        shape = (architecture.channels, *self.resolution(architecture))
+        named = [("stem", _stem_graph(shape, architecture.stem_width, architecture.stem_stride))]
         shape = named[0][1].output_shape
         for number, stage in enumerate(architecture.stages, 1):
             for index in range(stage.depth):
@@ -174,30 +177,24 @@ class MobileSpace(Space):
                 )
                 named.append((f"stage{number}.{index}", graph))
                 shape = graph.output_shape
-        named.append(("head", _head_graph(shape, architecture.head_width, architecture.classes)))
         return tuple(named)
 
-    def build(self, architecture: MobileArchitecture) -> nn.Module:
-        return MobileNet(
-            architecture.channels,
-            architecture.classes,
-            architecture.stem_width,
-            architecture.stem_stride,
-            architecture.stages,
-            architecture.head_width,
+    def parts(self, architecture: MobileArchitecture) -> dict[str, nn.Module]:
+        return mobile_parts(
+            architecture.channels, architecture.stem_width, architecture.stem_stride, architecture.stages
         )
 
     def read(self, data: dict[str, Any]) -> MobileArchitecture:
         architecture = MobileArchitecture.parse(data, "architecture")
-        for name, given, allowed in self._frame(architecture):
+        for name, given, allowed in self._choices(architecture):
             if given not in allowed:
                 raise BadInput(f"architecture: {name} is {given}; for this task it is {' or '.join(map(str, allowed))}")
         return architecture
 
-    def _frame(self, architecture: MobileArchitecture) -> Iterator[tuple[str, int, Sequence[int]]]:
+    def _choices(self, architecture: MobileArchitecture) -> Iterator[tuple[str, Any, Sequence[Any]]]:
         """What the task decides: name, value here, values there are. Crossing two networks relies on it."""
         yield "channels", architecture.channels, (self.channels,)
-        yield "classes", architecture.classes, (self.classes,)
+        yield "outputs", architecture.outputs, (self.head.outputs,)
         yield "resolution", architecture.resolution, self.resolutions
         yield "stem_stride", architecture.stem_stride, self.stem_strides
         yield "the number of stages", len(architecture.stages), (self.num_stages,)
@@ -206,7 +203,7 @@ class MobileSpace(Space):
         yield "the number of stages with stride 2", halved, fitting
 
     def smallest(self) -> MobileArchitecture:
-        resolution, stem_stride = min(self.resolutions), max(self.stem_strides)
+        resolution, stem_stride = self.resolutions[-1], max(self.stem_strides)
         halvings = max(self._halvings(resolution, stem_stride))
         stages = [
             Stage(kind="separable", depth=1, width=8, kernel=3, expansion=1, squeeze=False, stride=1 + (i < halvings))
@@ -216,7 +213,8 @@ class MobileSpace(Space):
 
     def describe(self, architecture: MobileArchitecture) -> str:
         head = f", head {architecture.head_width}" if architecture.head_width else ""
-        lines = [f"{architecture.resolution} px, stem {architecture.stem_width}/{architecture.stem_stride}{head}"]
+        size = size_text(self.resolution(architecture))
+        lines = [f"{size}, stem {architecture.stem_width}/{architecture.stem_stride}{head}"]
         for stage in architecture.stages:
             extras = ("" if stage.expansion == 1 else f" e{stage.expansion}") + (" se" if stage.squeeze else "")
             halved = " /2" if stage.stride == 2 else ""
@@ -224,11 +222,11 @@ class MobileSpace(Space):
         return "\n".join(lines)
 
     def _architecture(
-        self, resolution: int, stem_width: int, stem_stride: Literal[1, 2], stages: list[Stage], head_width: int
+        self, resolution: int | Size, stem_width: int, stem_stride: Literal[1, 2], stages: list[Stage], head_width: int
     ) -> MobileArchitecture:
         return MobileArchitecture(
             channels=self.channels,
-            classes=self.classes,
+            outputs=self.head.outputs,
             resolution=resolution,
             stem_width=stem_width,
             stem_stride=stem_stride,
@@ -236,18 +234,19 @@ class MobileSpace(Space):
             head_width=head_width,
         )
 
-    def _halvings(self, resolution: int, stem_stride: int) -> list[int]:
-        """How many stages may halve the image, by the map that is left at the end."""
-        side = math.ceil(resolution / stem_stride)
-        fitting = [n for n in range(self.num_stages + 1) if SMALLEST_MAP <= math.ceil(side / 2**n) <= LARGEST_MAP]
-        return fitting or [self.num_stages]
+    def _halvings(self, resolution: int | Size, stem_stride: int) -> list[int]:
+        """How many stages may halve the map, by what is left at the end: its longer side decides, and its shorter one
+        keeps two pixels, however long the other is."""
+        low, high = sorted(math.ceil(side / stem_stride) for side in sides(resolution))
+        counts = [count for count in range(self.num_stages + 1) if low == high or math.ceil(low / 2**count) >= SHORTEST]
+        return [count for count in counts if SMALLEST_MAP <= math.ceil(high / 2**count) <= LARGEST_MAP] or counts[-1:]
 
-    def _sample_strides(self, resolution: int, stem_stride: int, rng: Random) -> list[int]:
+    def _sample_strides(self, resolution: int | Size, stem_stride: int, rng: Random) -> list[int]:
         halvings = rng.choice(self._halvings(resolution, stem_stride))
         places = set(rng.sample(range(self.num_stages), halvings))
         return [2 if index in places else 1 for index in range(self.num_stages)]
 
-    def _restride(self, resolution: int, stem_stride: int, stages: list[Stage], rng: Random) -> list[Stage]:
+    def _restride(self, resolution: int | Size, stem_stride: int, stages: list[Stage], rng: Random) -> list[Stage]:
         strides = self._sample_strides(resolution, stem_stride, rng)
         return [stage.model_copy(update={"stride": stride}) for stage, stride in zip(stages, strides, strict=True)]
 
@@ -288,8 +287,8 @@ def _change_stage(stage: Stage, rng: Random) -> Stage:
 
 
 @functools.lru_cache(maxsize=4096)
-def _stem_graph(channels: int, side: int, width: int, stride: int) -> Graph:
-    builder = GraphBuilder((channels, side, side))
+def _stem_graph(shape: tuple[int, ...], width: int, stride: int) -> Graph:
+    builder = GraphBuilder(shape)
     builder.relu(builder.conv(0, width, 3, stride))
     return builder.graph()
 
@@ -298,7 +297,7 @@ def _stem_graph(channels: int, side: int, width: int, stride: int) -> Graph:
 def block_graph(
     shape: tuple[int, ...], width: int, kind: Kind, kernel: int, expansion: int, squeeze: bool, stride: int
 ) -> Graph:
-    """What `model.mobile.Block` computes, operator by operator, batch norms folded."""
+    """What `model.blocks.Block` computes, operator by operator, batch norms folded."""
     builder = GraphBuilder(shape)
     source = shape[0]
     inner = source * expansion
@@ -329,11 +328,3 @@ def _gated(builder: GraphBuilder, x: int) -> int:
     width = builder.shapes[x][0]
     gate = builder.relu(builder.conv(builder.global_pool(x), squeezed(width)))
     return builder.mul(x, builder.hardsigmoid(builder.conv(gate, width)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _head_graph(shape: tuple[int, ...], width: int, classes: int) -> Graph:
-    builder = GraphBuilder(shape)
-    x = builder.relu(builder.conv(0, width)) if width else 0
-    builder.linear(builder.flatten(builder.global_pool(x)), classes)
-    return builder.graph()

@@ -27,15 +27,14 @@ import functools
 import itertools
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
 from torch import nn
 
-from edgewright.core.architecture import Architecture
+from edgewright.core.tensors import size_text
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.model.nasbench201 import CELLS, EDGES, OPS, WIDTHS, CellNet
-from edgewright.space.base import LARGEST_SIDE, SMALLEST_SIDE, TabularSpace
+from edgewright.model.nasbench201 import CELLS, EDGES, OPS, WIDTHS, cell_parts
+from edgewright.space.base import SMALLEST_SIDE, Framed, TabularSpace
 
 OFFICIAL_SEED = 88
 OpName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
@@ -43,13 +42,10 @@ OpName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_po
 _LETTERS = {"nor_conv_1x1": "m", "nor_conv_3x3": "n", "avg_pool_3x3": "a"}
 
 
-class CellArchitecture(Architecture):
+class CellArchitecture(Framed):
     """A network of NAS-Bench-201. `ops`: the operators on the edges 0>1, 0>2, 1>2, 0>3, 1>3, 2>3."""
 
     space: Literal["nb201"] = "nb201"
-    channels: int = Field(ge=1)
-    classes: int = Field(ge=2)
-    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     ops: tuple[OpName, OpName, OpName, OpName, OpName, OpName]
 
 
@@ -61,6 +57,7 @@ class NASBench201(TabularSpace):
     row_column = "ops"
     row_names = OPS
     summary = "all 15,625 cells of NAS-Bench-201: one of five operators on each of six edges; rows as in its table"
+    renamed: ClassVar[dict[str, str]] = {"head.0.": "last.0.", "head.4.": "head.2."}
 
     def choices(self) -> tuple[int, ...]:
         return (len(OPS),) * len(EDGES)
@@ -73,8 +70,7 @@ class NASBench201(TabularSpace):
 
     def of(self, ops: Sequence[str]) -> CellArchitecture:
         """The architecture with these operators on the edges."""
-        data = {"channels": self.channels, "classes": self.classes, "resolution": self.resolution, "ops": ops}
-        return CellArchitecture.parse(data, "architecture")
+        return CellArchitecture.parse({**self.frame(), "ops": ops}, "architecture")
 
     def at(self, index: int) -> CellArchitecture:
         return self.decode(official_order()[self.checked(index)])
@@ -100,8 +96,8 @@ class NASBench201(TabularSpace):
         alive = (start in reached and end in wanted for start, end in EDGES)
         return _rows()[tuple(digit if kept else NONE for digit, kept in zip(vector, alive, strict=True))]
 
-    def blocks(self, architecture: CellArchitecture) -> tuple[tuple[str, Graph], ...]:
-        shape = (self.channels, self.resolution, self.resolution)
+    def stem(self, architecture: CellArchitecture) -> tuple[tuple[str, Graph], ...]:
+        shape = (self.channels, *self.size)
         stem = _stem_graph(shape)
         named, shape = [("stem", stem)], stem.output_shape
         for number in range(1, len(WIDTHS) + 1):
@@ -110,16 +106,16 @@ class NASBench201(TabularSpace):
             if number < len(WIDTHS):
                 named.append((f"reduce{number}", _reduce_graph(shape, WIDTHS[number])))
                 shape = named[-1][1].output_shape
-        return (*named, ("head", _head_graph(shape, self.classes)))
+        return (*named, ("last", _last_graph(shape)))
 
-    def build(self, architecture: CellArchitecture) -> nn.Module:
-        return CellNet(self.channels, self.classes, architecture.ops)
+    def parts(self, architecture: CellArchitecture) -> dict[str, nn.Module]:
+        return cell_parts(self.channels, architecture.ops)
 
     def thin(self, architecture: CellArchitecture) -> nn.Module:
         """One cell a stage in place of five, and from 16 px a stem that halves the image: a quarter of the pixels.
         `benchmarks/cheap_scoring.py` shows what that costs in rank correlation."""
-        stride = 2 if self.resolution >= 2 * SMALLEST_SIDE else 1
-        return CellNet(self.channels, self.classes, architecture.ops, cells=1, stride=stride)
+        stride = 2 if min(self.size) >= 2 * SMALLEST_SIDE else 1
+        return self._network(architecture, cell_parts(self.channels, architecture.ops, cells=1, stride=stride))
 
     def read(self, data: dict[str, Any]) -> CellArchitecture:
         architecture = CellArchitecture.parse(data, "architecture")
@@ -131,7 +127,7 @@ class NASBench201(TabularSpace):
         return self.of(("none", "none", "none", "skip_connect", "none", "none"))
 
     def describe(self, architecture: CellArchitecture) -> str:
-        return f"{self.resolution} px, cell {cell_text(architecture.ops)}"
+        return f"{size_text(self.size)}, cell {cell_text(architecture.ops)}"
 
 
 def cell_text(ops: Sequence[str]) -> str:
@@ -286,8 +282,8 @@ def _reduce_graph(shape: tuple[int, ...], width: int) -> Graph:
     return builder.graph()
 
 
-@functools.lru_cache(maxsize=256)
-def _head_graph(shape: tuple[int, ...], classes: int) -> Graph:
+@functools.lru_cache(maxsize=64)
+def _last_graph(shape: tuple[int, ...]) -> Graph:
     builder = GraphBuilder(shape)
-    builder.linear(builder.flatten(builder.global_pool(builder.relu(builder.norm(0)))), classes)
+    builder.relu(builder.norm(0))
     return builder.graph()

@@ -13,22 +13,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import nn
 
-from edgewright.core.architecture import Architecture
+from edgewright.core.tensors import size_text
 from edgewright.ir.graph import Graph, GraphBuilder
-from edgewright.model.nasbench_macro import HEAD_WIDTH, LAYERS, MOBILE, STEM_WIDTH, MacroNet, frame
-from edgewright.space.base import LARGEST_SIDE, SMALLEST_SIDE, TabularSpace
+from edgewright.model.nasbench_macro import HEAD_WIDTH, LAYERS, MOBILE, STEM_WIDTH, frame, macro_parts
+from edgewright.space.base import Framed, TabularSpace
 
 NUM_LAYERS = 8
 LayerName = Literal["identity", "mb3_k3", "mb6_k5"]
 
 
-class MacroArchitecture(Architecture):
+class MacroArchitecture(Framed):
     """A network of NAS-Bench-Macro. `layers`: in running order."""
 
     space: Literal["nbmacro"] = "nbmacro"
-    channels: int = Field(ge=1)
-    classes: int = Field(ge=2)
-    resolution: int = Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)
     layers: Annotated[tuple[LayerName, ...], Field(min_length=NUM_LAYERS, max_length=NUM_LAYERS)]
 
 
@@ -47,20 +44,22 @@ class NASBenchMacro(TabularSpace):
 
     def decode(self, vector: Sequence[int]) -> MacroArchitecture:
         layers = tuple(LAYERS[digit] for digit in self.checked_vector(vector))
-        data = {"channels": self.channels, "classes": self.classes, "resolution": self.resolution, "layers": layers}
-        return MacroArchitecture.parse(data, "architecture")
+        return MacroArchitecture.parse({**self.frame(), "layers": layers}, "architecture")
 
     def at(self, index: int) -> MacroArchitecture:
         return self.decode(self.digits(index))
 
-    def blocks(self, architecture: MacroArchitecture) -> tuple[tuple[str, Graph], ...]:
-        named = [("stem", _stem_graph((self.channels, self.resolution, self.resolution)))]
+    def stem(self, architecture: MacroArchitecture) -> tuple[tuple[str, Graph], ...]:
+        named = [("stem", _stem_graph((self.channels, *self.size)))]
         for number, (layer, (_, width, stride)) in enumerate(zip(architecture.layers, frame(), strict=True), 1):
             named.append((f"layer{number}", layer_graph(named[-1][1].output_shape, layer, width, stride)))
-        return (*named, ("head", _head_graph(named[-1][1].output_shape, self.classes)))
+        return tuple(named)
 
-    def build(self, architecture: MacroArchitecture) -> nn.Module:
-        return MacroNet(self.channels, self.classes, architecture.layers)
+    def parts(self, architecture: MacroArchitecture) -> dict[str, nn.Module]:
+        return macro_parts(self.channels, architecture.layers)
+
+    def head_width(self, architecture: MacroArchitecture) -> int:
+        return HEAD_WIDTH
 
     def read(self, data: dict[str, Any]) -> MacroArchitecture:
         architecture = MacroArchitecture.parse(data, "architecture")
@@ -71,7 +70,7 @@ class NASBenchMacro(TabularSpace):
         return self.decode((0,) * NUM_LAYERS)
 
     def describe(self, architecture: MacroArchitecture) -> str:
-        return f"{self.resolution} px, {' '.join(architecture.layers)}"
+        return f"{size_text(self.size)}, {' '.join(architecture.layers)}"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -92,12 +91,4 @@ def layer_graph(shape: tuple[int, ...], layer: str, width: int, stride: int) -> 
 def _stem_graph(shape: tuple[int, ...]) -> Graph:
     builder = GraphBuilder(shape)
     builder.relu(builder.conv(0, STEM_WIDTH, 3))
-    return builder.graph()
-
-
-@functools.lru_cache(maxsize=256)
-def _head_graph(shape: tuple[int, ...], classes: int) -> Graph:
-    builder = GraphBuilder(shape)
-    x = builder.relu(builder.conv(0, HEAD_WIDTH))
-    builder.linear(builder.flatten(builder.global_pool(x)), classes)
     return builder.graph()

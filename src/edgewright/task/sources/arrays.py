@@ -7,7 +7,8 @@ import torch
 
 from edgewright.core.errors import BadInput
 from edgewright.core.npz import opened_npz
-from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text, to_side
+from edgewright.task.assemble import Described, assemble, fit_size, is_text, to_size
+from edgewright.task.base import Split, Task, Wishes
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
@@ -18,8 +19,8 @@ def arrays(path: Path, wishes: Wishes) -> Task:
 
     Images: (N, H, W, C), (N, C, H, W) or (N, H, W). Four axes are read as NHWC where the last has 1, 3 or 4 entries, as
     NCHW where the second has; where both have, the reading with square images wins, and NHWC if both or neither is
-    square. Where neither has, the reading with square images wins (NCHW first). Oblong images are resized to the square
-    of their shorter side, sides outside 8..224 px to the nearest of these. uint8 (and integers within 0..255) are kept
+    square. Where neither has, the reading with square images wins (NCHW first). Images keep their shape; where the
+    shorter side is outside 8..224 px both are scaled so that it is not. uint8 (and integers within 0..255) are kept
     as uint8, other numbers as float32, finite only.
     Labels: (N,) or (N, 1) integers 0..K-1. `classes`: K names. The test part is y_test's, in its order.
     Flips: on with three or more channels, unless given class names are all numbers or single letters.
@@ -28,25 +29,21 @@ def arrays(path: Path, wishes: Wishes) -> Task:
     has_val = _has_val(path, found)
     names = ("train", "val", "test") if has_val else ("train", "test")
     parts = {name: _part(path, found, name) for name in names}
-    shapes = {name: tuple(part.images.shape[1:]) for name, part in parts.items()}
-    if len(set(shapes.values())) > 1 or len({part.images.dtype for part in parts.values()}) > 1:
-        told = ", ".join(f"x_{name} {shape} {parts[name].images.dtype}" for name, shape in shapes.items())
+    shapes = {name: tuple(part.inputs.shape[1:]) for name, part in parts.items()}
+    if len(set(shapes.values())) > 1 or len({part.inputs.dtype for part in parts.values()}) > 1:
+        told = ", ".join(f"x_{name} {shape} {parts[name].inputs.dtype}" for name, shape in shapes.items())
         raise BadInput(f"{path}: the images of the parts disagree as (channels, height, width) and type: {told}")
     classes = _classes(path, found, parts)
-    side = wishes.resolution or to_side(min(shapes["train"][1:]))
-    parts = {name: Split(fit_square(part.images, side), part.labels) for name, part in parts.items()}
-    named = "classes" in found
-    flip = shapes["train"][0] >= 3 and not (named and is_text(classes))
-    return assemble(
+    size = wishes.resolution or to_size(shapes["train"][1:])
+    parts = {name: Split(fit_size(part.inputs, size), part.targets) for name, part in parts.items()}
+    given = "classes" in found
+    described = Described(
         name=path.stem,
         source=f"arrays:{path}",
-        classes=classes,
-        train=parts["train"],
-        val=parts.get("val"),
-        test=parts["test"],
-        flip=flip if wishes.flip is None else wishes.flip,
-        wishes=wishes,
+        names=tuple(classes),
+        flip=shapes["train"][0] >= 3 and not (given and is_text(classes)),
     )
+    return assemble(described, wishes, train=parts["train"], val=parts.get("val"), test=parts["test"])
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -135,10 +132,10 @@ def channels_first(images: torch.Tensor, where: str) -> torch.Tensor:
 
 
 def _classes(path: Path, found: dict[str, np.ndarray], parts: dict[str, Split]) -> list[str]:
-    top = int(parts["train"].labels.max()) + 1
-    known = set(parts["train"].labels.unique().tolist())
+    top = int(parts["train"].targets.max()) + 1
+    known = set(parts["train"].targets.unique().tolist())
     for name in parts:
-        new = sorted(set(parts[name].labels.unique().tolist()) - known)
+        new = sorted(set(parts[name].targets.unique().tolist()) - known)
         if new:
             raise BadInput(f"{path}: y_{name} has class {new[0]}, which y_train lacks")
     if "classes" in found:

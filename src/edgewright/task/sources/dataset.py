@@ -10,7 +10,9 @@ from PIL import Image
 
 from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress
-from edgewright.task.base import Split, Task, Wishes, assemble, fit_square, is_text, to_side
+from edgewright.core.tensors import Size, sides
+from edgewright.task.assemble import Described, assemble, fit_size, is_text, to_side, to_size
+from edgewright.task.base import Split, Task, Wishes
 
 
 def dataset(data: Any, wishes: Wishes) -> Task:
@@ -18,7 +20,7 @@ def dataset(data: Any, wishes: Wishes) -> Task:
 
     An image is a tensor (C, H, W) or (H, W), a PIL image, or an ndarray (H, W, C), (C, H, W) or (H, W); uint8 stays
     uint8, other numbers become float32. A label is an integer. Images of unequal sizes are cropped to their central
-    square and resized to the median shorter side; equal ones are resized to a square where they are not one. Class
+    square and resized to the median shorter side; equal ones keep their shape. Class
     names come from the Dataset's `classes`, if it has them. Flips: on with three or more channels, unless the names are
     all numbers or single letters. Random transforms inside the Dataset are drawn once, here.
     """
@@ -28,26 +30,22 @@ def dataset(data: Any, wishes: Wishes) -> Task:
     first, second = (data[0], data[1]) if pair else (data, None)
     train_items = _items(first, "dataset")
     test_items = None if second is None else _items(second, "test dataset")
-    side = wishes.resolution or _side([*train_items, *(test_items or [])])
-    train = _split(train_items, side, "dataset")
-    test = None if test_items is None else _split(test_items, side, "test dataset")
+    size = _size([*train_items, *(test_items or [])]) if wishes.resolution is None else sides(wishes.resolution)
+    train = _split(train_items, size, "dataset")
+    test = None if test_items is None else _split(test_items, size, "test dataset")
     given = _names(first)
-    classes = given or [str(label) for label in range(int(train.labels.max()) + 1)]
-    if int(train.labels.max()) >= len(classes):
-        raise BadInput(f"dataset: label {int(train.labels.max())} is out of range: it names {len(classes)} classes")
+    classes = given or [str(label) for label in range(int(train.targets.max()) + 1)]
+    if int(train.targets.max()) >= len(classes):
+        raise BadInput(f"dataset: label {int(train.targets.max())} is out of range: it names {len(classes)} classes")
     if test is not None:
         _check_test(train, test)
-    flip = train.images.shape[1] >= 3 and not (given is not None and is_text(classes))
-    return assemble(
+    described = Described(
         name=type(first).__name__,
         source="dataset",
-        classes=classes,
-        train=train,
-        val=None,
-        test=test,
-        flip=flip if wishes.flip is None else wishes.flip,
-        wishes=wishes,
+        names=tuple(classes),
+        flip=train.inputs.shape[1] >= 3 and not (given is not None and is_text(classes)),
     )
+    return assemble(described, wishes, train=train, val=None, test=test)
 
 
 def _items(data: Any, where: str) -> list[tuple[torch.Tensor, int]]:
@@ -99,19 +97,23 @@ def _label(y: Any, where: str) -> int:
     return int(y)
 
 
-def _side(items: Sequence[tuple[torch.Tensor, int]]) -> int:
-    return to_side(int(statistics.median(min(x.shape[-2:]) for x, _ in items)))
+def _size(items: Sequence[tuple[torch.Tensor, int]]) -> Size:
+    """Their own where all have one, else the square of the median shorter side."""
+    found = {tuple(x.shape[-2:]) for x, _ in items}
+    if len(found) == 1:
+        return to_size(sides(found.pop()))
+    return sides(to_side(int(statistics.median(min(x.shape[-2:]) for x, _ in items))))
 
 
-def _split(items: Sequence[tuple[torch.Tensor, int]], side: int, where: str) -> Split:
+def _split(items: Sequence[tuple[torch.Tensor, int]], size: Size, where: str) -> Split:
     kinds = {(x.shape[0], x.dtype) for x, _ in items}
     if len(kinds) > 1:
         told = " and ".join(sorted(f"{channels} channels of {dtype}" for channels, dtype in kinds))
         raise BadInput(f"{where}: the images disagree: {told}")
     if len({x.shape for x, _ in items}) == 1:
-        images = fit_square(torch.stack([x for x, _ in items]), side)
+        images = fit_size(torch.stack([x for x, _ in items]), size)
     else:
-        images = torch.cat([fit_square(_central_square(x).unsqueeze(0), side) for x, _ in items])
+        images = torch.cat([fit_size(_central_square(x).unsqueeze(0), size) for x, _ in items])
     return Split(images, torch.tensor([y for _, y in items], dtype=torch.int64))
 
 
@@ -130,11 +132,11 @@ def _names(data: Any) -> list[str] | None:
 
 
 def _check_test(train: Split, test: Split) -> None:
-    if train.images.shape[1] != test.images.shape[1] or train.images.dtype != test.images.dtype:
+    if train.inputs.shape[1] != test.inputs.shape[1] or train.inputs.dtype != test.inputs.dtype:
         raise BadInput(
-            f"dataset: the images of train ({train.images.shape[1]} channels, {train.images.dtype}) and test "
-            f"({test.images.shape[1]} channels, {test.images.dtype}) disagree"
+            f"dataset: the images of train ({train.inputs.shape[1]} channels, {train.inputs.dtype}) and test "
+            f"({test.inputs.shape[1]} channels, {test.inputs.dtype}) disagree"
         )
-    new = sorted(set(test.labels.tolist()) - set(train.labels.tolist()))
+    new = sorted(set(test.targets.tolist()) - set(train.targets.tolist()))
     if new:
         raise BadInput(f"test dataset: it has class {new[0]}, which the training data lack")

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from edgewright.task.base import Split, Task, Wishes, assemble, fit_square
+from edgewright.task.assemble import Described, assemble, fit_size
+from edgewright.task.base import Split, Task, Wishes
 
 TEST_SEED = 2_023
 
@@ -20,15 +21,13 @@ def digits(wishes: Wishes) -> Task:
 
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(values) * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    images = fit_square(torch.from_numpy(pixels), wishes.resolution)
-    return assemble(
+    images = fit_size(torch.from_numpy(pixels), wishes.resolution)
+    found = Described(
         name="digits",
         source="digits",
-        classes=[str(digit) for digit in range(10)],
-        train=Split(images, torch.from_numpy(np.asarray(labels).astype(np.int64))),
-        val=None,
-        test=None,
-        flip=bool(wishes.flip),
-        wishes=wishes,
+        names=tuple(str(digit) for digit in range(10)),
+        flip=False,
         test_seed=TEST_SEED,
     )
+    train = Split(images, torch.from_numpy(np.asarray(labels).astype(np.int64)))
+    return assemble(found, wishes, train=train, val=None, test=None)

@@ -16,18 +16,11 @@ from PIL import Image, ImageOps
 from edgewright.core.errors import BadInput, EdgewrightError, one_line
 from edgewright.core.pool import cores
 from edgewright.core.progress import progress, say
-from edgewright.task.base import (
-    Split,
-    Task,
-    TaskSpec,
-    Wishes,
-    assemble,
-    fingerprint,
-    is_text,
-    require_counts,
-    stratified,
-    to_side,
-)
+from edgewright.core.tensors import Size, sides
+from edgewright.task.assemble import Described, assemble, fingerprint, is_text, to_side
+from edgewright.task.base import InputSpec, Split, Task, TaskSpec, Wishes
+from edgewright.task.kinds.classification import Classification
+from edgewright.task.split import stratified
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # Pillow knows many more, some of which start other programs
@@ -62,7 +55,8 @@ def images(folder: Path, wishes: Wishes) -> Task:
     classes, parts = _list_parts(folder)
     pool = parts["train"]
     where = f"images:{folder}"
-    require_counts(torch.tensor(pool.labels), classes, 1 + ("val" not in parts) + ("test" not in parts), where)
+    least = 1 + ("val" not in parts) + ("test" not in parts)  # said now: decoding can take long
+    Classification(tuple(classes), {}).check(torch.tensor(pool.labels), least, where)
     layout = _layout(parts, wishes)
     order = [path for paths, _ in layout.values() for path in paths]
     bad = _Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad N")
@@ -71,46 +65,59 @@ def images(folder: Path, wishes: Wishes) -> Task:
         if not headers:
             bad.check()
             raise BadInput(f"{folder}: none of its {len(order)} images can be read")
-        side = wishes.resolution or _infer_side(header.shorter for header in headers)
+        size = sides(wishes.resolution or _infer_side(header.shorter for header in headers))
         channels = 1 if all(header.gray for header in headers) else 3
-        splits, paths = _decode_parts(threads, layout, channels, side, bad)
-    flip = not is_text(classes) if wishes.flip is None else wishes.flip
-    return assemble(
+        splits, paths = _decode_parts(threads, layout, channels, size, bad)
+    described = Described(
         name=folder.resolve().name,
         source=where,
-        classes=classes,
-        train=splits["train"],
-        val=splits["val"],
-        test=splits["test"],
-        flip=flip,
-        wishes=wishes,
+        names=tuple(classes),
+        flip=not is_text(classes),
         digest=_digest(classes, list(splits.values()), paths),
     )
+    return assemble(described, wishes, train=splits["train"], val=splits["val"], test=splits["test"])
 
 
 def read_images(paths: Sequence[Path], spec: TaskSpec) -> torch.Tensor:
-    """Images for prediction, as the task keeps its own: (N, C, H, W) raw, H = W = spec.resolution.
+    """Images for prediction, as the task keeps its own: (N, C, H, W) raw.
 
     Folders are expanded by `expand_images`, in whose order the images come. uint8, or float32 where the task's own are
     floats within 0..1. Unreadable files are one BadInput that names them.
     """
-    if spec.white == 0:
+    one = only_map(spec)
+    if one.white == 0:
         raise BadInput(
             f"task '{spec.name}' learned from float arrays of unknown scale: image files cannot be read for it"
         )
-    if spec.channels not in (1, 3, 4):
-        raise BadInput(f"task '{spec.name}' has {spec.channels} channels: image files cannot be read for it")
+    channels, *size = one.shape
+    if channels not in (1, 3, 4):
+        raise BadInput(f"task '{spec.name}' has {channels} channels: image files cannot be read for it")
     files = expand_images(paths)
     bad = _Faults(0)
-    stored = np.empty((len(files), spec.channels, spec.resolution, spec.resolution), np.uint8)
+    stored = np.empty((len(files), *one.shape), np.uint8)
     with ThreadPoolExecutor(cores()) as threads:
-        decode = _decoder(spec.channels, spec.resolution)
+        decode = _decoder(channels, (size[0], size[1]), one.fit)
         for row, image in enumerate(_through(threads, decode, files, bad, "Reading images")):
             if image is not None:
                 stored[row] = image
     bad.check()
     raw = torch.from_numpy(stored)
-    return raw if spec.white == 255 else raw.float() * (spec.white / 255)
+    return raw if one.white == 255 else raw.float() * (one.white / 255)
+
+
+def size_of(path: Path) -> Size:
+    """Height and width of an image file, as it is shown: turned as its EXIF orientation says."""
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = ImageOps.exif_transpose(image).size
+    return height, width
+
+
+def only_map(spec: TaskSpec) -> InputSpec:
+    """The one input of a task that takes images.   Errors: BadInput for a task that takes something else."""
+    if len(spec.inputs) != 1 or not spec.inputs[0].is_map:
+        told = ", ".join(one.name for one in spec.inputs)
+        raise BadInput(f"task '{spec.name}' takes {told}: image files alone cannot be read for it")
+    return spec.inputs[0]
 
 
 def expand_images(paths: Sequence[Path]) -> list[Path]:
@@ -289,18 +296,17 @@ def _header(path: Path) -> Header:
         return Header(min(image.size), gray)
 
 
-def _decoder(channels: int, side: int) -> Callable[[Path], np.ndarray]:
-    """A function from a path to (C, side, side) uint8."""
+def _decoder(channels: int, size: Size, fit: str = "crop") -> Callable[[Path], np.ndarray]:
+    """A function from a path to (C, *size) uint8."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
 
     def decode(path: Path) -> np.ndarray:
         with Image.open(path, formats=FORMATS) as image:
-            image.draft(
-                None, (2 * side, 2 * side)
-            )  # a JPEG far bigger than needed is decoded at a half, a quarter, ...
+            # A JPEG far bigger than needed is decoded at a half, a quarter, ...
+            image.draft(None, (2 * size[1], 2 * size[0]))
             image.load()
             upright = ImageOps.exif_transpose(image)
-            small = _square(_in_mode(upright, mode), side)
+            small = _fitted(_in_mode(upright, mode), size, fit)
         pixels = np.asarray(small)
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -316,26 +322,30 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _square(image: Image.Image, side: int) -> Image.Image:
-    """The central square, at `side`, in one antialiased step."""
+def _fitted(image: Image.Image, size: Size, fit: str) -> Image.Image:
+    """The central part of the wanted shape, or with fit "whole" all of it, at `size` in one antialiased step."""
     width, height = image.size
-    short = min(width, height)
-    if (width, height) == (side, side):
+    if (height, width) == size:
         return image
-    left, top = (width - short) // 2, (height - short) // 2
-    return image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + short, top + short))
+    across, down = width, height
+    if fit == "crop":
+        scale = min(height / size[0], width / size[1])
+        down, across = min(height, round(size[0] * scale)), min(width, round(size[1] * scale))
+    left, top = (width - across) // 2, (height - down) // 2
+    box = (left, top, left + across, top + down)
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
 
 
 def _decode_parts(
-    threads: ThreadPoolExecutor, layout: dict[str, Listing], channels: int, side: int, bad: _Faults
+    threads: ThreadPoolExecutor, layout: dict[str, Listing], channels: int, size: Size, bad: _Faults
 ) -> tuple[dict[str, Split], list[Path]]:
     """Every part decoded into one array, part after part, and the paths of its rows; bad images leave no gap."""
     paths = [path for part in layout.values() for path in part.paths]
     labels = [label for part in layout.values() for label in part.labels]
-    stored = _room((len(paths), channels, side, side))
+    stored = _room((len(paths), channels, *size))
     ends = list(itertools.accumulate(len(part.paths) for part in layout.values()))
     rows: list[int] = []
-    for number, image in enumerate(_through(threads, _decoder(channels, side), paths, bad, "Decoding images")):
+    for number, image in enumerate(_through(threads, _decoder(channels, size), paths, bad, "Decoding images")):
         if image is not None:
             stored[len(rows)] = image
             rows.append(number)
@@ -373,7 +383,7 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
 def _digest(classes: Sequence[str], splits: Sequence[Split], paths: Sequence[Path]) -> str:
     """The fingerprint in the order of the paths: the same whatever seed has split them."""
     order = torch.tensor(sorted(range(len(paths)), key=paths.__getitem__))
-    base = splits[0].images
+    base = splits[0].inputs
     whole = torch.as_strided(base, (len(paths), *base.shape[1:]), base.stride())  # the parts lie one after the other
-    labels = torch.cat([split.labels for split in splits])
+    labels = torch.cat([split.targets for split in splits])
     return fingerprint(classes, Split(whole, labels), order=order)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edgewright.report.examples import data_uri
+from edgewright.task.pictures import data_uri
 
 
 def decoded(uri: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The blocks that small convolutional networks are made of, and a network that is a stem, stages of them, and a head.
+"""The blocks that small convolutional networks are made of, and stems that are stages of them.
 
 One block, four kinds. k is the kernel, e the expansion; every convolution has a batch norm; the residual is added
 where the block keeps its shape; squeeze-excite, where used, gates what goes into the last convolution.
@@ -11,9 +11,9 @@ where the block keeps its shape; squeeze-excite, where used, gates what goes int
 
 ReLU everywhere, added after the residual where there is one: runtimes fuse convolution, add and ReLU into one pass.
 
-First weights: convolutions before a batch norm normal with variance 2 / fan_out, gates and classifier as torch draws
-them. Batch norms start at 1, the last of a residual too: at 0 the branch would pass no gradient to its convolutions,
-and a score taken before training would not see them.
+First weights: convolutions before a batch norm normal with variance 2 / fan_out, gates as torch draws them.
+Batch norms start at 1, the last of a residual too: at 0 the branch would pass no gradient to its convolutions, and a
+score taken before training would not see them.
 """
 
 from collections.abc import Sequence
@@ -121,58 +121,18 @@ def _layers(
     return [*first, *([SqueezeExcite(inner)] if squeeze else []), last]
 
 
-class Head(nn.Sequential):
-    """An optional 1x1 convolution to `width` channels, the mean over the image, and the classifier.
+def mobile_parts(channels: int, stem_width: int, stem_stride: int, stages: Sequence[Stage]) -> dict[str, nn.Module]:
+    """A stem (3x3 convolution) and stages of blocks, by name: stem, stage1, stage2, ...
 
-    `dropout`: share of the classifier's inputs that are zeroed in training.
+    channels: of the input.   stem_width, stem_stride: of the stem.   stages: in order.
+    Input: (B, channels, H, W) normalised.   Output: (B, width of the last stage, h, w).
     """
-
-    def __init__(self, source: int, width: int, classes: int, dropout: float = 0.0) -> None:
-        features = width or source
-        # Dropout shares a place with the flattening, so that weights have the same names with and without it.
-        flatten = nn.Sequential(nn.Flatten(), nn.Dropout(dropout)) if dropout else nn.Flatten()
-        super().__init__(
-            *([ConvNorm(source, width)] if width else []),
-            nn.AdaptiveAvgPool2d(1),
-            flatten,
-            nn.Linear(features, classes),
-        )
-
-
-class MobileNet(nn.Module):
-    """A stem (3x3 convolution), stages of blocks, a head. Modules: stem, stage1, stage2, ..., head.
-
-    Args:
-        channels, classes: of the task.   stem_width, stem_stride: of the stem.
-        stages: in order.   head_width: channels of the head's 1x1 convolution, 0 for none.
-        dropout: before the classifier, in [0, 1).
-    Input: (B, channels, H, W) normalised.   Output: logits (B, classes).
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        classes: int,
-        stem_width: int,
-        stem_stride: int,
-        stages: Sequence[Stage],
-        head_width: int,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.stem = ConvNorm(channels, stem_width, 3, stem_stride)
-        self.names = [f"stage{index + 1}" for index in range(len(stages))]
-        source = stem_width
-        for name, stage in zip(self.names, stages, strict=True):
-            self.add_module(name, _stage(source, stage))
-            source = stage.width
-        self.head = Head(source, head_width, classes, dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for name in self.names:
-            x = self.get_submodule(name)(x)
-        return self.head(x)
+    parts: dict[str, nn.Module] = {"stem": ConvNorm(channels, stem_width, 3, stem_stride)}
+    source = stem_width
+    for number, stage in enumerate(stages, 1):
+        parts[f"stage{number}"] = _stage(source, stage)
+        source = stage.width
+    return parts
 
 
 def _stage(source: int, stage: Stage) -> nn.Sequential:

@@ -1,0 +1,127 @@
+"""Kinds of task: what there is to learn, and all that depends on it.
+
+A kind says how an answer is judged (metrics, the first decides unless the user chooses another), what is learned from
+(loss), what a network ends in (head), what a guesser gets, what two files must agree on, and what a person is shown.
+Everything else, search, training, compression, export, reports, runs through these methods and knows no kind.
+
+Outputs, targets and inputs are trees (`core.tensors`): one tensor, or several by name, the batch first.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from edgewright.core.metric import Metric, Score
+from edgewright.core.tensors import Size, TensorSpec
+from edgewright.model.head import Head
+from edgewright.task.pictures import Picture
+
+CLEAR = 0.2  # of the way that a guesser leaves, or has gone: so much better is no accident
+
+
+class Kind(ABC):
+    """One kind of task, made for one task by `kinds.resolve.make_kind`.
+
+    names: what the outputs are called, in their order.   facts: what else the kind was told when the data was read.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    aligned: ClassVar[bool] = False  # whether targets are maps that lie on the input's and move with it
+    fill: ClassVar[float] = 0.0  # what comes into an aligned target from outside it
+
+    def __init__(self, names: tuple[str, ...], facts: Mapping[str, Any]) -> None:
+        self.names, self.facts = names, facts
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """How answers are judged; the first decides, unless the task says another."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """What its networks end in."""
+
+    @abstractmethod
+    def outputs(self, size: Size) -> tuple[TensorSpec, ...]:
+        """What its networks give for a map of that size."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any, smoothing: float = 0.0) -> Tensor:
+        """What is learned from: a scalar, the mean over the batch.   smoothing: of targets, where that makes sense."""
+
+    @abstractmethod
+    def distil(self, student: Any, teacher: Any, temperature: float) -> Tensor:
+        """How far a student's outputs are from its teacher's: a scalar, the mean over the batch."""
+
+    @abstractmethod
+    def answers(self, outputs: Any) -> Any:
+        """What the outputs mean, small enough to be kept for a whole part: classes, masks."""
+
+    @abstractmethod
+    def same(self, expected: Any, found: Any) -> Score:
+        """How far the outputs of two files say the same: percent of the answers."""
+
+    @abstractmethod
+    def guess(self, targets: Any) -> dict[str, float]:
+        """By metric, what one gets who knows how often each answer is right, and nothing of the inputs."""
+
+    @abstractmethod
+    def pictures(self, inputs: Any, targets: Any, answers: Any, white: float) -> list[Picture]:
+        """What a person is shown of raw inputs of which `white` is white, their targets and the answers."""
+
+    @abstractmethod
+    def tell(self, outputs: Any, size: Size, place: Path | None) -> dict[str, Any]:
+        """What is said of one sample, whose outputs (batch 1) are given: JSON values.
+
+        size: of the file's own image.   place: where files that belong to the answer go, their name without an ending;
+        None where none are wanted.
+        """
+
+    def line(self, told: Mapping[str, Any]) -> str:
+        """The same in a line for a person."""
+        return "\t".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in told.values())
+
+    def check(self, targets: Any, least: int, where: str) -> None:  # noqa: B027 (most kinds take any targets)
+        """Refuse targets that nothing can be learned from, or not split: into `least` parts.   Errors: BadInput."""
+
+    def strata(self, targets: Any) -> Tensor | None:
+        """(N,) int64, what a split keeps the shares of; None where it is drawn blindly."""
+        return None
+
+    def decides(self, targets: Any) -> str:
+        """The name of the metric that suits these targets when nobody says otherwise."""
+        return self.metrics[0].name
+
+    def mixed(
+        self, inputs: Any, targets: Any, generator: torch.Generator, mixup: float, cutmix: float
+    ) -> tuple[Any, Any]:
+        """Samples mixed with each other, where that makes sense for the kind; here as they came."""
+        return inputs, targets
+
+    def described(self) -> str:
+        """What its networks do, for a model card: "tells 10 classes apart"."""
+        return self.summary
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; StopIteration for one that the kind does not have."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+def beats(score: Score, guess: float) -> bool:
+    """Whether a score is clearly better than a guesser's: by a fifth of what the guesser has, or leaves, whichever is
+    less; of a figure without an end, by a fifth of the guesser's own."""
+    margin = CLEAR * (min(guess, 100 - guess) if score.unit == "%" else abs(guess))
+    better = score.value - guess if score.higher_is_better else guess - score.value
+    return better >= max(margin, 1e-9)
+
+
+def has_learned(scores: Sequence[Score], guesses: Mapping[str, float]) -> bool:
+    """Whether any figure is clearly above what a guesser gets in it; without a guess nobody can say, and it counts."""
+    known = [score for score in scores if score.name in guesses]
+    return not known or any(beats(score, guesses[score.name]) for score in known)

@@ -1,0 +1,1 @@
+"""Methods: kinds of task, one a file, over `task/kind.py`."""

@@ -1,0 +1,23 @@
+"""Kinds by name, for tasks that are read from files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgewright.core.errors import BadInput
+from edgewright.task.kind import Kind
+from edgewright.task.kinds.classification import Classification
+
+_KINDS: tuple[type[Kind], ...] = (Classification,)
+
+
+def kinds() -> dict[str, type[Kind]]:
+    """Every kind by name."""
+    return {kind.name: kind for kind in _KINDS}
+
+
+def make_kind(name: str, names: tuple[str, ...], facts: Mapping[str, Any]) -> Kind:
+    """The kind of that name for outputs called `names`."""
+    known = kinds()
+    if name not in known:
+        raise BadInput(f"unknown kind of task '{name}'; this version knows {', '.join(known)}")
+    return known[name](names, facts)
