@@ -80,10 +80,10 @@ def test_a_profile_says_there_what_it_says_here(loopback: Remote) -> None:
 
 def test_it_has_a_latency_table_and_prices_of_its_own(loopback: Remote, tmp_path: Path) -> None:
     rng = random.Random(2)
-    sampled = [[("all", network(rng.choice((4, 8, 24))))] for _ in range(6)]
+    sampled = [network(rng.choice((4, 8, 24))) for _ in range(6)]
     model = loopback.latency_model(sampled, cache=tmp_path, seconds=1)
     assert model.device == loopback.identity() and model.how == "table"
-    assert model.coverage(sampled[0]) == 1 and model.predict(sampled[0]) > 0
+    assert model.coverage([("all", sampled[0])]) == 1 and model.predict([("all", sampled[0])]) > 0
     here = make_device("cpu")._table(tmp_path)
     assert not here.read() and loopback._table(tmp_path).read()
 
@@ -171,7 +171,7 @@ def test_a_side_that_ends_or_is_another_is_one_sentence(fault: str, request_: st
 def test_it_may_die_in_the_middle_of_many_measurements(tmp_path: Path) -> None:
     device = faulty("dies", "profile", after=3)
     with pytest.raises(DeviceLost, match="asked for the profile of a network, it ended"):
-        device.latency_model([[("all", network(width))] for width in range(4, 12)], cache=tmp_path, seconds=30)
+        device.latency_model([network(width) for width in range(4, 12)], cache=tmp_path, seconds=30)
 
 
 def test_a_program_that_is_not_there_or_cannot_begin() -> None:

@@ -44,7 +44,7 @@ def test_the_file_is_there_and_its_costs_are_its_own(tmp_path) -> None:
     costs = {name: cost.value for name, cost in found.costs.items()}
     assert (costs["macs"], costs["params"], costs["latency"]) == (MACS, PARAMS, 1.25)
     assert costs["size"] == found.path.stat().st_size
-    assert found.broken == [] and found.parity.samples == 256 and found.parity.top1_agreement == 1.0
+    assert found.broken == [] and found.parity.samples == 256 and found.parity.same == 100.0
     assert count(network(), torch.zeros(1, 1, 8, 8)) == (MACS, PARAMS)
 
 

@@ -83,9 +83,9 @@ def test_a_network_that_keeps_what_it_made_learns_after_it_was_looked_at() -> No
     model(x).sum().backward()
     assert x.grad is not None
     recipe = FineTuneRecipe(lr=0.01, batch_size=8, accumulate=1)
-    found = fine_tune(Remembering(), task, recipe, resolution=(8, 8), seed=0, clock=StepClock(6))
+    found = fine_tune(Remembering(), task, recipe, size=(8, 8), seed=0, clock=StepClock(6))
     assert found.steps == 6
-    assert fit(Remembering(), task, RECIPE, resolution=(8, 8), seed=0, clock=StepClock(6)).steps == 6
+    assert fit(Remembering(), task, RECIPE, size=(8, 8), seed=0, clock=StepClock(6)).steps == 6
 
 
 def test_model_and_random_state_stay_as_they_were() -> None:
