@@ -5,6 +5,10 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
+from edgewright.core.progress import said_at_the_end, say
+
 NESTED = """
 from edgewright.core.progress import progress, say
 with progress("Outer", total=2) as outer:
@@ -55,3 +59,18 @@ def test_a_task_within_a_task_is_a_line_of_the_same_display():
 def test_no_terminal_no_bars():
     done = subprocess.run([sys.executable, "-c", NESTED], capture_output=True, text=True, check=True)
     assert done.stderr == "a line\n"
+
+
+def test_remarks_come_at_the_end_and_not_with_an_error(capsys):
+    with said_at_the_end():
+        say("first")
+        with said_at_the_end():
+            say("second")
+        assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "first\nsecond\n"
+    with pytest.raises(ValueError, match="broken"), said_at_the_end():
+        say("a remark")
+        raise ValueError("broken")
+    assert capsys.readouterr().err == ""
+    say("after")
+    assert capsys.readouterr().err == "after\n"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _enabled = True
+_held: list[str] | None = None
 _live: "Progress | None" = None
 
 
@@ -92,5 +93,23 @@ def _display() -> "Progress":
 
 def say(text: str) -> None:
     """One plain line to stderr, for a person who watches; dropped under --quiet."""
-    if _enabled:
+    if _held is not None:
+        _held.append(text)
+    elif _enabled:
         print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def said_at_the_end() -> Iterator[None]:
+    """What is said in the block is said when it ends, and not at all where it raises: an error is one sentence."""
+    global _held
+    if _held is not None:  # within another such block
+        yield
+        return
+    _held = lines = []
+    try:
+        yield
+    finally:
+        _held = None
+    for text in lines:
+        say(text)
