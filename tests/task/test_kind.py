@@ -3,32 +3,47 @@
 import pytest
 import torch
 
-from edgewright.core.tensors import gathered, leaves, mapped
+from edgewright.core.tensors import as_tree, gathered, leaves, mapped
 from edgewright.task.kinds.resolve import kinds, make_kind
 
 SAMPLES = 6
 
 
+FACTS = {
+    "several": {
+        "parts": [
+            {"name": "tint", "kind": "classification", "names": ["a", "b"]},
+            {"name": "shape", "kind": "classification", "names": ["c", "d", "e"], "metric": "balanced_accuracy"},
+        ]
+    }
+}
+
+
 def made(name: str):
-    """A kind with outputs and targets that fit it."""
+    """A kind with outputs and targets that fit it; targets are numbers below 2, which all kinds know."""
     generator = torch.Generator().manual_seed(1)
-    kind = make_kind(name, ("a", "b", "c"), {})
-    (spec,) = kind.outputs((8, 6))
-    shape = [4 if side is None else side for side in spec.shape]
-    outputs = torch.randn(SAMPLES, *shape, generator=generator)
-    targets = torch.randint(0, 3, (SAMPLES, *((8, 6) if kind.aligned else ())), generator=generator)
-    return kind, outputs, targets
+    kind = make_kind(name, ("a", "b", "c"), FACTS.get(name, {}))
+    specs = kind.outputs((8, 6))
+    outputs = {
+        spec.name: torch.randn(SAMPLES, *(4 if side is None else side for side in spec.shape), generator=generator)
+        for spec in specs
+    }
+    names = [spec.name.split(".")[0] for spec in specs]
+    sides = (8, 6) if kind.aligned else ()
+    targets = {one: torch.randint(0, 2, (SAMPLES, *sides), generator=generator) for one in names}
+    return kind, as_tree(outputs), as_tree(targets)
 
 
 @pytest.mark.parametrize("name", kinds())
 def test_laws_of_a_kind(name: str) -> None:
     kind, outputs, targets = made(name)
-    outputs.requires_grad_()
+    mapped(lambda y: y.requires_grad_(), outputs)
     loss = kind.loss(outputs, targets)
     loss.backward()
     assert loss.isfinite() and loss.ndim == 0
-    assert outputs.grad is not None and outputs.grad.isfinite().all() and outputs.grad.abs().sum() > 0
-    outputs = outputs.detach()
+    for y in leaves(outputs):
+        assert y.grad is not None and y.grad.isfinite().all() and y.grad.abs().sum() > 0
+    outputs = mapped(lambda y: y.detach(), outputs)
     twice = kind.loss(gathered([outputs, outputs], torch.cat), gathered([targets, targets], torch.cat))
     torch.testing.assert_close(twice, loss.detach(), rtol=0.02, atol=1e-3)  # a mean, not a sum
     assert float(kind.distil(outputs, outputs, 2.0)) == pytest.approx(0, abs=1e-5)

@@ -41,11 +41,13 @@ class Score(Frozen):
 
 
 class Metric(ABC):
-    """A figure over a whole part of a task. `name`, `unit` and `higher_is_better` are those of its score."""
+    """A figure over a whole part of a task. `name`, `unit` and `higher_is_better` are those of its score; `names` are
+    those of the parts in `each`, where they are not the names of all outputs."""
 
     name: str
     unit: str = "%"
     higher_is_better: bool = True
+    names: tuple[str, ...] | None = None
 
     @abstractmethod
     def start(self) -> Any:

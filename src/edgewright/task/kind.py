@@ -8,9 +8,9 @@ Outputs, targets and inputs are trees (`core.tensors`): one tensor, or several b
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class Kind(ABC):
 
     def __init__(self, names: tuple[str, ...], facts: Mapping[str, Any]) -> None:
         self.names, self.facts = names, facts
+
+    @classmethod
+    def made(cls, names: tuple[str, ...], facts: Mapping[str, Any], make: "Maker") -> Self:
+        """The kind for one task.   make: for a kind that is made of others."""
+        return cls(names, facts)
 
     @property
     @abstractmethod
@@ -94,6 +99,10 @@ class Kind(ABC):
         """(N,) int64, what a split keeps the shares of; None where it is drawn blindly."""
         return None
 
+    def remarks(self, targets: Any) -> list[str]:
+        """What is to be known of the training part's targets before anything is learned, a sentence each."""
+        return []
+
     def decides(self, targets: Any) -> str:
         """The name of the metric that suits these targets when nobody says otherwise."""
         return self.metrics[0].name
@@ -111,6 +120,9 @@ class Kind(ABC):
     def metric(self, name: str) -> Metric:
         """The metric of that name; StopIteration for one that the kind does not have."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+
+Maker = Callable[[str, tuple[str, ...], Mapping[str, Any]], Kind]  # a kind's name, its outputs' names, its facts
 
 
 def beats(score: Score, guess: float) -> bool:

@@ -68,7 +68,7 @@ def evaluate(
     scores = {metric.name: metric.score(state) for metric, state in zip(kind.metrics, states, strict=True)}
     each: dict[str, dict[str, float]] = {}
     for metric, state in zip(kind.metrics, states, strict=True):
-        each |= {name: dict(zip(kind.names, map(float, values), strict=True))
+        each |= {name: dict(zip(metric.names or kind.names, map(float, values), strict=True))
                  for name, values in metric.each(state).items()}  # fmt: skip
     return Evaluation(
         score=scores[spec.decides],

@@ -106,12 +106,24 @@ class Classification(Kind):
         return targets
 
     def decides(self, targets: Tensor) -> str:
-        lopsided = torch.bincount(targets).max() >= LOPSIDED * len(targets)
-        return "balanced_accuracy" if lopsided else "accuracy"
+        return "balanced_accuracy" if self._lopsided(targets) else "accuracy"
+
+    def remarks(self, targets: Tensor) -> list[str]:
+        if not self._lopsided(targets):
+            return []
+        counts = torch.bincount(targets, minlength=len(self.names))
+        most, least = int(counts.argmax()), int(counts.argmin())
+        return [
+            f"'{self.names[most]}' has {counts[most]:,} of the {len(targets):,} training samples, "
+            f"'{self.names[least]}' has {counts[least]:,}: balanced accuracy decides, unless --metric says otherwise"
+        ]
+
+    def _lopsided(self, targets: Tensor) -> bool:
+        return bool(torch.bincount(targets).max() >= LOPSIDED * len(targets))
 
     def mixed(
-        self, inputs: Tensor, targets: Tensor, generator: torch.Generator, mixup: float, cutmix: float
-    ) -> tuple[Tensor, Tensor]:
+        self, inputs: Any, targets: Tensor, generator: torch.Generator, mixup: float, cutmix: float
+    ) -> tuple[Any, Tensor]:
         return mix(inputs, targets, len(self.names), generator, mixup, cutmix)
 
     def tell(self, outputs: Tensor, size: Size, place: Path | None) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from typing import Any
 from edgewright.core.errors import BadInput
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.classification import Classification
+from edgewright.task.kinds.several import Several
 
-_KINDS: tuple[type[Kind], ...] = (Classification,)
+_KINDS: tuple[type[Kind], ...] = (Classification, Several)
 
 
 def kinds() -> dict[str, type[Kind]]:
@@ -20,4 +21,4 @@ def make_kind(name: str, names: tuple[str, ...], facts: Mapping[str, Any]) -> Ki
     known = kinds()
     if name not in known:
         raise BadInput(f"unknown kind of task '{name}'; this version knows {', '.join(known)}")
-    return known[name](names, facts)
+    return known[name].made(names, facts, make_kind)
