@@ -34,8 +34,8 @@ LEVELS = (
 
 OPTIONAL = {
     "ai_edge_litert", "ai_edge_torch", "dp_accounting", "executorch", "flwr", "litert_torch", "mlflow", "nncf",
-    "opacus", "openvino", "optuna", "pymetis", "ray", "segmentation_models_pytorch", "tensorboard", "timm",
-    "torch_geometric", "torch_pruning", "torchao", "torchvision",
+    "opacus", "openvino", "optuna", "pillow_heif", "pymetis", "ray", "segmentation_models_pytorch", "tensorboard",
+    "timm", "torch_geometric", "torch_pruning", "torchao", "torchvision",
 }  # fmt: skip
 
 UNPICKLERS = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from edgewright.core.errors import BadInput
-from edgewright.task.assemble import Described, assemble, fingerprint, fit_size, is_text, statistics
+from edgewright.task.assemble import Described, assemble, fingerprint, is_text, statistics
 from edgewright.task.augment.default import moving
 from edgewright.task.augment.image import Augment
 from edgewright.task.base import InputSpec, Split, Task, TaskSpec, Wishes, batches, normalise
+from edgewright.task.sizes import fit_size
 from edgewright.task.split import stratified
 
 

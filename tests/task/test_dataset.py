@@ -54,7 +54,7 @@ def test_names_of_signs_turn_flips_off():
 
 
 def test_unequal_pictures_are_cropped_to_the_median_side():
-    items = [(np.zeros((10 + index % 5, 40, 3), np.uint8), index % 2) for index in range(20)]
+    items = [(np.full((10 + index % 5, 40, 3), index, np.uint8), index % 2) for index in range(20)]
     assert load_task(Items(items)).train.inputs.shape[1:] == (3, 12, 12)
 
 
@@ -82,8 +82,11 @@ BAD = [
     (Items([(torch.full((1, 8, 8), torch.nan), 0)]), "64 values that are NaN"),
     (Items([(GOOD, 0), (GOOD[..., 0], 1)]), "the images disagree"),
     (Items([(GOOD, 0)] * 4), "one class only"),
-    (Items([(GOOD, 0), (GOOD, 2)] * 4), "'1' has 0"),
-    (Items([(GOOD, 0), (GOOD, 2)] * 4, ["a", "b"]), "label 2 is out of range"),
+    (Items([(GOOD, 0), (GOOD, 2)] * 4), "no image of class 1"),
+    (
+        Items([(GOOD, 0), (GOOD, 2)] * 4, ["a", "b"]),
+        "label 2 in the training data is out of range: classes has 2 names",
+    ),
     ((Items([(GOOD, 0), (GOOD, 1)] * 4), Items([(GOOD, 2)])), "has class 2, which the training data lack"),
     ((Items([(GOOD, 0), (GOOD, 1)] * 4), Items([(GOOD[..., 0], 1)])), "train .* and test .* disagree"),
 ]

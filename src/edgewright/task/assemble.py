@@ -10,25 +10,27 @@ import torch
 from torch import Tensor
 
 from edgewright.core.errors import BadInput
-from edgewright.core.plan import LEAST_SIDE
 from edgewright.core.progress import say
-from edgewright.core.tensors import Size, leaves, sides
-from edgewright.task.base import INPUT, InputSpec, Split, Task, TaskSpec, Wishes, resize
+from edgewright.core.tensors import leaves
+from edgewright.task import checks, deep
+from edgewright.task.base import INPUT, InputSpec, Split, Task, TaskSpec, Wishes
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.resolve import make_kind
 from edgewright.task.split import shares
 
 CHUNK = 1024  # samples converted to float at a time, so that a big array is never held twice
 HASHED_BYTES = 64 * 2**20
-LARGEST_INFERRED = 224  # pixels, of the shorter side: larger only where it is asked for
+# What white may be where the numbers are whole: full scales of bits, and those that people count to.
+WHITES = (1, 15, 16, 31, 63, 64, 127, 255, 1023, 4095, 16383, 65535)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
     """What a source found out about its data, before the parts are made. kind, facts: of `make_kind`.   names: of the
-    outputs.   flip: whether a left-right flip keeps the targets.   white: of the maps, None to find out.   test_seed:
-    of a test part that is to be the same whatever the user's seed.   digest: where the content was hashed in an order
-    of its own."""
+    outputs.   flip: whether a left-right flip keeps the targets.   fit, white, deep_white: of the maps; white None to
+    find out.   test_seed: of a test part that is to be the same whatever the user's seed.   digest: where the content
+    was hashed in an order of its own.   units: whether the numbers are the user's own, so that parts can be on other
+    scales by mistake."""
 
     name: str
     source: str
@@ -38,6 +40,8 @@ class Described:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fit: Literal["crop", "whole"] = "crop"
     white: float | None = None
+    deep_white: float = deep.WHITE
+    units: bool = False
     test_seed: int | None = None
     digest: str | None = None
 
@@ -47,6 +51,8 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     kind = make_kind(found.kind, found.names, found.facts)
     check_metric(kind, wishes.metric)
     kind.check(train.targets, 1 + (val is None) + (test is None), found.source)
+    if found.units:
+        checks.refuse_other_scales({"train": train, "val": val, "test": test}, found.source)
     digest = found.digest or fingerprint(found.names, *(part for part in (train, val, test) if part is not None))
     if test is None:
         seed = wishes.seed if found.test_seed is None else found.test_seed
@@ -55,6 +61,9 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     if val is None:
         kept, held = shares(kind, train, wishes.val_share, wishes.seed, "val")
         train, val = train.take(kept), train.take(held)
+    remarks = (*kind.remarks(train.targets), *checks.constant(train), *checks.repeated(kind, train, val, test))
+    for remark in remarks:
+        say(f"{found.source}: {remark}")
     spec = TaskSpec(
         name=found.name,
         source=without_folders(found.source),
@@ -85,8 +94,27 @@ def _inputs(tree: Any) -> list[tuple[str, Tensor]]:
 
 def _input_spec(name: str, stored: Tensor, found: Described) -> InputSpec:
     mean, std = statistics(stored)
-    white = white_of(stored) if found.white is None else found.white
-    return InputSpec(name=name, shape=tuple(stored.shape[1:]), mean=mean, std=std, white=white, fit=found.fit)
+    return InputSpec(
+        name=name,
+        shape=tuple(stored.shape[1:]),
+        mean=mean,
+        std=std,
+        white=_white(name, stored, found),
+        fit=found.fit,
+        deep_white=found.deep_white,
+    )
+
+
+def _white(name: str, stored: Tensor, found: Described) -> float:
+    """As the source says, or found out and told where it is not what people expect."""
+    if found.white is not None or stored.ndim != 4:
+        return found.white or 0.0
+    white = white_of(stored)
+    if white not in (0, 1, 255) or (white == 1 and stored.dtype == torch.uint8):
+        of = "" if name == INPUT else f" of {name}"
+        say(f"{found.source}: the largest value{of} is {float(stored.max()):g}, so {white:g} is taken for white where "
+            "image files are read for the network")  # fmt: skip
+    return white
 
 
 def without_folders(source: str) -> str:
@@ -128,10 +156,19 @@ def _never_zero(mean: Tensor, std: Tensor) -> tuple[tuple[float, ...], tuple[flo
 
 
 def white_of(images: Tensor) -> float:
-    """255 for uint8; 1 for floats that all lie in [0, 1]; else unknown, 0."""
-    if images.dtype == torch.uint8:
-        return 255.0
-    return 1.0 if images.min() >= 0 and images.max() <= 1 else 0.0
+    """1 for numbers within 0 to 1; for whole ones from 0 on the least of WHITES that holds them; else unknown, 0."""
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > WHITES[-1]:
+        return 0.0
+    if high > 1 and not _all_whole(images):
+        return 0.0
+    return float(next(white for white in WHITES if white >= high))
+
+
+def _all_whole(images: Tensor) -> bool:
+    if not images.is_floating_point():
+        return True
+    return all(bool((chunk == chunk.round()).all()) for chunk in images.split(CHUNK))
 
 
 def fingerprint(names: Sequence[str], *parts: Split, order: Tensor | None = None) -> str:
@@ -152,39 +189,6 @@ def fingerprint(names: Sequence[str], *parts: Split, order: Tensor | None = None
             for chunk in index[::step].split(CHUNK):
                 state.update(stored[chunk].numpy().tobytes())
     return state.hexdigest()
-
-
-def to_side(shorter: int) -> int:
-    """The side that images are kept at, by their shorter one: clipped to 8..224, and told where they are enlarged."""
-    if shorter < LEAST_SIDE:
-        say(
-            f"the images are {shorter} px on their shorter side; they are enlarged to {LEAST_SIDE} px, the least there "
-            "is"
-        )
-    return min(max(shorter, LEAST_SIDE), LARGEST_INFERRED)
-
-
-def to_size(size: Size) -> Size:
-    """The size that maps of this size are kept at: as they are, or both sides times what brings the shorter one into
-    8..224."""
-    shorter = min(size)
-    factor = to_side(shorter) / shorter
-    return size if factor == 1 else (max(LEAST_SIDE, round(size[0] * factor)), max(LEAST_SIDE, round(size[1] * factor)))
-
-
-def fit_size(images: Tensor, size: int | Size | None) -> Tensor:
-    """Images (N, C, H, W) at `size`, or where none is given at their own (`to_size`).
-
-    Antialiased bilinear; nothing is cut off. uint8 stays uint8.
-    """
-    wanted = to_size((images.shape[-2], images.shape[-1])) if size is None else sides(size)
-    if tuple(images.shape[-2:]) == wanted:
-        return images
-    result = torch.empty((len(images), images.shape[1], *wanted), dtype=images.dtype)
-    for source, target in zip(images.split(CHUNK), result.split(CHUNK), strict=True):
-        x = resize(source.to(torch.float32), wanted)
-        target.copy_(x.round().clamp(0, 255) if images.dtype == torch.uint8 else x)
-    return result
 
 
 def is_text(classes: Sequence[str]) -> bool:

@@ -30,7 +30,8 @@ Transform = Callable[..., tuple[Any, Any]]
 class InputSpec(Frozen):
     """One input as a task keeps it. shape: without the batch.   mean, std: of each channel (or number) of the training
     part, in the units of what is stored.   white: stored value of a white pixel; 0 where that is not known.   fit: how
-    an image file of another shape becomes one: its central part of this shape, or the whole of it."""
+    an image file of another shape becomes one: its central part of this shape, or the whole of it.   deep_white: value
+    of a white pixel in image files of more than 8 bits a channel."""
 
     name: str = INPUT
     shape: Shape
@@ -38,6 +39,7 @@ class InputSpec(Frozen):
     std: tuple[float, ...]
     white: float = 255.0
     fit: Literal["crop", "whole"] = "crop"
+    deep_white: float = 65535.0
 
     @model_validator(mode="after")
     def _channels_agree(self) -> Self:
@@ -149,6 +151,7 @@ class Wishes:
     flip: bool | None = None
     resolution: int | Size | None = None
     metric: str | None = None
+    aspect: Size | None = None  # what has the shape that images are cut to, whatever size they are kept at
 
     def __post_init__(self) -> None:
         if not 0 < self.val_share <= 0.5:

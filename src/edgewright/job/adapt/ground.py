@@ -18,9 +18,9 @@ from edgewright.core.run import RunFolder
 from edgewright.core.tensors import Size, sides
 from edgewright.export.load import load_model, load_run_task
 from edgewright.model.timm_model import timm_network
-from edgewright.task.assemble import LARGEST_INFERRED
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.load import load_task
+from edgewright.task.sizes import LARGEST_INFERRED
 from edgewright.train.evaluate import Evaluation, evaluate
 from edgewright.train.head import first_lesson, put_layers, replace_outputs
 from edgewright.train.loop import training_device
@@ -122,13 +122,14 @@ def _network_of_a_run(asked: AdaptPlan) -> Ground:
         raise BadInput("weights and resolution are for networks of timm; a run's network has its own")
     result = RunFolder(Path(asked.source)).read_result()
     model, old = load_model(asked.source), TaskSpec.parse(result.task, f"{asked.source}/result.json")
-    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip)
+    size = sides(result.architecture["resolution"])
+    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip, aspect=size)
     before = old.input
     _check_channels(task, before.shape[0], asked.task)
     white = task.spec.input.white
     if bool(white) == bool(before.white):  # else the units of one are not known, and the data keeps its own figures
         task = _normalised(task, before.mean, before.std, white / before.white if white else 1.0)
-    return Ground(asked, model, task, sides(result.architecture["resolution"]), result)
+    return Ground(asked, model, task, size, result)
 
 
 def _check_channels(task: Task, taken: int, source: str) -> None:

@@ -1,10 +1,14 @@
 """The embedded task: scikit-learn's 1,797 handwritten digits of 8x8 pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from edgewright.task.assemble import Described, assemble, fit_size
-from edgewright.task.base import Split, Task, Wishes
+from edgewright.task.assemble import Described, assemble
+from edgewright.task.base import Split, Task, TaskSpec, Wishes
+from edgewright.task.sizes import fit_size
+from edgewright.task.source import Given, Source, given_of
 
 TEST_SEED = 2_023
 
@@ -31,3 +35,11 @@ def digits(wishes: Wishes) -> Task:
     )
     train = Split(images, torch.from_numpy(np.asarray(labels).astype(np.int64)))
     return assemble(found, wishes, train=train, val=None, test=None)
+
+
+def given(_place: Path, spec: TaskSpec, part: str | None) -> Given:
+    """The digits at the size that the task has them, by default of the test part."""
+    return given_of(digits(Wishes(resolution=spec.size)), part, "digits")
+
+
+SOURCE = Source("digits", "", "", lambda _place, wishes: digits(wishes), given)

@@ -1,32 +1,40 @@
 """A task from a folder of images, one sub-folder a class; and images read alone, for prediction."""
 
 import itertools
-import os
-import statistics
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
-from edgewright.core.errors import BadInput, EdgewrightError, one_line
+from edgewright.core.errors import BadInput
 from edgewright.core.pool import cores
-from edgewright.core.progress import progress, say
-from edgewright.core.tensors import Size, sides
-from edgewright.task.assemble import Described, assemble, fingerprint, is_text, to_side
+from edgewright.core.progress import say
+from edgewright.task import deep
+from edgewright.task.assemble import Described, assemble, fingerprint, is_text
 from edgewright.task.base import InputSpec, Split, Task, TaskSpec, Wishes
+from edgewright.task.finding import LeftOut, count_beside, files_below, folders_in, part_of, parts_in
 from edgewright.task.kinds.classification import Classification
+from edgewright.task.pixels import (
+    Faults,
+    Header,
+    Kept,
+    decoder,
+    endings,
+    formats,
+    header_of,
+    is_image,
+    remarks_in_one_line,
+    room,
+    size_of,
+    through,
+)
+from edgewright.task.sizes import frame_of
+from edgewright.task.source import Given, Source
 from edgewright.task.split import stratified
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"}
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # Pillow knows many more, some of which start other programs
-GRAY_MODES = {"1", "L", "LA", "I", "F"}
-IN_MEMORY_BYTES = 2 * 2**30
-AT_ONCE = 256  # images decoded and not yet stored, so that memory stays bounded
 
 
 class Listing(NamedTuple):
@@ -36,43 +44,39 @@ class Listing(NamedTuple):
     labels: list[int]
 
 
-class Header(NamedTuple):
-    shorter: int
-    gray: bool
-
-
 def images(folder: Path, wishes: Wishes) -> Task:
-    """Read a folder per class (files anywhere below it; names that begin with a dot are left out).
+    """Read a folder per class: files anywhere below it, behind links too, of every format that Pillow reads, whatever
+    their names end in. What is not used is counted and told.
 
-    `train/` with `val/` and `test/` inside are used as named; with only one of these two, it is the test part, and val
-    is split off train; with none, or without `train/`, test (20 %) and val are split off, stratified by the seed.
-    Each image is turned as its EXIF orientation says, laid over white where transparent, resized by its shorter side
-    (antialiased) and cropped to the central square. One channel if every image is gray, else RGB; uint8.
-    Resolution: the median of the shorter sides, as it is from 8 to 32 px, else rounded to a multiple of 8, at most 224.
+    `train/` with `val/` and `test/` inside (in any case, or as `finding.WORDS` has them) are used as named; with only
+    one of these two, it is the test part, and val is split off train; with none, or without `train/`, test (20 %) and
+    val are split off, stratified by the seed.
+    Each image is turned as its EXIF orientation says, laid over white where transparent, and brought to one size
+    (antialiased), whole where all have one aspect, else the central part (`sizes.frame_of`). One channel if every
+    image is gray, else RGB; uint8 (`deep` says what becomes of more bits).
     Flips: on, unless the class names are all numbers or single letters (text must not be mirrored).
     More than 2 GiB of pixels are kept in an unnamed temporary file (in TMPDIR), not in memory.
     """
-    classes, parts = _list_parts(folder)
-    pool = parts["train"]
-    where = f"images:{folder}"
-    least = 1 + ("val" not in parts) + ("test" not in parts)  # said now: decoding can take long
-    Classification(tuple(classes), {}).check(torch.tensor(pool.labels), least, where)
-    layout = _layout(parts, wishes)
-    order = [path for paths, _ in layout.values() for path in paths]
-    bad = _Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad N")
-    with ThreadPoolExecutor(cores()) as threads:
-        headers = [header for header in _through(threads, _header, order, bad, "Looking at images") if header]
-        if not headers:
-            bad.check()
-            raise BadInput(f"{folder}: none of its {len(order)} images can be read")
-        size = sides(wishes.resolution or _infer_side(header.shorter for header in headers))
-        channels = 1 if all(header.gray for header in headers) else 3
-        splits, paths = _decode_parts(threads, layout, channels, size, bad)
+    where, left_out = f"images:{folder}", LeftOut()
+    bad = Faults(wishes.skip_bad, "; mend or remove them, or leave them out with --skip-bad N")
+    classes, parts = _found(folder, left_out)
+    with remarks_in_one_line(where), ThreadPoolExecutor(cores()) as threads:
+        parts, headers = _looked_at(threads, parts, bad, left_out)
+        _check(folder, classes, parts)
+        least = 1 + ("val" not in parts) + ("test" not in parts)  # said now: decoding can take long
+        Classification(tuple(classes), {}).check(torch.tensor(parts["train"].labels), least, where)
+        layout = _layout(parts, wishes)
+        kept = _kept(threads, headers, wishes, bad)
+        splits, paths = _decode_parts(threads, layout, kept, bad)
+    left_out.tell(where)
     described = Described(
         name=folder.resolve().name,
         source=where,
         names=tuple(classes),
         flip=not is_text(classes),
+        fit=kept.fit,
+        white=255.0,
+        deep_white=kept.deep_white,
         digest=_digest(classes, list(splits.values()), paths),
     )
     return assemble(described, wishes, train=splits["train"], val=splits["val"], test=splits["test"])
@@ -81,23 +85,15 @@ def images(folder: Path, wishes: Wishes) -> Task:
 def read_images(paths: Sequence[Path], spec: TaskSpec) -> torch.Tensor:
     """Images for prediction, as the task keeps its own: (N, C, H, W) raw.
 
-    Folders are expanded by `expand_images`, in whose order the images come. uint8, or float32 where the task's own are
-    floats within 0..1. Unreadable files are one BadInput that names them.
+    Folders are expanded by `expand_images`, in whose order the images come. uint8, or float32 where white is not 255.
+    Unreadable files are one BadInput that names them.
     """
     one = only_map(spec)
-    if one.white == 0:
-        raise BadInput(
-            f"task '{spec.name}' learned from float arrays of unknown scale: image files cannot be read for it"
-        )
-    channels, *size = one.shape
-    if channels not in (1, 3, 4):
-        raise BadInput(f"task '{spec.name}' has {channels} channels: image files cannot be read for it")
-    files = expand_images(paths)
-    bad = _Faults(0)
+    files, bad = expand_images(paths), Faults(0)
     stored = np.empty((len(files), *one.shape), np.uint8)
-    with ThreadPoolExecutor(cores()) as threads:
-        decode = _decoder(channels, (size[0], size[1]), one.fit)
-        for row, image in enumerate(_through(threads, decode, files, bad, "Reading images")):
+    decode = decoder(Kept(one.shape[0], (one.shape[1], one.shape[2]), one.fit, one.deep_white))
+    with remarks_in_one_line("images"), ThreadPoolExecutor(cores()) as threads:
+        for row, image in enumerate(through(threads, decode, files, bad, "Reading images")):
             if image is not None:
                 stored[row] = image
     bad.check()
@@ -105,29 +101,36 @@ def read_images(paths: Sequence[Path], spec: TaskSpec) -> torch.Tensor:
     return raw if one.white == 255 else raw.float() * (one.white / 255)
 
 
-def size_of(path: Path) -> Size:
-    """Height and width of an image file, as it is shown: turned as its EXIF orientation says."""
-    with Image.open(path, formats=FORMATS) as image:
-        width, height = ImageOps.exif_transpose(image).size
-    return height, width
-
-
 def only_map(spec: TaskSpec) -> InputSpec:
     """The one input of a task that takes images.   Errors: BadInput for a task that takes something else."""
     if len(spec.inputs) != 1 or not spec.inputs[0].is_map:
         told = ", ".join(one.name for one in spec.inputs)
-        raise BadInput(f"task '{spec.name}' takes {told}: image files alone cannot be read for it")
-    return spec.inputs[0]
+        raise BadInput(
+            f"task '{spec.name}' takes {told}: image files alone cannot be read for it; give arrays:FILE.npz"
+        )
+    one = spec.inputs[0]
+    if one.white == 0:
+        raise BadInput(
+            f"task '{spec.name}' learned from float arrays of unknown scale: image files cannot be read for it"
+        )
+    if one.shape[0] not in (1, 3, 4):
+        raise BadInput(f"task '{spec.name}' has {one.shape[0]} channels: image files cannot be read for it")
+    return one
 
 
 def expand_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as given; each folder replaced by the image files below it, sorted."""
-    files = []
+    """Files as given; each folder replaced by the image files below it, sorted. Others are counted and told."""
+    files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = _files(path)
+            left_out = LeftOut()
+            found = files_below(path, left_out)
+            inside = [file for file in found if is_image(file)]
+            for file in set(found) - set(inside):
+                left_out.stranger(file)
             if not inside:
-                raise BadInput(f"{path}: no images in this folder ({_kinds()})")
+                raise BadInput(f"{path}: no images in this folder{f' (left out {left_out})' if str(left_out) else ''}")
+            left_out.tell(path)
             files += inside
         elif path.is_file():
             files.append(path)
@@ -138,28 +141,67 @@ def expand_images(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _list_parts(folder: Path) -> tuple[list[str], dict[str, Listing]]:
+def given(folder: Path, spec: TaskSpec, part: str | None) -> Given:
+    """The images below a folder (or an image); with the names of its sub-folders as targets, where it has some."""
+    place = parts_in(folder).get(part, folder) if part and folder.is_dir() else folder
+    found = given_files([place], spec)
+    names = [path.name for path in folders_in(place)] if place.is_dir() else []
+    known = {name: index for index, name in enumerate(names)}
+    labels = [known.get(Path(file).relative_to(place).parts[0]) for file in found.files] if known else []
+    if not labels or None in labels:
+        return found
+    return replace(found, targets=torch.tensor(labels), names=tuple(names))
+
+
+def given_files(paths: Sequence[Path], spec: TaskSpec) -> Given:
+    """Images, and all below folders, as they come."""
+    only_map(spec)
+    files = expand_images(paths)
+    return Given(
+        files=[str(path) for path in files],
+        stems=[path.stem for path in files],
+        take=lambda rows: read_images([files[row] for row in rows], spec),
+        size=lambda index: size_of(files[index]),
+    )
+
+
+SOURCE = Source("images", "DIR", "a folder for each class", images, given)
+
+
+def _found(folder: Path, left_out: LeftOut) -> tuple[list[str], dict[str, Listing]]:
+    """Names of the classes, and by part the files in their folders, whatever they are."""
     if not folder.exists():
         raise BadInput(f"{folder}: no such folder")
     if not folder.is_dir():
         raise BadInput(f"{folder}: not a folder")
-    if not (_folders(folder / "train") if (folder / "train").is_dir() else []):
-        names = {path.name for path in _folders(folder)}
-        if names and names <= {"val", "test"} and any(_folders(folder / name) for name in names):
-            raise BadInput(
-                f"{folder}: has {' and '.join(sorted(names))}/ but no train/ with a sub-folder for each class"
-            )
-        classes, listing = _list_classes(folder)
-        return classes, {"train": listing}
-    classes, listing = _list_classes(folder / "train")
-    named = {"train": listing}
-    for part in ("val", "test"):
-        if (folder / part).is_dir():
-            others, named[part] = _list_classes(folder / part)
-            _check_same(folder, classes, part, others)
-    if "val" in named and "test" not in named:
-        named["test"] = named.pop("val")
-    return classes, named
+    places = _places(folder, left_out)
+    classes = [path.name for path in folders_in(places["train"])]
+    if not classes:
+        raise BadInput(f"{places['train']}: no images in sub-folders{_loose(places['train'])}")
+    parts = {}
+    for part, place in places.items():
+        folders = folders_in(place)
+        _check_same(folder, classes, place.name, [path.name for path in folders])
+        count_beside(place, {*folders}, left_out)
+        files = [files_below(path, left_out) for path in folders]
+        labels = [label for label, inside in enumerate(files) for _ in inside]
+        parts[part] = Listing(list(itertools.chain(*files)), labels)
+    return classes, parts
+
+
+def _places(folder: Path, left_out: LeftOut) -> dict[str, Path]:
+    """The folder that holds the classes of each part that is there."""
+    places = parts_in(folder)
+    if "train" not in places or not folders_in(places["train"]):
+        inside = folders_in(folder)
+        if inside and all(part_of(path.name) in ("val", "test") for path in inside) and any(map(folders_in, inside)):
+            told = " and ".join(path.name for path in inside)
+            raise BadInput(f"{folder}: has {told}/ but no train/ with a sub-folder for each class")
+        return {"train": folder}
+    count_beside(folder, {*places.values()}, left_out)
+    if "val" in places and "test" not in places:
+        places["test"] = places.pop("val")
+    return places
 
 
 def _check_same(folder: Path, classes: list[str], part: str, others: list[str]) -> None:
@@ -170,46 +212,44 @@ def _check_same(folder: Path, classes: list[str], part: str, others: list[str]) 
             raise BadInput(f"{folder}: classes of train/ and {part}/ must agree, but {lacking}/ has no {told}")
 
 
-def _list_classes(folder: Path) -> tuple[list[str], Listing]:
-    classes = [path.name for path in _folders(folder)]
-    paths: list[Path] = []
-    labels: list[int] = []
-    empty = []
-    for label, name in enumerate(classes):
-        files = _files(folder / name)
-        paths += files
-        labels += [label] * len(files)
-        if not files:
-            empty.append(name)
-    if not paths:
-        loose = len([path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES])
-        hint = f"; {loose} lie in it directly, move them into one sub-folder for each class" if loose else ""
-        raise BadInput(f"{folder}: no images ({_kinds()}) in sub-folders{hint}")
+def _loose(folder: Path) -> str:
+    loose = [path for path in folder.iterdir() if path.suffix.lower() in endings()]
+    return f"; {len(loose)} lie in it directly, move them into one sub-folder for each class" if loose else ""
+
+
+def _looked_at(
+    threads: ThreadPoolExecutor, parts: dict[str, Listing], bad: Faults, left_out: LeftOut
+) -> tuple[dict[str, Listing], dict[Path, Header]]:
+    """The parts without files that are no images, and what the headers of the others say."""
+    files = [path for part in parts.values() for path in part.paths]
+    headers: dict[Path, Header] = {}
+    strangers: set[Path] = set()
+    for path, header in zip(files, through(threads, header_of, files, bad, "Looking at images"), strict=True):
+        if header is not None:
+            headers[path] = header
+        elif path not in bad.found:
+            strangers.add(path)
+            left_out.stranger(path)
+    kept = {name: _take(part, [i for i, path in enumerate(part.paths) if path not in strangers])
+            for name, part in parts.items()}  # fmt: skip
+    if not headers and bad.found:
+        bad.check()
+        raise BadInput(f"none of the {len(files)} images can be read")
+    return kept, headers
+
+
+def _check(folder: Path, classes: list[str], parts: dict[str, Listing]) -> None:
+    """Refuse what has no images, or nothing to tell apart."""
+    if not parts["train"].paths:
+        raise BadInput(f"{folder}: no images in sub-folders{_loose(folder)}")
     if len(classes) == 1:
-        raise BadInput(f"{folder}: one class only ('{classes[0]}'); there is nothing to tell apart")
-    if empty:
-        raise BadInput(f"{folder}: class '{empty[0]}' has no images; add some or remove the folder")
-    return classes, Listing(paths, labels)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if not name.startswith(".") and _is_image(name)]
-    return sorted(found)
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (a Path a name is slow in a big folder)
-
-
-def _kinds() -> str:
-    return ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        only = folder / classes[0]
+        hint = f"; did you mean images:{only}?" if only.is_dir() and len(folders_in(only)) > 1 else ""
+        raise BadInput(f"{folder}: one class only ('{classes[0]}'); there is nothing to tell apart{hint}")
+    for part in parts.values():
+        there = {*part.labels}
+        if empty := [name for label, name in enumerate(classes) if label not in there]:
+            raise BadInput(f"{folder}: class '{empty[0]}' has no images; add some or remove the folder")
 
 
 def _layout(parts: dict[str, Listing], wishes: Wishes) -> dict[str, Listing]:
@@ -222,135 +262,50 @@ def _layout(parts: dict[str, Listing], wishes: Wishes) -> dict[str, Listing]:
             splits[name] = parts[name]
         else:
             kept, held = stratified(torch.tensor(train.labels), share, wishes.seed, name)
-            train, splits[name] = _take(train, kept), _take(train, held)
+            train, splits[name] = _take(train, kept.tolist()), _take(train, held.tolist())
     return {"train": train, "val": splits["val"], "test": splits["test"]}
 
 
-def _take(listing: Listing, index: torch.Tensor) -> Listing:
-    rows = index.tolist()
+def _take(listing: Listing, rows: Sequence[int]) -> Listing:
     return Listing([listing.paths[row] for row in rows], [listing.labels[row] for row in rows])
 
 
-def _infer_side(shorter: Iterable[int]) -> int:
-    median = statistics.median(shorter)
-    return to_side(round(median) if median <= 32 else int(median / 8 + 0.5) * 8)
-
-
-class _Faults:
-    """Images that could not be read; more than `allowed` of them are an error, which ends in the `remedy`."""
-
-    def __init__(self, allowed: int, remedy: str = "") -> None:
-        self.allowed, self.remedy = allowed, remedy
-        self.found: dict[Path, str] = {}
-
-    def check(self) -> None:
-        """Refuse too many; say which are left out."""
-        if not self.found:
-            return
-        first = "; ".join(f"{path} ({reason})" for path, reason in itertools.islice(self.found.items(), 5))
-        rest = f"; and {len(self.found) - 5} more" if len(self.found) > 5 else ""
-        allowed = f", more than the {self.allowed} that may be skipped" if self.allowed else ""
-        files = f"{len(self.found)} unreadable or truncated image file{'s' if len(self.found) > 1 else ''}"
-        if len(self.found) > self.allowed:
-            raise BadInput(f"{files}{allowed}: {first}{rest}{self.remedy}")
-        say(f"left out {files}: {first}{rest}")
-
-
-def _through(
-    threads: ThreadPoolExecutor, function: Callable[[Path], Any], paths: Sequence[Path], bad: _Faults, label: str
-) -> Iterator[Any]:
-    """function(path) for each path, in order; None, and a note in `bad`, where it fails."""
-
-    def guarded(path: Path) -> Any:
-        if path in bad.found:
-            return None
-        try:
-            return function(path)
-        except Exception as error:  # a broken file makes Pillow raise almost anything
-            return error
-
-    with progress(label, total=len(paths)) as bar:
-        for start in range(0, len(paths), AT_ONCE):
-            part = paths[start : start + AT_ONCE]
-            for path, value in zip(part, threads.map(guarded, part), strict=True):
-                if isinstance(value, Exception):
-                    bad.found[path] = _reason(value)
-                    value = None
-                yield value
-            bar.advance(len(part))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image of a known kind"
-    return one_line(error)
-
-
-def _header(path: Path) -> Header:
-    """Size and colour of an image without decoding it."""
-    with Image.open(path, formats=FORMATS) as image:
-        gray = image.mode in GRAY_MODES or image.mode.startswith("I;16")
-        if image.mode == "P" and image.palette is not None:
-            colours = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
-            gray = bool((colours == colours[:, :1]).all())
-        return Header(min(image.size), gray)
-
-
-def _decoder(channels: int, size: Size, fit: str = "crop") -> Callable[[Path], np.ndarray]:
-    """A function from a path to (C, *size) uint8."""
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-
-    def decode(path: Path) -> np.ndarray:
-        with Image.open(path, formats=FORMATS) as image:
-            # A JPEG far bigger than needed is decoded at a half, a quarter, ...
-            image.draft(None, (2 * size[1], 2 * size[0]))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            small = _fitted(_in_mode(upright, mode), size, fit)
-        pixels = np.asarray(small)
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-    return decode
-
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip, not scale
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert(mode)
-    if mode != "RGBA" and image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert(mode)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _fitted(image: Image.Image, size: Size, fit: str) -> Image.Image:
-    """The central part of the wanted shape, or with fit "whole" all of it, at `size` in one antialiased step."""
-    width, height = image.size
-    if (height, width) == size:
-        return image
-    across, down = width, height
-    if fit == "crop":
-        scale = min(height / size[0], width / size[1])
-        down, across = min(height, round(size[0] * scale)), min(width, round(size[1] * scale))
-    left, top = (width - across) // 2, (height - down) // 2
-    box = (left, top, left + across, top + down)
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
+def _kept(threads: ThreadPoolExecutor, headers: dict[Path, Header], wishes: Wishes, bad: Faults) -> Kept:
+    """What becomes of images of which the headers say this."""
+    found = headers.values()
+    frame = frame_of([(header.height, header.width) for header in found], wishes.resolution, wishes.aspect)
+    if frames := sum(header.frames for header in found):
+        say(f"of {frames} images with more than one frame the first one is taken")
+    channels = 1 if all(header.gray for header in found) else 3
+    more = [path for path, header in headers.items() if header.deep]
+    spans = [one for one in through(threads, lambda path: deep.span(path, formats()), more, bad, "Looking at values")
+             if one is not None]  # fmt: skip
+    if not spans:
+        return Kept(channels, *frame)
+    white, top = deep.white_of(spans), max(one.largest for one in spans)
+    fewer = ", and 256 levels are kept" if white > 255 else ""
+    below = sum(one.least < 0 for one in spans)
+    dark = f"; values below 0, in {below} of them, become black" if below else ""
+    told = f"the largest value of {len(more)} images of more than 8 bits a channel is {top:g}"
+    say(f"{told}, so {white:g} is taken for white{fewer}{dark}")
+    return Kept(channels, *frame, deep_white=white)
 
 
 def _decode_parts(
-    threads: ThreadPoolExecutor, layout: dict[str, Listing], channels: int, size: Size, bad: _Faults
+    threads: ThreadPoolExecutor, layout: dict[str, Listing], kept: Kept, bad: Faults
 ) -> tuple[dict[str, Split], list[Path]]:
     """Every part decoded into one array, part after part, and the paths of its rows; bad images leave no gap."""
     paths = [path for part in layout.values() for path in part.paths]
     labels = [label for part in layout.values() for label in part.labels]
-    stored = _room((len(paths), channels, *size))
+    stored = room((len(paths), kept.channels, *kept.size))
     ends = list(itertools.accumulate(len(part.paths) for part in layout.values()))
     rows: list[int] = []
-    for number, image in enumerate(_through(threads, _decoder(channels, size), paths, bad, "Decoding images")):
+    for number, image in enumerate(through(threads, decoder(kept), paths, bad, "Decoding images")):
         if image is not None:
             stored[len(rows)] = image
             rows.append(number)
-        elif len(bad.found) > max(bad.allowed, 1000):
-            break  # hopeless; say so now
+        elif bad.hopeless:
+            break
     bad.check()
     pixels = torch.from_numpy(stored)
     splits, start = {}, 0
@@ -361,23 +316,6 @@ def _decode_parts(
             raise BadInput(f"no readable image is left in the {name} part")
         start = stop
     return splits, [paths[row] for row in rows]
-
-
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """An uint8 array; a big one lies in an unnamed temporary file, which vanishes with the process."""
-    size = int(np.prod(shape, dtype=np.int64))
-    if size <= IN_MEMORY_BYTES:
-        return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile(prefix="edgewright-") as file:
-        try:
-            # Reserved now: a full disk must be an error here, not a crash when a page is written later.
-            os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
-        except OSError as error:
-            raise EdgewrightError(
-                f"{tempfile.gettempdir()}: no room for {size / 2**30:.1f} GiB of decoded images ({error.strerror}); "
-                "set TMPDIR to a disk with more space, or give a smaller resolution"
-            ) from None
-        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def _digest(classes: Sequence[str], splits: Sequence[Split], paths: Sequence[Path]) -> str:
