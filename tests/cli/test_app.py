@@ -123,6 +123,20 @@ def test_one_class(tmp_path):
     assert "class" in refused(tmp_path, "--task", f"images:{folder}", "--macs", "1e6")
 
 
+@pytest.mark.parametrize(("text", "written"), [("24", 24), ("20x36", [20, 36]), ("20 X 36", [20, 36])])
+def test_a_resolution_is_a_side_or_height_and_width(tmp_path, text, written):
+    folder = write_images(tmp_path / "flowers")
+    asked = ("design", "--task", f"images:{folder}", "--macs", "1e6", "--dry-run", "--json")
+    result = edgewright(*asked, "--resolution", text)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["resolution"] == written
+
+
+@pytest.mark.parametrize("text", ["big", "20x", "20x30x40", "-3", "4", "20x600"])
+def test_a_resolution_that_is_none(tmp_path, text):
+    assert "resolution" in refused(tmp_path, "--task", "digits", "--macs", "1e6", f"--resolution={text}")
+
+
 def test_a_truncated_image_is_named_and_can_be_skipped(tmp_path):
     folder = write_images(tmp_path / "flowers", count=12)
     broken = folder / "rose" / "3.png"

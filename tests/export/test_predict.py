@@ -10,7 +10,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
 from edgewright.core.tensors import sides
 from edgewright.export.load import load_model
-from edgewright.export.predict import lines, predict
+from edgewright.export.predict import _unlike, lines, predict
 from edgewright.task.base import TaskSpec, normalise
 from edgewright.task.kinds.classification import Classification
 from edgewright.task.sources.images import read_images
@@ -43,6 +43,25 @@ def test_predictions_are_those_of_the_pytorch_network(made_run, images):
         assert (entry["class"], entry["probability"]) == (entry["top"][0]["class"], entry["top"][0]["probability"])
     told = lines(made_run, found)
     assert told == [f"{entry['file']}\t{entry['class']}\t{entry['probability']:.4f}" for entry in found]
+
+
+def test_arrays_say_what_the_same_images_do(made_run, tmp_path):
+    """Of x, and of the test part, one entry a sample."""
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    for index, one in enumerate(pixels):
+        Image.fromarray(one).save(tmp_path / f"{index}.png")
+    np.savez(tmp_path / "new.npz", x=pixels)
+    np.savez(tmp_path / "parts.npz", x_test=pixels[1:], y_test=np.array([4, 5]), x_train=pixels, y_train=np.arange(3))
+    files = predict(made_run, sorted(tmp_path.glob("*.png")))
+    found = predict(made_run, [f"arrays:{tmp_path / 'new.npz'}", f"arrays:{tmp_path / 'parts.npz'}"])
+    assert [entry["file"] for entry in found] == [*(f"new.npz[{i}]" for i in range(3)), "parts.npz[0]", "parts.npz[1]"]
+    for entry, same in zip(found, [*files, *files[1:]], strict=True):
+        assert entry["top"] == same["top"]
+    assert predict(made_run, [f"images:{tmp_path}"]) == files
+
+
+def test_files_that_belong_to_answers_have_names_of_their_own():
+    assert list(_unlike(["a", "b", "a", "F-0", "a"])) == ["a", "b", "a-2", "F-0", "a-3"]
 
 
 def test_probabilities_by_hand_and_of_huge_logits():

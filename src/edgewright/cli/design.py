@@ -1,6 +1,7 @@
 """The main job and what is done with its run folder."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +37,9 @@ def design(
     workers: Annotated[int | None, typer.Option(help="Processes for scoring [default: all cores].")] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster; 'local' starts one.")] = None,
     skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of the square images, pixels.")] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="Pixels images are kept at: 64, or 48x64 (height x width).")
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="What decides which network is better [default: by kind].")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Do left-right flips keep the label?")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the plan, do nothing.")] = False,
@@ -50,6 +53,8 @@ def design(
     for name in ("out", "resume", "config", "dry_run", "as_json", "quiet"):
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
+    if resolution is not None:
+        given["resolution"] = _size(resolution)
     budget = {name: value for name, value in ceilings.items() if value is not None}
 
     from edgewright.job.design import run as job
@@ -67,6 +72,15 @@ def design(
     if out is None:
         raise BadInput("say where the run goes: --out FOLDER")
     return _show_result(out, job.run(plan, out, began=began), as_json)
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """A side, or height x width."""
+    found = re.fullmatch(r"\s*(\d+)\s*(?:[xX×*,]\s*(\d+))?\s*", text)
+    if not found:
+        raise BadInput(f"--resolution {text}: give a side, 64, or height x width, 48x64")
+    height, width = found.groups()
+    return int(height) if width is None else (int(height), int(width))
 
 
 def _show_result(out: Path, result: Any, as_json: bool) -> None:
@@ -89,7 +103,7 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
 @guarded
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders of them, or arrays:FILE.npz.")],
     out: Annotated[Path | None, typer.Option(help="Folder for files that belong to the answers: masks.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
