@@ -18,7 +18,7 @@ from edgewright.task.kind import Kind
 
 CHUNK = 1024
 APART = 4  # so many times as large, parts are in different units
-LOOKED_AT = 4096  # samples of a part from which its scale is taken
+LOOKED_AT = 2**24  # numbers of a part, about, from which its scale is taken
 QUANTILE_OF = 1_000_000  # and numbers for a quantile, which are sorted
 
 
@@ -46,7 +46,7 @@ def refuse_other_scales(parts: Mapping[str, Split | None], where: str) -> None:
 
 def _scale(stored: Tensor) -> tuple[float, float, float]:
     """Standard deviation, largest absolute number, and what a tenth of them are above."""
-    some = stored[:: max(1, len(stored) // LOOKED_AT)].float().flatten()
+    some = stored[:: max(1, stored.numel() // LOOKED_AT)].float().flatten()
     few = some[:: max(1, len(some) // QUANTILE_OF)].abs()
     return float(some.std(correction=0)), float(some.abs().max()), float(few.quantile(0.9))
 
@@ -85,6 +85,6 @@ def _hashes(part: Split) -> list[bytes]:
     for stored in leaves(part.inputs):
         rows = stored.flatten(1)
         for start in range(0, len(rows), CHUNK):
-            for state, row in zip(found[start:], rows[start : start + CHUNK].numpy(), strict=False):
+            for state, row in zip(found[start : start + CHUNK], rows[start : start + CHUNK].numpy(), strict=True):
                 state.update(row)
     return [state.digest() for state in found]
