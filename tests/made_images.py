@@ -37,3 +37,23 @@ def save_png_16(path: Path, values: np.ndarray) -> None:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def save_tiff_16(path: Path, values: np.ndarray, order: str = "<", packed: bool = False) -> None:
+    """(H, W, 3) of 16 bits, in either byte order, as it is or deflated."""
+    height, width, channels = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if packed else data
+    short, long, first = 3, 4, 8
+    tags = {256: (short, width), 257: (short, height), 259: (short, 8 if packed else 1), 262: (short, 2),
+            277: (short, channels), 278: (short, height), 279: (long, len(data))}  # fmt: skip
+    depths = first + 2 + 12 * (len(tags) + 2) + 4
+    tags |= {258: (short, depths), 273: (long, depths + 2 * channels)}
+    entries = b""
+    for tag, (kind, value) in sorted(tags.items()):
+        packed_value = (
+            struct.pack(f"{order}HH", value, 0) if kind == short and tag != 258 else struct.pack(f"{order}I", value)
+        )
+        entries += struct.pack(f"{order}HHI", tag, kind, channels if tag == 258 else 1) + packed_value
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, first, len(tags))
+    path.write_bytes(start + entries + struct.pack(f"{order}I{channels}H", 0, *[16] * channels) + data)

@@ -9,7 +9,7 @@ from edgewright.task import deep
 from edgewright.task.load import load_task
 from edgewright.task.pixels import formats
 from edgewright.task.sources.images import read_images
-from made_images import save_png_16
+from made_images import save_png_16, save_tiff_16
 
 RAMP = np.arange(16).reshape(4, 4)
 
@@ -45,6 +45,14 @@ def test_all_16_bits_are_read(tmp_path, channels):
     values = np.random.default_rng(0).integers(0, 65536, (5, 7, *channels)).astype(np.uint16)
     save_png_16(tmp_path / "a.png", values)
     assert np.array_equal(deep.numbers(tmp_path / "a.png", formats()), values)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_all_16_bits_of_coloured_tiffs_are_read_in_either_byte_order(tmp_path, order, packed):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3)).astype(np.uint16)
+    save_tiff_16(tmp_path / "a.tif", values, order, packed)
+    assert np.array_equal(deep.numbers(tmp_path / "a.tif", formats()), values)
 
 
 def test_transparency_is_no_brightness(tmp_path):
