@@ -52,6 +52,8 @@ def test_what_is_missing_is_said_with_the_whole_command(tmp_path: Path) -> None:
         (("--momentum", "1"), "'momentum'"),
         (("--methods", "bias, ful"), "unknown backward method 'ful'; choose from full, bias"),
         (("--resolution", "5"), "'resolution'"),
+        (("--resolution", "20x"), "--resolution 20x: give a side, 64, or height x width, 48x64"),
+        (("--resolution", "20x600"), "resolution must be from 8 to 512 pixels (got (20, 600))"),
     ],
 )
 def test_an_option_out_of_its_range(tmp_path: Path, options: tuple[str, ...], words: str) -> None:

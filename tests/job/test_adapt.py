@@ -268,6 +268,16 @@ def test_minutes_are_kept(digits_run, new_tasks, tmp_path: Path) -> None:
     assert result.tuned.steps > 20
 
 
+def test_a_network_of_timm_takes_oblong_images(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (90, 24, 40, 3), dtype=np.uint8), np.arange(90) % 3
+    np.savez(tmp_path / "x.npz", x=pixels, y=labels)
+    asked = AdaptPlan(source="timm:mobilenetv3_small_050", task=f"arrays:{tmp_path / 'x.npz'}", resolution=(24, 40))
+    ground = survey(job.resolved(AdaptPlan.model_validate_json(asked.model_dump_json())))
+    assert ground.size == ground.task.spec.size == (24, 40)
+    assert ground.model(ground.example[:2]).shape == (2, 3)
+
+
 def test_a_network_of_timm_from_a_weights_file(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
     torch.manual_seed(0)

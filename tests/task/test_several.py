@@ -13,7 +13,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.tensors import ask
 from edgewright.ir.graph import count_params
 from edgewright.model.heads.pool import PoolHead
-from edgewright.model.heads.several import SeveralHeads
+from edgewright.model.several_heads import SeveralHeads
 from edgewright.task.augment.default import moving
 from edgewright.task.augment.image import Augment
 from edgewright.task.augment.mixing import mix

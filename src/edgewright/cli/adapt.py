@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.cli.app import AsJson, Quiet, app, guarded, size_asked
 from edgewright.core.errors import BadInput
 
 HOW = "edgewright adapt RUN_OR_TIMM --task TASK --memory-kb N --out FOLDER"
@@ -37,7 +37,9 @@ def adapt(
     lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.003].")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
     methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Input side of a timm network, pixels.")] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="Pixels a timm network's input has: 64, or 48x64 (height x width).")
+    ] = None,
     skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same plan and order of images [default: 0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would learn, write nothing.")] = False,
@@ -91,6 +93,8 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
             fields[field] = ceiling(fields.pop(name), unit, f"--{name.replace('_', '-')}")
     if "weights" in fields:
         fields["weights"] = str(fields["weights"])
+    if "resolution" in fields:
+        fields["resolution"] = size_asked(fields["resolution"])
     if "methods" in fields:
         fields["methods"] = tuple(name.strip() for name in fields["methods"].split(","))
     return fields

@@ -1,14 +1,13 @@
 """The main job and what is done with its run folder."""
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.cli.app import AsJson, Quiet, app, guarded, size_asked
 from edgewright.core.errors import BadInput
 
 
@@ -54,7 +53,7 @@ def design(
         flags.pop(name)
     given = {name: value for name, value in flags.items() if value is not None}
     if resolution is not None:
-        given["resolution"] = _size(resolution)
+        given["resolution"] = size_asked(resolution)
     budget = {name: value for name, value in ceilings.items() if value is not None}
 
     from edgewright.job.design import run as job
@@ -72,15 +71,6 @@ def design(
     if out is None:
         raise BadInput("say where the run goes: --out FOLDER")
     return _show_result(out, job.run(plan, out, began=began), as_json)
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    """A side, or height x width."""
-    found = re.fullmatch(r"\s*(\d+)\s*(?:[xX×*,]\s*(\d+))?\s*", text)
-    if not found:
-        raise BadInput(f"--resolution {text}: give a side, 64, or height x width, 48x64")
-    height, width = found.groups()
-    return int(height) if width is None else (int(height), int(width))
 
 
 def _show_result(out: Path, result: Any, as_json: bool) -> None:

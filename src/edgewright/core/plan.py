@@ -1,14 +1,24 @@
 """The plan of a run: everything that was asked for, resolved, as one value and one file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from edgewright.core.cost import Budget
 from edgewright.core.data import Asked
 from edgewright.core.tensors import Size, sides
 
 LEAST_SIDE, MOST_SIDE = 8, 512
+
+
+def _kept(resolution: int | Size) -> int | Size:
+    for side in sides(resolution):
+        if not LEAST_SIDE <= side <= MOST_SIDE:
+            raise ValueError(f"resolution must be from {LEAST_SIDE} to {MOST_SIDE} pixels (got {resolution})")
+    return resolution
+
+
+Resolution = Annotated[int | Size, AfterValidator(_kept)]  # pixels: a side, or height and width
 
 
 class Plan(Asked):
@@ -51,14 +61,6 @@ class Plan(Asked):
     workers: int | None = Field(default=None, ge=1)
     ray: str | None = None
     skip_bad: int = Field(default=0, ge=0)
-    resolution: int | Size | None = None
+    resolution: Resolution | None = None
     flip: bool | None = None
     metric: str | None = None
-
-    @field_validator("resolution")
-    @classmethod
-    def _sides(cls, resolution: int | Size | None) -> int | Size | None:
-        for side in sides(resolution or LEAST_SIDE):
-            if not LEAST_SIDE <= side <= MOST_SIDE:
-                raise ValueError(f"resolution must be from {LEAST_SIDE} to {MOST_SIDE} pixels (got {resolution})")
-        return resolution

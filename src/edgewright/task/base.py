@@ -18,7 +18,19 @@ from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.plan import LEAST_SIDE, MOST_SIDE
 from edgewright.core.seed import derive
-from edgewright.core.tensors import Shape, Signature, Size, TensorSpec, as_tree, leaves, mapped, named, rows, sides
+from edgewright.core.tensors import (
+    Shape,
+    Signature,
+    Size,
+    TensorSpec,
+    as_tree,
+    compact,
+    leaves,
+    mapped,
+    named,
+    rows,
+    sides,
+)
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.resolve import make_kind
 
@@ -99,6 +111,16 @@ class TaskSpec(Frozen):
         return sides(self.input.shape[1:])
 
     @property
+    def resolution(self) -> int | Size:
+        """`size`, as version 0.1 called it: a square by its side."""
+        return compact(self.size)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """`names`, as version 0.1 called them."""
+        return self.names
+
+    @property
     def signature(self) -> Signature:
         """What a network for this task takes and gives."""
         inputs = tuple(TensorSpec(name=spec.name, shape=spec.shape) for spec in self.inputs)
@@ -124,6 +146,11 @@ class Split:
 
     def __len__(self) -> int:
         return rows(self.targets)
+
+    @property
+    def images(self) -> Any:
+        """`inputs`, as version 0.1 called them."""
+        return self.inputs
 
     def take(self, index: Any) -> "Split":
         return Split(mapped(lambda x: x[index], self.inputs), mapped(lambda x: x[index], self.targets))

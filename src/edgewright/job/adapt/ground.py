@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgewright.core.data import Asked
 from edgewright.core.errors import BadInput
 from edgewright.core.metric import Score
+from edgewright.core.plan import Resolution
 from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
@@ -37,9 +38,9 @@ class AdaptPlan(Asked):
     device: a target by name or file, whose RAM is the ceiling where no other is given (see `job.adapt_target`).
     minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time, by
     default as many of 8 as the memory serves best; gradients of several make one step of 32 images.   momentum: of SGD;
-    with 0 the optimizer keeps nothing.   methods: what the planner may choose from, None: all.   resolution: side of
-    the network's input for a timm network; a run's network keeps its own.   skip_bad: unreadable image files that are
-    left out before they are an error.
+    with 0 the optimizer keeps nothing.   methods: what the planner may choose from, None: all.   resolution: of a timm
+    network's input, a side or height and width; a run's network keeps its own.   skip_bad: unreadable image files that
+    are left out before they are an error.
     """
 
     source: str
@@ -54,7 +55,7 @@ class AdaptPlan(Asked):
     lr: float = Field(default=0.003, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     methods: tuple[str, ...] | None = None
-    resolution: int | None = Field(default=None, ge=8, le=224)
+    resolution: Resolution | None = None
     skip_bad: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 

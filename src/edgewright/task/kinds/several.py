@@ -22,7 +22,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.metric import Metric, Score
 from edgewright.core.tensors import Size, TensorSpec, leaves
 from edgewright.model.head import Head
-from edgewright.model.heads.several import SeveralHeads
+from edgewright.model.several_heads import SeveralHeads
 from edgewright.task.kind import Kind, Maker
 from edgewright.task.pictures import Picture
 
