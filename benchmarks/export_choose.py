@@ -15,9 +15,8 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from edgewright.core.files import write_text
 from edgewright.device.measure import Runs
@@ -25,21 +24,21 @@ from edgewright.export.choose.choice import Choice, choose
 from edgewright.export.choose.samples import Samples, read_samples
 from edgewright.export.choose.versus import Versus, versus
 from edgewright.export.gates import compare
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import Sample, call_of, gathered
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.openvino_adapter import OpenVino
 from edgewright.export.runtimes.resolve import make_runtimes, runtime_for, runtimes
 from edgewright.export.ship.source import Source, read_source
 
 
-def default_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) -> Path:
+def default_int8(source: Source, calibration: Sequence[Sample], path: Path) -> Path:
     """`onnxruntime.quantization.quantize_static`, nothing said but the model and the data."""
     from onnxruntime.quantization import CalibrationDataReader, quant_pre_process, quantize_static
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            name = source.model.graph.input[0].name
-            self.left = iter([{name: array} for array in calibration])
+            names = [spec.name for spec in source.inputs]
+            self.left = iter([dict(zip(names, sample, strict=True)) for sample in calibration])
 
         def get_next(self):
             return next(self.left, None)
@@ -50,7 +49,7 @@ def default_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) 
     return path
 
 
-def nncf_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) -> Path | None:
+def nncf_int8(source: Source, calibration: Sequence[Sample], path: Path) -> Path | None:
     """NNCF's post-training quantisation as its documentation shows it; None where it is not installed."""
     try:
         import nncf  # pyright: ignore[reportMissingImports]
@@ -58,7 +57,7 @@ def nncf_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) -> 
     except ImportError:
         return None
     model = openvino.Core().read_model(source.model.SerializeToString())
-    made = nncf.quantize(model, nncf.Dataset(list(calibration)), subset_size=len(calibration))
+    made = nncf.quantize(model, nncf.Dataset([*map(list, calibration)]), subset_size=len(calibration))
     openvino.save_model(made, str(path))
     return path
 
@@ -66,23 +65,19 @@ def nncf_int8(source: Source, calibration: Sequence[np.ndarray], path: Path) -> 
 def accuracy(place: Path, source: Source, samples: Samples) -> dict[str, float | None]:
     runtime, path = runtime_for(str(place))
     program = runtime.open(path)
-    found = np.concatenate([program.call(array) for array in samples.comparison])
-    gate = compare(outputs(source.model, samples.comparison), found, samples.labels)
-    return {"top1": gate.accuracy, "agreement": 100 * gate.top1_agreement}
+    found, expected = (gathered(map(call, samples.comparison)) for call in (program.call, call_of(source.model)))
+    gate = compare([spec.name for spec in source.outputs], expected, found, samples.meaning)
+    return {"top1": gate.accuracy, "same": gate.same}
 
 
 def one(place: str, arguments: argparse.Namespace, folder: Path) -> dict:
     source = read_source(place)
     samples = read_samples(source, arguments.data, mean=arguments.mean, std=arguments.std)
-    samples = Samples(
-        samples.calibration[: arguments.images],
-        samples.comparison[: arguments.compare],
-        None if samples.labels is None else samples.labels[: arguments.compare],
-    )
+    samples = replace(samples.first(arguments.compare), calibration=samples.calibration[: arguments.images])
     calibration = [*samples.calibration]
     files = {"fp32": source.path, "default int8": default_int8(source, calibration, folder / "default.onnx")}
     names = [name for name, runtime in runtimes().items() if runtime.installed() and not name.startswith(("ex", "li"))]
-    network = Network(source.model, source.shape, None, None, calibration)
+    network = Network(source.model, calibration=calibration)
     runs = Runs(most=arguments.runs)
     choice: Choice = choose(
         network, samples, folder, runtimes=make_runtimes(names), max_drop=arguments.max_drop, runs=runs

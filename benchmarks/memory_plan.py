@@ -30,11 +30,12 @@ from torch.nn import functional
 
 from edgewright.core.errors import EdgewrightError, one_line
 from edgewright.core.files import write_text
+from edgewright.core.quiet import silent
 from edgewright.device.board.memory_plan import RULES, plan_memory
 from edgewright.device.here.cpu import Cpu
 from edgewright.export.int8.calibrators import CALIBRATORS
 from edgewright.export.int8.quantise import collect, prepare, quantise, ranges, types_here
-from edgewright.export.onnx import silent
+from edgewright.export.running import Sample
 from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.litert_adapter import LiteRt
 from edgewright.ir.liveness import Activations, Role, Step
@@ -110,7 +111,7 @@ def redrawn(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def int8_of(model: onnx.ModelProto, inputs: list[np.ndarray]) -> onnx.ModelProto:
+def int8_of(model: onnx.ModelProto, inputs: list[Sample]) -> onnx.ModelProto:
     ready = prepare(model)
     calibrator = next(iter(CALIBRATORS.values()))
     return quantise(ready, ranges(collect(ready, inputs), calibrator), types_here())
@@ -173,7 +174,7 @@ def executorch(network: Network, planned: int) -> Found | str:
         return "not installed"
     assert network.module is not None
     with silent():
-        exported = torch.export.export(network.module, (torch.zeros(network.shape),))
+        exported = torch.export.export(network.module, (network.example(),))
         program = to_edge_transform_and_lower(exported).to_executorch()
     return Found(planned, sum(program.executorch_program.execution_plan[0].non_const_buffer_sizes))
 
@@ -181,8 +182,8 @@ def executorch(network: Network, planned: int) -> Found | str:
 def rows(name: str, model: onnx.ModelProto, kinds: tuple[str, ...], folder: Path) -> list[dict]:
     shape = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
     rng = np.random.default_rng(0)
-    inputs = [rng.standard_normal(shape, dtype=np.float32) for _ in range(2)]
-    network = Network(model, shape, OnnxNetwork(model).eval(), None, inputs)
+    inputs: list[Sample] = [(rng.standard_normal(shape, dtype=np.float32),) for _ in range(2)]
+    network = Network(model, OnnxNetwork(model).eval(), calibration=inputs)
     found = []
     for kind in kinds:
         one = int8_of(model, inputs) if kind == "int8" else model

@@ -31,7 +31,7 @@ from edgewright.compress.planner import plan
 from edgewright.core.files import write_text
 from edgewright.core.seed import derive
 from edgewright.export.int8.learned import quantise_learned
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import outputs
 from edgewright.model.blocks import Block, Stage, mobile_parts
 from edgewright.model.heads.pool import PoolHead
 from edgewright.model.network import with_head
@@ -93,7 +93,7 @@ def make_hostile(model: nn.Module, factor: float) -> None:
 
 def file_accuracy(file: onnx.ModelProto, task: Task) -> tuple[float, np.ndarray]:
     """Percent of the test part, and the classes it gives."""
-    found = outputs(file, [one[None] for one in images(task, task.test).numpy()]).argmax(1)
+    found = np.asarray(outputs(file, [(one[None],) for one in images(task, task.test).numpy()])[0]).argmax(1)
     return 100 * float((found == task.test.targets.numpy()).mean()), found
 
 

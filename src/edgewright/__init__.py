@@ -7,6 +7,10 @@ proxy, search, train, export, report. Names load when they are first used, so th
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edgewright.core.no_telemetry import switch_off
+
+switch_off()
+
 __version__ = "0.1.0"
 __all__ = [
     "Budget",

@@ -41,7 +41,8 @@ def test_choose_prints_exactly_what_checks_rely_on(digits_run, tmp_path: Path) -
     assert set(printed) == {"winner", "candidates"}
     assert set(printed["winner"]) == {"runtime", "type", "latency_ms", "file"}
     assert Path(printed["winner"]["file"]).is_file()
-    keys = {"runtime", "type", "latency_ms", "p90_ms", "size_bytes", "metric", "top1_agreement", "refused"}
+    keys = {"runtime", "type", "latency_ms", "p90_ms", "size_bytes", "metric", "top1_agreement", "refused",
+            "outputs"}  # fmt: skip
     assert all(set(row) == keys for row in printed["candidates"])
 
 
@@ -86,6 +87,24 @@ def test_faults_are_one_line(file: Path, tmp_path: Path, arguments: list[str], m
     assert done.exit_code == 2
     assert message in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_shapes_by_name(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Add", ["a", "b"], ["y"])], "g",
+        [info("a", TensorProto.FLOAT, ("n", "length")), info("b", TensorProto.FLOAT, ("n", "length"))],
+        [info("y", TensorProto.FLOAT, ("n", "length"))],
+    )  # fmt: skip
+    save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "add.onnx")
+    asked = edgewright("measure", tmp_path / "add.onnx", "--runs", "20")
+    assert asked.exit_code == 2 and "with --shape 'a=1,N;b=1,N'" in asked.stderr
+    done = edgewright("measure", tmp_path / "add.onnx", "--runs", "20", "--shape", "a=1,4; b=1,4", "--json")
+    assert done.exit_code == 0, done.stderr
+    wrong = edgewright("measure", tmp_path / "add.onnx", "--shape", "a=1,x;b=1,4")
+    assert wrong.exit_code == 2 and "--shape takes whole numbers with commas between, not '1,x'" in wrong.stderr
 
 
 def test_measure(file: Path, tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright.export.choose.batch import BATCH, BatchGate, compare_again, compare_batches, stacked, takes_batches
 from edgewright.export.choose.candidates import Judge, build_all
 from edgewright.export.choose.samples import Samples
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import gathered, outputs
 from edgewright.export.runtimes.base import Network, Program
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
 
 SHAPE = (1, 3, 12, 20)
 
 
-def arrays(count: int, shape=SHAPE) -> list[np.ndarray]:
-    return [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in range(count)]
+def arrays(count: int, shape=SHAPE) -> list[tuple[np.ndarray]]:
+    return [(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32),) for seed in range(count)]
 
 
 def graph(*nodes: onnx.NodeProto, **constants: np.ndarray) -> onnx.ModelProto:
@@ -40,9 +40,9 @@ def taken(model: onnx.ModelProto, count: int = 11) -> bool:
 def test_samples_in_batches_are_the_samples(count: int) -> None:
     samples = arrays(count)
     found = stacked(samples)
-    assert all(batch.shape == (BATCH, *SHAPE[1:]) for batch in found) and len(found) <= 4
-    for index, sample in enumerate(np.concatenate(found)):
-        assert (sample == samples[index % count]).all()
+    assert all(batch.shape == (BATCH, *SHAPE[1:]) for (batch,) in found) and len(found) <= 4
+    for index, sample in enumerate(np.concatenate([batch for (batch,) in found])):
+        assert (sample == samples[index % count][0]).all()
 
 
 def test_a_network_of_a_run_takes_batches_and_stays_as_it_was(network: onnx.ModelProto) -> None:
@@ -78,38 +78,38 @@ def test_reshapes_of_constants_are_left_alone() -> None:
 def test_what_may_move() -> None:
     expected = np.array([[4.0, 1], [0, 2]])
     alone = expected + np.array([[0.0, 0.1], [0, 0]])
-    same = compare_batches(lambda batch: np.tile(alone, (4, 1)), arrays(2), alone, expected)
+    same = compare_batches(["y"], lambda batch: [np.tile(alone, (4, 1))], arrays(2), [alone], [expected])
     assert (same.size, same.max_abs_difference, same.refusal()) == (8, 0, None)
     assert same.allowed == pytest.approx(0.1 + 4e-3)
-    moved = compare_batches(lambda batch: np.tile(alone[::-1], (4, 1)), arrays(2), alone, expected)
-    assert moved.refusal() == "gives other answers in batches of 8: outputs differ by up to 4"
+    moved = compare_batches(["y"], lambda batch: [np.tile(alone[::-1], (4, 1))], arrays(2), [alone], [expected])
+    assert moved.refusal() == "gives other answers in batches of 8: output 'y' differs by up to 4"
     assert BatchGate(8, float("nan"), 1.0).refusal() is not None
 
 
 def test_a_file_must_not_remember() -> None:
     samples, last = arrays(5), [0.0]
 
-    def forgetful(array: np.ndarray) -> np.ndarray:
-        return array[:, :2, 0, 0]
+    def forgetful(sample) -> list[np.ndarray]:
+        return [sample[0][:, :2, 0, 0]]
 
-    def remembering(array: np.ndarray) -> np.ndarray:
-        last.append(float(array[0, 0, 0, 0]))
-        return forgetful(array) + last[-2]
+    def remembering(sample) -> list[np.ndarray]:
+        last.append(float(sample[0][0, 0, 0, 0]))
+        return [forgetful(sample)[0] + last[-2]]
 
-    expected = np.concatenate([forgetful(array) for array in samples])
-    assert compare_again(forgetful, samples, expected, expected).max_abs_difference == 0
-    alone = np.concatenate([remembering(array) for array in samples])
-    assert "another order" in (compare_again(remembering, samples, alone, alone).refusal() or "")
+    expected = gathered(map(forgetful, samples))
+    assert compare_again(["y"], forgetful, samples, expected, expected).max_abs_difference == 0
+    alone = gathered(map(remembering, samples))
+    assert "another order" in (compare_again(["y"], remembering, samples, alone, alone).refusal() or "")
 
 
 def test_a_runtime_that_is_wrong_in_batches_is_refused(network: onnx.ModelProto, tmp_path: Path) -> None:
     class Wrong(OnnxRuntime):
         def open(self, path, threads=1, shape=None):
             program = super().open(path, threads, shape)
-            many = program.shape[0] > 1
-            return Program(lambda x: np.roll(program.call(x), many, 0), program.shape)
+            many = (program.inputs[0].shape[0] or 1) > 1
+            return Program(lambda x: [np.roll(y, many, 0) for y in program.call(x)], program.inputs)
 
-    given = Network(network, SHAPE, calibration=arrays(10))
+    given = Network(network, calibration=arrays(10))
     judge = Judge(given, Samples(arrays(10), arrays(20), None), 100.0, None)
     for runtime, refused in ((OnnxRuntime(), None), (Wrong(), "gives other answers in batches of 8")):
         for row in build_all([(runtime, "fp32"), (runtime, "int8")], given, judge, tmp_path):

@@ -14,12 +14,13 @@ from edgewright.device.measure import Runs
 from edgewright.export.choose.candidates import pairs
 from edgewright.export.choose.choice import UNASKED, Choice, NothingFits, choose
 from edgewright.export.choose.samples import Samples
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import outputs
 from edgewright.export.runtimes.base import KINDS, Built, Network, Program, Runtime, Unfit
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
 
 SHAPE = (1, 3, 12, 20)
-KEYS = ["runtime", "type", "latency_ms", "p90_ms", "size_bytes", "metric", "top1_agreement", "refused"]
+KEYS = ["runtime", "type", "latency_ms", "p90_ms", "size_bytes", "metric", "top1_agreement", "refused",
+        "outputs"]  # fmt: skip
 
 
 @dataclass
@@ -54,12 +55,12 @@ class Made(Runtime):
 
         def call(array):
             end = time.perf_counter() + self.milliseconds[kind] / 1e3
-            y = self.says(kind, inner.call(array))
+            y = [self.says(kind, values) for values in inner.call(array)]
             while time.perf_counter() < end:
                 pass
             return y
 
-        return Program(call, inner.shape)
+        return Program(call, inner.inputs)
 
 
 def _saved(model: onnx.ModelProto, beside: Path) -> Path:
@@ -70,15 +71,15 @@ def _saved(model: onnx.ModelProto, beside: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(network: onnx.ModelProto) -> Samples:
-    arrays = [np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32) for seed in range(30)]
-    labels = outputs(network, arrays[10:]).argmax(1)
+    arrays = [(np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32),) for seed in range(30)]
+    labels = np.asarray(outputs(network, arrays[10:])[0]).argmax(1)
     labels[:5] = (labels[:5] + 1) % 5  # the source is right on 15 of 20
     return Samples(arrays[:10], arrays[10:], labels)
 
 
 def chosen(network, samples, folder, *runtimes: Runtime, **options) -> Choice:
     first = {"runs": Runs(most=40), "max_drop": 1.0, **options}
-    return choose(Network(network, SHAPE), samples, folder, runtimes=[OnnxRuntime(), *runtimes], **first)
+    return choose(Network(network), samples, folder, runtimes=[OnnxRuntime(), *runtimes], **first)
 
 
 def row(choice: Choice, name: str):
@@ -128,7 +129,7 @@ def test_each_gate_has_its_reason(network, samples, tmp_path) -> None:
 
     choice = chosen(network, samples, tmp_path, Made(says=says))
     assert "computes something else" in (row(choice, "made fp32").refused or "")
-    assert row(choice, "made bf16").refused == "gives outputs that are not numbers"
+    assert row(choice, "made bf16").refused == "output 'logits' has values that are not numbers"
     assert row(choice, "made bf16").latency_ms is None
     lost = row(choice, "made int8")
     assert "points of accuracy, 1 allowed" in (lost.refused or "")
@@ -155,9 +156,9 @@ def test_what_is_missing_or_fails_is_a_row(network, samples, tmp_path) -> None:
 
 def test_nothing_that_may_win_gives_the_table(network, samples, tmp_path) -> None:
     bad = Made(says=lambda kind, y: -y)
-    with pytest.raises(NothingFits, match="made int8: loses") as caught:
+    with pytest.raises(NothingFits, match="made int8: output 'logits' loses") as caught:
         choose(
-            Network(network, SHAPE), samples, tmp_path, runtimes=[bad], kinds=["int8"], max_drop=0.5, runs=Runs(most=20)
+            Network(network), samples, tmp_path, runtimes=[bad], kinds=["int8"], max_drop=0.5, runs=Runs(most=20)
         )  # fmt: skip
     assert caught.value.exit_code == 3
     choice = caught.value.choice
@@ -174,22 +175,24 @@ def test_a_larger_drop_lets_more_in(network, samples, tmp_path) -> None:
     options = {"runtimes": [Made(says=says, milliseconds={"int8": 0.0})], "kinds": ["int8"], "runs": Runs(most=20)}
     lost = 75 - 100 * 5 / 20  # rolled by one, it is right where the labels were moved by one
     with pytest.raises(NothingFits, match=f"loses {lost:.2f} points"):
-        choose(Network(network, SHAPE), samples, tmp_path / "a", max_drop=lost - 1, **options)
+        choose(Network(network), samples, tmp_path / "a", max_drop=lost - 1, **options)
     with pytest.raises(NothingFits, match="not surely faster"):  # now accurate enough; still it must be faster
-        choose(Network(network, SHAPE), samples, tmp_path / "b", max_drop=lost + 1, **options)
+        choose(Network(network), samples, tmp_path / "b", max_drop=100, **options)
 
 
 def test_a_source_that_gives_no_numbers(network, samples, tmp_path) -> None:
     with pytest.raises(BadInput, match="not numbers"):
-        chosen(network, samples, tmp_path, source=lambda array: np.full((1, 5), np.nan))
+        chosen(network, samples, tmp_path, source=lambda sample: [np.full((1, 5), np.nan)])
 
 
 def test_a_network_that_guesses_is_doubted(network, samples, tmp_path, capsys) -> None:
     chosen(network, samples, tmp_path / "a", kinds=["fp32"])
     assert "by chance" not in capsys.readouterr().err
-    wrong = Samples(samples.calibration, samples.comparison, (outputs(network, samples.comparison).argmax(1) + 1) % 5)
+    wrong = Samples(
+        samples.calibration, samples.comparison, (np.asarray(outputs(network, samples.comparison)[0]).argmax(1) + 1) % 5
+    )
     chosen(network, wrong, tmp_path / "b", kinds=["fp32"])
-    assert "right on 0.0 % of the samples, no more than by chance" in capsys.readouterr().err
+    assert "has accuracy 0.00 % on these samples, no more than by chance" in capsys.readouterr().err
 
 
 def test_the_drop_must_be_sensible(network, samples, tmp_path) -> None:

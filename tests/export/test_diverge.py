@@ -66,8 +66,8 @@ def float_net(file: Path) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(onnx.load(file))
 
 
-def samples(count: int = 12) -> list[np.ndarray]:
-    return [np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32) for seed in range(count)]
+def samples(count: int = 12) -> list[tuple[np.ndarray]]:
+    return [(np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32),) for seed in range(count)]
 
 
 def altered(model: onnx.ModelProto, weight: str, by: float) -> onnx.ModelProto:
@@ -102,7 +102,7 @@ def test_nodes_are_called_as_their_modules(float_net: onnx.ModelProto) -> None:
 def test_known_figures() -> None:
     y, z = np.array([[3.0, 4.0]]), np.array([[3.0, 0.0]])
     given = [Pair("a", "a", "Conv", "first"), Pair("b", "b", "Conv", "second")]
-    told = diverge(given, lambda _: [y, y], lambda _: [y, z], [np.zeros(1)] * 3, "int8")
+    told = diverge(given, lambda _: [y, y], lambda _: [y, z], [(np.zeros(1),)] * 3, "int8")
     assert told is not None and told.first is told.furthest and told.compared == 2
     assert told.furthest.cosine == pytest.approx(9 / 15) and told.furthest.error == pytest.approx(4 / 5)
     assert told.text() == "diverges first at Conv 'second' (cosine 0.60, off by up to 4)"
@@ -175,7 +175,7 @@ def test_parity_names_the_layer(net: nn.Module, file: Path, tmp_path: Path) -> N
     wrong = tmp_path / "wrong.onnx"
     onnx.save(altered(onnx.load(file), "features.2.conv.weight", 5.0), wrong)
     with pytest.raises(GateFailed, match=r"must not be used; it diverges first at Conv2d 'features.2.conv' \(cosine"):
-        verify(net, wrong, torch.from_numpy(np.concatenate(samples())))
+        verify(net, wrong, torch.from_numpy(np.concatenate([x for (x,) in samples()])))
 
 
 def test_a_candidate_that_fails_says_where(net: nn.Module, file: Path, float_net: onnx.ModelProto, tmp_path) -> None:
@@ -189,11 +189,11 @@ def test_a_candidate_that_fails_says_where(net: nn.Module, file: Path, float_net
             return super().tensors(altered(model, "features.0.conv.weight", -6.0), kind)
 
         def _bad(self, network):
-            return Network(altered(network.model, "features.0.conv.weight", -6.0), network.shape)
+            return Network(altered(network.model, "features.0.conv.weight", -6.0))
 
     data = Samples(samples(), samples(24), None)
     for module in (None, net):
-        given = Network(float_net, SHAPE, module, calibration=samples())
+        given = Network(float_net, module, calibration=samples())
         (row,) = build_all([(Wrong(), "fp32")], given, Judge(given, data, 1.0, None), tmp_path)
         assert "computes something else" in (row.refused or "")
         kind = "Conv2d" if module else "Conv"

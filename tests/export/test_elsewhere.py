@@ -14,7 +14,7 @@ from edgewright.device.board.target import Law, Target
 from edgewright.export.choose.choice import Choice, NothingFits
 from edgewright.export.choose.elsewhere import choose_elsewhere, files_for, refuse_operators
 from edgewright.export.choose.samples import Samples
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import outputs
 from edgewright.export.runtimes.base import KINDS, Network
 from edgewright.export.runtimes.resolve import runtimes
 from edgewright.export.ship.ship import ship
@@ -30,13 +30,13 @@ def target(**changes) -> Board:
 
 @pytest.fixture(scope="module")
 def samples(network: onnx.ModelProto) -> Samples:
-    arrays = [np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32) for seed in range(30)]
-    return Samples(arrays[:10], arrays[10:], outputs(network, arrays[10:]).argmax(1))
+    arrays = [(np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32),) for seed in range(30)]
+    return Samples(arrays[:10], arrays[10:], np.asarray(outputs(network, arrays[10:])[0]).argmax(1))
 
 
 def chosen(network: onnx.ModelProto, samples: Samples, folder: Path, board: Board, **options) -> Choice:
     options = {"runtimes": list(runtimes().values()), "kinds": KINDS, "max_drop": 5.0, **options}
-    return choose_elsewhere(Network(network, SHAPE), samples, folder, device=board, **options)
+    return choose_elsewhere(Network(network), samples, folder, device=board, **options)
 
 
 def test_the_latency_is_the_laws(network, samples, tmp_path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.export.int8.fallback import groups, quantise_within, sensitivity
-from edgewright.export.int8.quantise import Int8Types, best_ranges, layers, outputs, prepare, relative_error
+from edgewright.export.int8.quantise import Int8Types, best_ranges, layers, prepare, relative_error
+from edgewright.export.running import outputs
 
 SHAPE = (1, 2, 9, 7)
 
@@ -40,8 +41,8 @@ def broken_in_the_middle() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def samples(count: int = 12) -> list[np.ndarray]:
-    return [np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32) for seed in range(count)]
+def samples(count: int = 12) -> list[tuple[np.ndarray]]:
+    return [(np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32),) for seed in range(count)]
 
 
 def test_the_worst_layer_is_found(broken_in_the_middle) -> None:

@@ -16,7 +16,7 @@ from edgewright.compress.bits import qat
 from edgewright.compress.planner import plan
 from edgewright.core.errors import EdgewrightError
 from edgewright.export.int8.learned import learned_ranges, quantise_learned
-from edgewright.export.int8.quantise import outputs
+from edgewright.export.running import outputs
 
 
 class Paths(nn.Module):
@@ -81,7 +81,7 @@ def steps_off(net: qat.Rounded, file: onnx.ModelProto, x: Tensor) -> tuple[np.nd
     """How many steps of the output the file is off; and both outputs."""
     with torch.no_grad():
         wanted = net(x).numpy()
-    found = outputs(file, [one[None] for one in x.numpy()])
+    found = np.asarray(outputs(file, [(one[None],) for one in x.numpy()])[0])
     step = list(net.activations().values())[-1].step()[0].item()
     return np.abs(found - wanted) / step, found, wanted
 
@@ -99,7 +99,7 @@ def test_the_file_computes_what_was_trained(name: str, bits: int) -> None:
     assert (found.argmax(1) == wanted.argmax(1)).all()
     with torch.no_grad():
         unrounded = net.float_network()(other).numpy()
-    np.testing.assert_allclose(outputs(plain, [one[None] for one in other.numpy()]), unrounded, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(outputs(plain, [(one[None],) for one in other.numpy()])[0], unrounded, rtol=0, atol=1e-3)
     assert (np.abs(wanted - unrounded).max() / np.abs(unrounded).max()) > 1e-4, "rounding is not nothing"
 
 

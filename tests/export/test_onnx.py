@@ -64,7 +64,7 @@ def test_outputs_equal_pytorch(exported):
     with torch.no_grad():
         expected = model.eval()(x).numpy()
     session = open_session(path)
-    found = np.concatenate([run_session(session, x[i : i + 1].numpy()) for i in range(7)])
+    found = np.concatenate([run_session(session, [x[i : i + 1].numpy()])[0] for i in range(7)])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -5,23 +5,23 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.device.here.instructions import flags, has_bf16, has_vnni, is_x86
 from edgewright.export.int8.quantise import (
     Int8Types,
     best_ranges,
     collect,
     layers,
-    outputs,
     prepare,
     quantise,
     relative_error,
     types_here,
 )
+from edgewright.export.running import outputs
 
 
-def inputs(count: int = 12, shape: tuple[int, ...] = (1, 2, 5, 7)) -> list[np.ndarray]:
-    return [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in range(count)]
+def inputs(count: int = 12, shape: tuple[int, ...] = (1, 2, 5, 7)) -> list[tuple[np.ndarray]]:
+    return [(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32),) for seed in range(count)]
 
 
 def one_convolution(weight: np.ndarray) -> onnx.ModelProto:
@@ -44,7 +44,7 @@ def test_a_convolution_in_integers_by_hand() -> None:
     prepared = prepare(one_convolution(WEIGHT))
     covered = {"x": (-3.0, 2.5), "y": (-90.0, 110.0)}
     made = quantise(prepared, covered, Int8Types())
-    x = inputs(1)[0]
+    (x,) = inputs(1)[0]
     # Activations: U8 with a zero point; weights: S8, symmetric, one scale for each output channel.
     s_x, s_y = np.float32(5.5) / np.float32(255), np.float32(200) / np.float32(255)
     z_x, z_y = round(3.0 / float(s_x)), round(90.0 / float(s_y))
@@ -58,7 +58,7 @@ def test_a_convolution_in_integers_by_hand() -> None:
             total += np.einsum("nchw,oc->nohw", patch, q_w[:, :, row, column])
     real = total * (s_x * s_w).reshape(1, 3, 1, 1)
     expected = (np.clip(np.round(real / s_y) + z_y, 0, 255) - z_y) * s_y
-    found = outputs(made, [x])
+    (found,) = outputs(made, [(x,)])
     assert np.abs(found - expected).max() <= 1.01 * s_y  # a half may be rounded either way
     assert np.mean(np.abs(found - expected) > 1e-4) < 0.05
 
@@ -98,7 +98,7 @@ def test_quantising_leaves_the_network_as_it_was(network) -> None:
 def test_preparing_keeps_the_function_and_names_every_node(network) -> None:
     prepared = prepare(network)
     samples = inputs(3, (1, 3, 12, 20))
-    assert outputs(prepared, samples) == pytest.approx(outputs(network, samples), rel=1e-4, abs=1e-5)
+    assert outputs(prepared, samples)[0] == pytest.approx(outputs(network, samples)[0], rel=1e-4, abs=1e-5)
     names = [node.name for node in prepared.graph.node]
     assert all(names) and len(set(names)) == len(names)
     assert len(layers(prepared)) == 4
@@ -122,8 +122,8 @@ def test_ranges_are_those_of_the_tensors(network) -> None:
     prepared = prepare(network)
     samples = inputs(4, (1, 3, 12, 20))
     found = collect(prepared, samples)
-    assert found["input"].highest == max(array.max() for array in samples)
-    logits = outputs(prepared, samples)
+    assert found["input"].highest == max(array.max() for (array,) in samples)
+    logits = np.asarray(outputs(prepared, samples)[0])
     assert found["logits"].lowest == pytest.approx(logits.min(), rel=1e-4)
 
 
@@ -131,10 +131,15 @@ def test_without_data_or_with_what_is_no_number(network) -> None:
     prepared = prepare(network)
     with pytest.raises(BadInput, match="calibration data is empty"):
         collect(prepared, [])
-    with pytest.raises(BadInput, match="not finite"):
-        collect(prepared, [np.full((1, 3, 12, 20), np.nan, dtype=np.float32)])
+    with pytest.raises(EdgewrightError, match="not finite on the calibration data, and int8 has no number for it"):
+        collect(prepared, [(np.full((1, 3, 12, 20), np.nan, dtype=np.float32),)])
 
 
 def test_relative_error_of_what_is_no_number() -> None:
-    assert relative_error(np.array([np.nan]), np.array([1.0])) == float("inf")
-    assert relative_error(np.array([3.0, 0]), np.array([0, 5.0])) == pytest.approx(34 / 25)
+    assert relative_error([np.array([np.nan])], [np.array([1.0])]) == float("inf")
+    assert relative_error([np.array([3.0, 0])], [np.array([0, 5.0])]) == pytest.approx(34 / 25)
+
+
+def test_relative_error_of_several_outputs_and_of_whole_numbers() -> None:
+    found, expected = [np.array([3.0, 0]), np.array([1, 2, 3, 4])], [np.array([0, 5.0]), np.array([1, 2, 3, 7])]
+    assert relative_error(found, expected) == pytest.approx((34 / 25 + 1 / 4) / 2)

@@ -1,5 +1,6 @@
 """What is calibrated and compared on: inputs as the network takes them, labels in its order, nothing shared."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from edgewright.core.errors import BadInput
 from edgewright.core.progress import set_quiet
 from edgewright.export.choose.samples import read_samples
+from edgewright.export.meaning import Known
 from edgewright.export.onnx import export_onnx
 from edgewright.export.ship.source import Source, read_source
 
@@ -35,13 +37,13 @@ def folder(place: Path, classes=("ant", "bee", "cat"), count: int = 5) -> str:
 
 
 def values(samples) -> list[tuple[float, ...]]:
-    return [tuple(array[0, :, 0, 0].round(4)) for array in (*samples.calibration, *samples.comparison)]
+    return [tuple(array[0, :, 0, 0].round(4)) for (array,) in (*samples.calibration, *samples.comparison)]
 
 
 def test_images_are_scaled_and_labelled(square: Source, tmp_path: Path) -> None:
     samples = read_samples(square, folder(tmp_path), mean=(0.5, 0.25, 0), std=(0.1, 0.2, 1))
     assert (len(samples.calibration), len(samples.comparison)) == (3, 12)
-    for array, label in zip(samples.comparison, samples.labels, strict=True):
+    for (array,), label in zip(samples.comparison, samples.targets.tolist(), strict=True):
         assert array.shape == (1, 3, 8, 8) and array.dtype == np.float32
         assert array[0, 0, 3, 3] == pytest.approx(((10 * label + 10) / 255 - 0.5) / 0.1, abs=1e-4)
         assert array[0, 2, 0, 0] == pytest.approx(200 / 255, abs=1e-5)
@@ -52,7 +54,7 @@ def test_imagenets_scale_is_the_default_and_said(square: Source, tmp_path: Path,
     set_quiet(False)
     samples = read_samples(square, folder(tmp_path))
     assert "ImageNet" in capsys.readouterr().err
-    assert samples.comparison[0][0, 2, 0, 0] == pytest.approx((200 / 255 - 0.406) / 0.225, abs=1e-4)
+    assert samples.comparison[0][0][0, 2, 0, 0] == pytest.approx((200 / 255 - 0.406) / 0.225, abs=1e-4)
 
 
 def test_the_seed_decides_who_calibrates(square: Source, tmp_path: Path) -> None:
@@ -64,13 +66,13 @@ def test_the_seed_decides_who_calibrates(square: Source, tmp_path: Path) -> None
 
 
 def test_folders_that_are_no_classes_of_the_network_give_no_labels(square: Source, tmp_path: Path) -> None:
-    assert read_samples(square, folder(tmp_path / "a", ("x", "y"))).labels is None
+    assert read_samples(square, folder(tmp_path / "a", ("x", "y"))).targets is None
     loose = tmp_path / "loose"
     loose.mkdir()
     for index in range(4):
         Image.new("RGB", (9, 12), (index, 0, 0)).save(loose / f"{index}.png")
     samples = read_samples(square, f"images:{loose}")
-    assert samples.labels is None
+    assert samples.targets is None
     assert (len(samples.calibration), len(samples.comparison)) == (1, 3)
 
 
@@ -79,7 +81,7 @@ def test_arrays_are_taken_as_they_are(square: Source, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(20) % 3)
     samples = read_samples(square, f"arrays:{tmp_path / 'a.npz'}")
     assert (len(samples.calibration), len(samples.comparison)) == (4, 16)
-    for array, label in zip(samples.comparison, samples.labels, strict=True):
+    for (array,), label in zip(samples.comparison, samples.targets.tolist(), strict=True):
         (row,) = (index for index in range(20) if (x[index].astype(np.float32) == array[0]).all())
         assert row % 3 == label
     assert len(samples.calibration[:2]) == 2
@@ -116,9 +118,39 @@ def test_folders_that_do_not_serve(square: Source, tmp_path: Path) -> None:
         read_samples(square, folder(tmp_path / "f"), mean=(0.5,), std=(0.5,))
 
 
-def test_a_network_that_takes_no_square_images(network_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="not square images; give --data arrays"):
-        read_samples(read_source(network_path), folder(tmp_path))
+def test_oblong_images_come_as_oblong_as_the_network_takes_them(network_path: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    for index in range(4):
+        Image.fromarray(np.roll(pixels, index, 1)).save(tmp_path / f"{index}.png")
+    samples = read_samples(read_source(network_path), f"images:{tmp_path}", mean=(0, 0, 0), std=(1, 1, 1))
+    found = {array.tobytes() for (array,) in (*samples.calibration, *samples.comparison)}
+    whole = [np.roll(pixels, index, 1).transpose(2, 0, 1)[None] / np.float32(255) for index in range(4)]
+    assert found == {array.astype(np.float32).tobytes() for array in whole}
+    assert samples.spec is not None and samples.spec.size == (12, 20)
+
+
+def test_a_network_that_takes_no_images(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        export_onnx(nn.Sequential(nn.Flatten(), nn.Linear(10, 3)), (10,), tmp_path / "table.onnx")
+    with pytest.raises(BadInput, match="takes inputs of shape 1,10, not images; give --data arrays"):
+        read_samples(read_source(tmp_path / "table.onnx"), folder(tmp_path / "images"))
+
+
+def test_a_known_task_judges_by_its_own_metric(digits_run, tmp_path: Path) -> None:
+    """A file of ours is judged as its task says, whatever data is given, and takes no label that it does not know."""
+    source = read_source(digits_run.onnx)
+    assert source.spec is not None
+    source = replace(source, spec=source.spec.model_copy(update={"metric": "balanced_accuracy"}))
+    x = np.random.default_rng(0).standard_normal((20, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(20) % 3)
+    meaning = read_samples(source, f"arrays:{tmp_path / 'a.npz'}").meaning
+    assert isinstance(meaning, Known) and meaning.metric is not None and meaning.metric.name == "balanced_accuracy"
+    np.savez(tmp_path / "b.npz", x=x)
+    meaning = read_samples(source, f"arrays:{tmp_path / 'b.npz'}").meaning
+    assert isinstance(meaning, Known) and meaning.metric is None
+    np.savez(tmp_path / "c.npz", x=x, y=np.arange(20))
+    with pytest.raises(BadInput, match="has the label 19, and the network knows 10; labels count from 0"):
+        read_samples(source, f"arrays:{tmp_path / 'c.npz'}")
 
 
 def test_a_run_brings_its_own_and_its_test_part_is_not_touched(digits_run) -> None:
@@ -134,9 +166,9 @@ def test_a_run_brings_its_own_and_its_test_part_is_not_touched(digits_run) -> No
         return {image.tobytes(): int(label) for image, label in zip(inputs, split.targets, strict=True)}
 
     train, val = keys(task.train), keys(task.val)
-    assert all(array.tobytes() in train for array in samples.calibration)
+    assert all(array.tobytes() in train for (array,) in samples.calibration)
     assert len(samples.comparison) == len(task.val)
-    for array, label in zip(samples.comparison, samples.labels, strict=True):
+    for (array,), label in zip(samples.comparison, samples.targets.tolist(), strict=True):
         assert val[array.tobytes()] == label
 
 
@@ -148,7 +180,7 @@ def test_a_files_own_task_says_scale_and_classes(digits_run, tmp_path: Path) -> 
         for index in range(3):
             Image.new("L", (8, 8), 100 + index).save(tmp_path / name / f"{index}.png")
     samples = read_samples(source, f"images:{tmp_path}")
-    assert set(samples.labels.tolist()) <= {3, 7}
+    assert set(samples.targets.tolist()) <= {3, 7}
     (tmp_path / "7").rename(tmp_path / "seven")
     with pytest.raises(BadInput, match="no class 'seven'"):
         read_samples(source, f"images:{tmp_path}")

@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.core.errors import BadInput
-from edgewright.export.int8.quantise import outputs
+from edgewright.core.tensors import TensorSpec
+from edgewright.export.graph import inputs_of, outputs_of
+from edgewright.export.running import outputs
 from edgewright.export.ship.source import read_onnx, read_source
 
 
@@ -40,9 +42,9 @@ def refused(path: Path, message: str, shape=None) -> None:
 
 def test_a_good_file_and_a_free_batch(tmp_path: Path) -> None:
     for first in (1, "N"):
-        found, shape = read_onnx(written(tmp_path, model(shape=(first, 2, 5, 7))))
-        assert shape == (1, 2, 5, 7)
-        assert outputs(found, [np.ones(shape, dtype=np.float32)])[0, 0, 0, 0] == 18
+        found = read_onnx(written(tmp_path, model(shape=(first, 2, 5, 7))))
+        assert inputs_of(found) == (TensorSpec(name="x", shape=(1, 2, 5, 7)),)
+        assert outputs(found, [(np.ones((1, 2, 5, 7), dtype=np.float32),)])[0][0, 0, 0, 0] == 18
         assert [dim.dim_value for dim in found.graph.output[0].type.tensor_type.shape.dim] == [1, 3, 3, 5]
 
 
@@ -50,7 +52,7 @@ def test_free_sizes_are_asked_for(tmp_path: Path) -> None:
     path = written(tmp_path, model(shape=("N", 2, "h", "w")))
     refused(path, "--shape 1,2,N,N")
     refused(path, "does not fit", (1, 3, 5, 7))
-    assert read_onnx(path, (1, 2, 6, 9))[1] == (1, 2, 6, 9)
+    assert inputs_of(read_onnx(path, (1, 2, 6, 9)))[0].shape == (1, 2, 6, 9)
 
 
 def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
@@ -111,9 +113,81 @@ def test_operators_inside_branches_are_looked_at(tmp_path: Path) -> None:
     refused(written(tmp_path, model([condition, branch])), "node 'deep' is a 'Wobble'")
 
 
-def test_other_inputs(tmp_path: Path) -> None:
-    refused(written(tmp_path, model(kind=TensorProto.INT64)), "is int64; one float32 input")
-    refused(written(tmp_path, model(inputs=2)), "has 2 inputs")
+def ends(*inputs, outputs=(("y", TensorProto.FLOAT, (1, 4)),), nodes=()) -> onnx.ModelProto:
+    """A graph with these inputs and outputs; a table of 9 rows of 4 numbers."""
+    graph = helper.make_graph(
+        list(nodes), "g", [helper.make_tensor_value_info(*one) if isinstance(one, tuple) else one for one in inputs],
+        [helper.make_tensor_value_info(*one) if isinstance(one, tuple) else one for one in outputs],
+        [numpy_helper.from_array(np.arange(36, dtype=np.float32).reshape(9, 4), "table")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+GATHER = helper.make_node("Gather", ["table", "ids"], ["rows"], name="look")
+SCALED = [GATHER, helper.make_node("Mul", ["rows", "by"], ["y"], name="scale")]
+
+
+def test_several_inputs_of_any_type_and_rank(tmp_path: Path) -> None:
+    given = ("ids", TensorProto.INT64, ("b",)), ("by", TensorProto.FLOAT, ())
+    found = read_onnx(written(tmp_path, ends(*given, nodes=SCALED)))
+    assert inputs_of(found) == (
+        TensorSpec(name="ids", shape=(1,), dtype="int64"), TensorSpec(name="by", shape=()),
+    )  # fmt: skip
+    (y,) = outputs(found, [(np.array([3]), np.full((), 2, np.float32))])
+    assert np.asarray(y).tolist() == [[24, 26, 28, 30]]
+    path = written(tmp_path, ends(("ids", TensorProto.INT64, ("b", "n")), given[1], nodes=SCALED))
+    refused(path, r"the input 'ids' has the shape 1,\?: say which, with --shape 'ids=1,N'")
+    refused(path, "has 2 inputs: name them", (1, 5))
+    assert inputs_of(read_onnx(path, {"ids": (1, 5)}))[0].shape == (1, 5)
+
+
+def test_what_is_no_tensor_of_numbers_is_said_to_be_that(tmp_path: Path) -> None:
+    ids = ("ids", TensorProto.INT64, (1,))
+    sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    made = [GATHER, helper.make_node("SequenceConstruct", ["rows", "rows"], ["y"])]
+    valid = ends(ids, outputs=[sequence], nodes=made)
+    onnx.checker.check_model(valid)
+    refused(written(tmp_path, valid), "the output 'y' is a sequence, and only tensors are taken")
+    optional = helper.make_value_info("o", helper.make_optional_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, (1, 4))))  # fmt: skip
+    node = helper.make_node("OptionalGetElement", ["o"], ["y"])
+    refused(written(tmp_path, ends(optional, nodes=[node])), "the input 'o' is optional, and only tensors")
+    words = ends(("ids", TensorProto.STRING, (1,)), outputs=[("y", TensorProto.STRING, (1,))],
+                 nodes=[helper.make_node("Identity", ["ids"], ["y"])])  # fmt: skip
+    refused(written(tmp_path, words), "the input 'ids' is no tensor of numbers")
+    nothing = ends(nodes=[helper.make_node("Identity", ["table"], ["y"])], outputs=[("y", TensorProto.FLOAT, (9, 4))])
+    refused(written(tmp_path, nothing), "has no input")
+
+
+def test_a_file_of_another_domain_alone(tmp_path: Path) -> None:
+    """skl2onnx writes networks with operators of ai.onnx.ml and no opset of the standard's."""
+    scaler = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[1.0] * 4, scale=[2.0] * 4)
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [scaler], "g", [info("x", TensorProto.FLOAT, (1, 4))], [info("y", TensorProto.FLOAT, (1, 4))]
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8)
+    found = read_onnx(written(tmp_path, proto))
+    assert np.asarray(outputs(found, [(np.ones((1, 4), np.float32) * 3,)])[0]).tolist() == [[4.0] * 4]
+
+
+def test_a_shape_that_the_inference_cannot_tell_stays_as_the_file_has_it(tmp_path: Path) -> None:
+    """The size of the output hangs on values: with the batch fixed nobody knows it any more; it must not be lost."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"), helper.make_node("NonZero", ["n"], ["z"]),
+        helper.make_node("Gather", ["n", "z"], ["g"]), helper.make_node("Reshape", ["g", "flat"], ["s"]),
+        helper.make_node("Reshape", ["c", "s"], ["y"], name="last"),
+    ]  # fmt: skip
+    proto = model(nodes, shape=("b", 2, 5, 7))
+    proto.graph.initializer.extend([
+        numpy_helper.from_array(np.array([1, 45]), "n"), numpy_helper.from_array(np.array([-1]), "flat"),
+    ])  # fmt: skip
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ("b", 45)))
+    onnx.checker.check_model(proto)
+    found = read_onnx(written(tmp_path, proto))
+    onnx.checker.check_model(found)
+    assert len(outputs_of(found)[0].shape) == 2
+    assert np.shape(outputs(found, [(np.ones((1, 2, 5, 7), np.float32),)])[0]) == (1, 45)
 
 
 def test_a_graph_that_does_not_hold_together(tmp_path: Path) -> None:
@@ -135,8 +209,8 @@ def external(tmp_path: Path, location: str, data: bool = True) -> Path:
 
 
 def test_external_data_inside_the_folder_is_read(tmp_path: Path) -> None:
-    found, shape = read_onnx(external(tmp_path, "weights.bin"))
-    assert outputs(found, [np.ones(shape, dtype=np.float32)]).max() == 18
+    found = read_onnx(external(tmp_path, "weights.bin"))
+    assert np.max(outputs(found, [(np.ones((1, 2, 5, 7), dtype=np.float32),)])[0]) == 18
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "sub/../../weights.bin", "/etc/hostname", ""])
@@ -149,6 +223,33 @@ def test_external_data_behind_a_link_is_refused(tmp_path: Path) -> None:
     (path.parent / "weights.bin").rename(tmp_path / "elsewhere.bin")
     (path.parent / "weights.bin").symlink_to(tmp_path / "elsewhere.bin")
     refused(path, "outside the model's folder")
+
+
+def test_external_data_in_the_cache_of_a_hub(tmp_path: Path) -> None:
+    """There both the model and its weights are links into one folder, where they are called by their digests."""
+    path = external(tmp_path, "model.onnx_data")
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    path.rename(blobs / "11")
+    (path.parent / "model.onnx_data").rename(blobs / "22")
+    (snapshot / "model.onnx").symlink_to("../../blobs/11")
+    (snapshot / "model.onnx_data").symlink_to("../../blobs/22")
+    found = read_onnx(snapshot / "model.onnx")
+    assert np.max(outputs(found, [(np.ones((1, 2, 5, 7), dtype=np.float32),)])[0]) == 18
+    (tmp_path / "secret").write_bytes((blobs / "22").read_bytes())
+    (snapshot / "model.onnx_data").unlink()
+    (snapshot / "model.onnx_data").symlink_to("../../secret")
+    refused(snapshot / "model.onnx", "outside the model's folder")
+
+
+def test_external_data_that_is_cut(tmp_path: Path) -> None:
+    path = external(tmp_path, "weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].external_data.add(key="length", value="216")
+    path.write_bytes(proto.SerializeToString())
+    (path.parent / "weights.bin").write_bytes(b"1234")
+    refused(path, "weight 'w' is cut off in 'weights.bin'")
 
 
 def test_external_data_that_is_missing(tmp_path: Path) -> None:

@@ -256,4 +256,4 @@ def test_a_lone_block_has_its_own_output(last: str) -> None:
         builder.add(x, 0)
     session = open_session(to_onnx(builder.graph()))
     assert session.get_outputs()[0].name == "logits"
-    assert run(session, input_for(session)).shape == (1, 8, 7, 5)
+    assert run(session, input_for(session))[0].shape == (1, 8, 7, 5)

@@ -85,7 +85,7 @@ def test_what_is_built_is_what_was_counted(name, task, seed):
     if isinstance(space, TabularSpace):
         assert sum(p.numel() for p in model.parameters()) == space.params(architecture)
     session = open_session(to_onnx(graph))
-    assert run(session, input_for(session, seed=0)).shape == (1, task[1])
+    assert run(session, input_for(session, seed=0))[0].shape == (1, task[1])
 
 
 @pytest.mark.parametrize("name", TABULAR)

@@ -10,7 +10,10 @@ import typer
 from edgewright.cli.app import AsJson, Quiet, app, guarded
 from edgewright.core.errors import BadInput
 
-Shape = Annotated[str | None, typer.Option(help="Of the input, where the file leaves it open: 1,3,224,224.")]
+Shape = Annotated[
+    str | None,
+    typer.Option(help="Of the input, where the file leaves it open: 1,3,224,224; of several: 'ids=1,128;mask=1,128'."),
+]
 
 
 @app.command()
@@ -45,7 +48,7 @@ def export(
     try:
         shipped = ship(
             source, data=data, device=device, max_drop=max_drop, runtimes=names, kinds=types, threads=threads,
-            shape=_integers(shape, "--shape"), mean=_floats(mean, "--mean"), std=_floats(std, "--std"), out=out,
+            shape=_shape(shape), mean=_floats(mean, "--mean"), std=_floats(std, "--std"), out=out,
             seed=seed,
         )  # fmt: skip
     except NothingFits as error:
@@ -70,7 +73,7 @@ def measure(
     """Time files of any runtime in turns, with confidence intervals."""
     from edgewright.export.choose.versus import versus
 
-    found = versus(files, threads=threads, runs=runs, shape=_integers(shape, "--shape"))
+    found = versus(files, threads=threads, runs=runs, shape=_shape(shape))
     print(found.to_json() if as_json else found.text(), end="" if as_json else "\n")
 
 
@@ -91,11 +94,19 @@ def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _integers(text: str | None, option: str) -> tuple[int, ...] | None:
+def _shape(text: str | None) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
+    """A shape, or shapes by the names of inputs."""
+    if text is None or "=" not in text:
+        return None if text is None else _integers(text)
+    parts = (part.rpartition("=") for part in text.split(";") if part.strip())
+    return {name.strip(): _integers(sizes) for name, _, sizes in parts}
+
+
+def _integers(text: str) -> tuple[int, ...]:
     try:
-        return None if text is None else tuple(int(word) for word in text.split(","))
+        return tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise BadInput(f"{option} takes whole numbers with commas between, not '{text}'") from None
+        raise BadInput(f"--shape takes whole numbers with commas between, not '{text}'") from None
 
 
 def _floats(text: str | None, option: str) -> tuple[float, ...] | None:

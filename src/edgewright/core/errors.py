@@ -21,6 +21,10 @@ class BadInput(EdgewrightError):
     exit_code = 2
 
 
+class DiskFull(EdgewrightError):
+    """There is no room for what must be written. Exit code 1."""
+
+
 class MissingExtra(BadInput):
     """An optional library is needed and not installed."""
 

@@ -5,10 +5,14 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgewright.core.errors import EdgewrightError
+from edgewright.core.errors import DiskFull, EdgewrightError
+
+NO_ROOM = 2**16  # bytes left on a disk that is taken to be full
 
 
 @contextlib.contextmanager
@@ -28,8 +32,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except Exception as error:
-        if _is_full(error):
-            raise EdgewrightError(f"{path}: the disk is full; free some space, then resume or start again") from None
+        if _says_full(error):
+            raise DiskFull(f"{path}: the disk is full; free some space, then resume or start again") from None
         if isinstance(error, OSError) and error.strerror and not error.filename:  # a write does not know its file
             raise EdgewrightError(f"{path}: cannot be written ({error.strerror})") from None
         raise
@@ -47,7 +51,38 @@ def _beside(path: Path) -> Path:
             return part
 
 
-def _is_full(error: Exception) -> bool:
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for what is only needed meanwhile, where TMPDIR says.
+
+    Errors: DiskFull where what was done inside failed for want of room there, whatever the library that wrote says.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgewright-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        try:
+            yield folder
+        except Exception as error:
+            refuse_full(folder, error)
+            raise
+
+
+def refuse_full(folder: Path, error: Exception) -> None:
+    """Raise DiskFull where `error` arose while something was written below `folder` and its disk is full.
+
+    Libraries have errors of their own for it, or none, and fail at what they then read: so the disk is looked at.
+    """
+    if isinstance(error, DiskFull) and str(folder) not in str(error):
+        raise error
+    if not (isinstance(error, DiskFull) or _says_full(error) or shutil.disk_usage(folder).free < NO_ROOM):
+        return
+    meanwhile = Path(tempfile.gettempdir())
+    if folder.is_relative_to(meanwhile):
+        remedy = "free some space there, or name another folder for temporary files with TMPDIR"
+        raise DiskFull(f"{meanwhile}: the disk is full; {remedy}") from None
+    raise DiskFull(f"{folder}: the disk is full; free some space there") from None
+
+
+def _says_full(error: Exception) -> bool:
     # The Rust half of safetensors gives the number in the text of an error of its own.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 

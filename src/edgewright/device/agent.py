@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: it would write an id of the machine, and upload events
 import onnxruntime as ort
 
 BURST = 10  # runs of one network before the next one's turn: a steady caller's caches, not a stranger's
@@ -331,14 +333,12 @@ def _ticking(sink: BinaryIO) -> Tick:
 def open_session(model: bytes, threads: int, profile_prefix: str | None = None) -> ort.InferenceSession:
     """As `here/runtime.py` opens one."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4
     if profile_prefix:
-        options.enable_profiling = True
-        options.profile_file_prefix = profile_prefix
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

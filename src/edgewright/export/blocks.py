@@ -1,11 +1,10 @@
 """Parts of a network measured by themselves, as the device would run them."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import nn
 
+from edgewright.core.files import scratch
 from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Latency, Runs
@@ -22,8 +21,8 @@ def measure_blocks(
     shape: that all of them read, batch 1: (1, C, H, W).
     Errors: EdgewrightError for a module that cannot be exported.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{number}.onnx" for number in range(len(blocks))]
+    with scratch() as folder:
+        paths = [folder / f"{number}.onnx" for number in range(len(blocks))]
         for block, path in zip(blocks, paths, strict=True):
             export_onnx(block, tuple(shape[1:]), path)
         return (device or Cpu()).measure(paths, Runs(most=runs))

@@ -13,6 +13,7 @@ from edgewright.core.result import Export
 from edgewright.core.tensors import Size, sides
 from edgewright.device.base import Device
 from edgewright.device.measure import TRIES, Latency, Runs
+from edgewright.export.meaning import Known
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph
@@ -53,8 +54,9 @@ def deploy(
     counted: multiply-adds and parameters of a network that was compressed, and is no longer what `graph` says.
     Raises GateFailed when the exported file computes something else.
     """
-    export_onnx(model, graph.input_shape, path, metadata)
-    parity = verify(model, path, held_out_samples(task, sides(graph.input_shape[1:])))
+    size = sides(graph.input_shape[1:])
+    export_onnx(model, task.spec.signature_at(size), path, metadata)
+    parity = verify(model, path, held_out_samples(task, size), Known(task.kind))
     (latency,) = device.measure([path], Runs(most=RUNS, tries=TRIES))
     if counted is None:
         costs = {"latency": latency.cost(), **device.costs(graph), **device.shipped(path)}

@@ -5,6 +5,7 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -15,6 +16,7 @@ from edgewright.core.environment import versions
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.files import write_bytes
 from edgewright.core.quiet import silent
+from edgewright.core.tensors import Shape, Signature, TensorSpec, as_tree, ask
 from edgewright.export.ship.provenance import WEIGHTS_KEY, weights_sha256
 
 OPSET = 18
@@ -22,9 +24,9 @@ NEWEST_IR = 10  # what runtimes two years old still read
 
 
 def export_onnx(
-    model: nn.Module, input_shape: tuple[int, ...], path: Path, metadata: Mapping[str, str] | None = None
+    model: nn.Module, takes: Shape | Signature, path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `model` in evaluation mode to `path`: float32 "input" (1, *input_shape) to "logits", opset 18.
+    """Write `model` in evaluation mode to `path`, batch 1, opset 18.
 
     The batch is fixed to 1, which is what was budgeted and measured, so that the memory plan is exact and the file can
     be taken by compilers that know no free dimensions. (In ONNX Runtime a free batch costs no time: 0.218 ms either way
@@ -37,24 +39,28 @@ def export_onnx(
     called as the modules they come from, so that whatever is said of a node is understood.
 
     Args:
-        input_shape: (C, H, W).
+        takes: its inputs and outputs; a shape (C, H, W) alone is that of one float32 "input", whose one output is
+            called "logits". Several outputs are called as the network calls them.
         metadata: texts kept in the file's metadata_props, beside edgewright's version and the weights' digest.
     Errors: EdgewrightError when the network cannot be exported; nothing is written then.
     Checked against: PyTorch's own outputs with random batch statistics, branches and shared layers
         (tests/export/test_onnx.py).
     """
     ready = prepared(model)
-    example = torch.zeros(1, *input_shape)
+    signature = takes if isinstance(takes, Signature) else _plain(takes)
+    example = example_of(signature)
+    args, kwargs = arguments(example)
     try:
         with silent(), torch.no_grad():
             fold_batch_norms(ready, example)
             program = torch.onnx.export(
                 ready,
-                (example,),
+                args,
+                kwargs=kwargs,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["input"],
-                output_names=["logits"],
+                input_names=[spec.name for spec in signature.inputs],
+                output_names=_outputs(ask(ready, example), signature),
                 optimize=True,
                 external_data=False,
                 verbose=False,
@@ -72,6 +78,31 @@ def export_onnx(
     write_bytes(path, proto.SerializeToString(deterministic=True))
 
 
+def _plain(shape: Shape) -> Signature:
+    return Signature(
+        inputs=(TensorSpec(name="input", shape=shape),), outputs=(TensorSpec(name="logits", shape=(None,)),)
+    )
+
+
+def example_of(signature: Signature) -> Any:
+    """Zeros for every input, batch 1, as a network takes them."""
+    return as_tree(
+        {
+            spec.name: torch.zeros(1, *(size or 1 for size in spec.shape), dtype=getattr(torch, spec.dtype))
+            for spec in signature.inputs
+        }
+    )
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """As a call takes them: several inputs by name."""
+    return ((), dict(example)) if isinstance(example, Mapping) else ((example,), {})
+
+
+def _outputs(found: Any, signature: Signature) -> list[str]:
+    return [str(name) for name in found] if isinstance(found, Mapping) else [signature.outputs[0].name]
+
+
 def prepared(model: nn.Module) -> nn.Module:
     """A copy on the CPU in evaluation mode, its weights laid out plainly (training leaves them channels-last)."""
     ready = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -80,13 +111,15 @@ def prepared(model: nn.Module) -> nn.Module:
     return ready
 
 
-def fold_batch_norms(model: nn.Module, example: torch.Tensor) -> int:
+def fold_batch_norms(model: nn.Module, example: Any) -> int:
     """Fold, in place, every Conv2d into the BatchNorm2d that alone reads it; returns how many were folded.
 
     The pairs are found in the exported program, not in the module tree, so it does not matter how a network is written.
     A layer that is used twice, a convolution with a second reader and a batch norm in training mode are left alone.
+    example: a tree of inputs.
     """
-    program = torch.export.export(model, (example,))
+    args, kwargs = arguments(example)
+    program = torch.export.export(model, args, kwargs)
     signature = program.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     calls: Counter[str] = Counter()

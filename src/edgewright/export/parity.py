@@ -1,98 +1,117 @@
 """Does the file that ships compute what the trained network computes?"""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from edgewright.core.errors import BadInput, GateFailed
+from edgewright.core.errors import BadInput, EdgewrightError, GateFailed
 from edgewright.core.result import Export, OutputDifference
+from edgewright.core.tensors import ask, leaves, mapped, named, rows
 from edgewright.device.here.runtime import open_session
 from edgewright.device.here.runtime import run as run_session
 from edgewright.export.choose.batch import BATCH, BATCHES, takes_batches
 from edgewright.export.choose.diverge import LOOKED_AT, diverge, of_module, tapped
+from edgewright.export.gates import Gate, compare
+from edgewright.export.graph import inputs_of, outputs_of
+from edgewright.export.meaning import Meaning
+from edgewright.export.running import Answers, Sample, Says, call_of, gathered, tree_of
 
 
-def verify(model: nn.Module, onnx_path: Path, samples: torch.Tensor, tolerance: float = 1e-3) -> Export:
+def verify(model: nn.Module, path: Path, samples: Any, meaning: Meaning | None = None) -> Export:
     """Run `samples` through the network and through the file, and refuse a file that computes something else.
 
-        max |y_onnx - y_torch| <= tolerance * max(1, max |y_torch|)      and the same class wherever it is clear
+        max |y_onnx - y_torch| <= 1e-3 max |y_torch|      of every output, and what it says is kept (see `gates`)
 
-    A class is clear where the two largest logits are further apart than twice that bound; nearer ones may be ordered
-    by rounding.
-
-    Args:    samples: (N, C, H, W) float32, normalised, N >= 1.   tolerance: relative, unitless.
+    Args:    samples: a tree of inputs, (N, ...), normalised, N >= 1.   meaning: of the outputs, where it is known.
     Errors:  GateFailed with the figures when the file differs.
     Checked against: a file with one altered weight (tests/export/test_parity.py).
     """
-    if len(samples) == 0:
-        raise BadInput(f"{onnx_path}: no samples to compare the exported file on")
-    expected, found = torch_logits(model, samples), onnx_logits(onnx_path, samples)
-    if expected.shape != found.shape:
+    if rows(samples) == 0:
+        raise BadInput(f"{path}: no samples to compare the exported file on")
+    file = onnx.load(path)
+    names, one_by_one = [spec.name for spec in outputs_of(file)], samples_of_tree(samples, file)
+    expected, found = torch_outputs(model, samples), onnx_outputs(path, samples)
+    gate = compare(names, expected, found, meaning)
+    refused = gate.refusal("fp32", 100.0)
+    if refused is not None:
         raise GateFailed(
-            f"{onnx_path}: the exported file gives outputs of shape {found.shape[1:]}, the network {expected.shape[1:]}"
+            f"{path}: the exported file differs from the trained network on {gate.samples} samples: {refused}; it must "
+            f"not be used{_where(model, file, one_by_one)}"
         )
-    bound = tolerance * max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(found - expected).max())
-    same = expected.argmax(1) == found.argmax(1)
-    only = OutputDifference(
-        name="logits",
-        max_relative_difference=difference / max(float(np.abs(expected).max()), 1e-30),
-        max_abs_difference=difference,
-    )
-    parity = Export(
-        outputs=(only,),
-        same=100 * float(same.mean()),
-        samples=len(samples),
-        batch=BATCH if _in_batches(onnx_path, samples, found) else 1,
-    )
-    ordered = np.sort(expected, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > 2 * bound if ordered.shape[1] > 1 else np.ones(len(samples), dtype=bool)
-    # Written so that a difference that is not a number fails too.
-    if not difference <= bound or not same[clear].all():
-        raise GateFailed(
-            f"{onnx_path}: the exported file differs from the trained network: logits by up to {difference:.3g} "
-            f"(allowed {bound:.3g}), the same class on {parity.same:.2f} % of {len(samples)} samples; "
-            f"it must not be used{_where(model, onnx_path, samples)}"
+    few = one_by_one[: BATCH * BATCHES]
+    whole = takes_batches(file, few, [values[: len(few)] for values in found])
+    return told(gate, BATCH if whole else 1)
+
+
+def told(gate: Gate, batch: int | None = None) -> Export:
+    """A gate as a run's result has it."""
+    outputs = tuple(
+        OutputDifference(
+            name=output.name,
+            max_relative_difference=output.max_relative_difference,
+            max_abs_difference=output.max_abs_difference,
         )
-    return parity
+        for output in gate.outputs
+    )
+    return Export(outputs=outputs, same=gate.same, samples=gate.samples, batch=batch)
 
 
-def _in_batches(onnx_path: Path, samples: torch.Tensor, found: np.ndarray) -> bool:
-    few = [samples[i : i + 1].to(torch.float32).contiguous().numpy() for i in range(min(BATCH * BATCHES, len(samples)))]
-    return takes_batches(onnx.load(onnx_path), few, found[: len(few)])
+def samples_of_tree(samples: Any, file: onnx.ModelProto) -> list[Sample]:
+    """A tree of inputs (N, ...), sample by sample as the file takes them."""
+    taken = inputs_of(file)
+    arrays = [values.detach().cpu().contiguous().numpy() for values in named(samples, taken).values()]
+    arrays = [values.astype(spec.dtype) for values, spec in zip(arrays, taken, strict=True)]
+    return [[values[index : index + 1] for values in arrays] for index in range(len(arrays[0]))]
 
 
-def _where(model: nn.Module, onnx_path: Path, samples: torch.Tensor) -> str:
+def _where(model: nn.Module, file: onnx.ModelProto, samples: list[Sample]) -> str:
     """Which layer departs first, where the file's nodes are called as the network's modules are."""
     try:
-        file = onnx.load(onnx_path)
         found, layers = of_module(model, file)
-        session = open_session(tapped(file, [pair.found for pair in found]).SerializeToString(), quiet=True)
-        name = session.get_inputs()[0].name
-        given = [samples[i : i + 1].to(torch.float32).contiguous().numpy() for i in range(min(LOOKED_AT, len(samples)))]
-        told = diverge(found, layers, lambda array: [*map(np.asarray, session.run(None, {name: array}))], given, "fp32")
-    except Exception:  # the file is refused all the same
-        return ""
-    return f"; it {told.text()}" if told else ""
+        call = call_of(tapped(file, [pair.found for pair in found]))
+        divergence = diverge(found, layers, call, samples[:LOOKED_AT], "fp32")
+    except EdgewrightError as error:  # the file is refused all the same
+        return f" (where it parts cannot be shown: {error})"
+    return f"; it {divergence.text()}" if divergence else ""
 
 
-def torch_logits(model: nn.Module, samples: torch.Tensor) -> np.ndarray:
-    """The network's outputs (N, classes) in evaluation mode; its own mode comes back afterwards."""
+def torch_outputs(model: nn.Module, samples: Any) -> list[Answers]:
+    """All outputs (N, ...) in evaluation mode; the network's own mode comes back afterwards."""
+    with _evaluating(model):
+        parts = [leaves(ask(model, part)) for part in _split(samples)]
+    return [torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True)]
+
+
+def torch_call(model: nn.Module, names: Sequence[str]) -> Says:
+    """The network as a function of one sample, whose arrays are called `names`."""
+    return lambda sample: [np.asarray(values) for values in torch_outputs(model, tree_of(names, sample))]
+
+
+def onnx_outputs(path: Path, samples: Any) -> list[Answers]:
+    """All outputs of the file, one sample at a time, as it will be used."""
+    session = open_session(path)
+    return gathered(run_session(session, sample) for sample in samples_of_tree(samples, onnx.load(path)))
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            return torch.cat([model(part) for part in samples.split(64)]).cpu().numpy()
+            yield
     finally:
         for module, training in modes:
             module.training = training
 
 
-def onnx_logits(onnx_path: Path, samples: torch.Tensor) -> np.ndarray:
-    """The file's outputs (N, classes), one sample at a time, as it will be used."""
-    session = open_session(onnx_path)
-    images = samples.to(torch.float32).contiguous().numpy()
-    return np.concatenate([run_session(session, images[i : i + 1]) for i in range(len(images))])
+def _split(samples: Any) -> Iterator[Any]:
+    """In batches that take little memory."""
+    for start in range(0, rows(samples), 64):
+        yield mapped(lambda values, start=start: values[start : start + 64], samples)

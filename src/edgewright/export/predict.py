@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
 from edgewright.core.tensors import Size, as_tree, leaves, mapped, named
 from edgewright.device.here.runtime import open_session
+from edgewright.device.here.runtime import run as run_session
+from edgewright.export.running import tree_of
 from edgewright.task.base import TaskSpec, kind_of, normalise
 from edgewright.task.load import read_all_given
 
@@ -71,12 +71,9 @@ def _size(session: Any, spec: TaskSpec, path: Path) -> Size:
 def _asked(session: Any, inputs: Any, spec: TaskSpec) -> Any:
     """The outputs for one sample, as a tree."""
     names = [one.name for one in session.get_inputs()]
-    if len(names) == 1:
-        fed = {names[0]: leaves(inputs)[0].numpy()}
-    else:
-        fed = {name: x.numpy() for name, x in named(inputs, spec.inputs).items()}
-    outputs = [one.name for one in session.get_outputs()]
-    return as_tree({name: torch.from_numpy(y) for name, y in zip(outputs, session.run(None, fed), strict=True)})
+    sample = leaves(inputs) if len(names) == 1 else [named(inputs, spec.inputs)[name] for name in names]
+    found = run_session(session, [x.numpy() for x in sample])
+    return tree_of([one.name for one in session.get_outputs()], found)
 
 
 def _unlike(stems: Sequence[str]) -> Iterator[str]:

@@ -1,12 +1,11 @@
 """Networks timed as they would ship: exported to ONNX, all in one interleaved measurement."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 
+from edgewright.core.files import scratch
 from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Runs
@@ -41,7 +40,7 @@ def stopwatch(
 
 
 def _exported(model: nn.Module, shape: tuple[int, ...]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
+    with scratch() as folder:
+        file = folder / "model.onnx"
         export_onnx(model, shape, file)
         return file.read_bytes()

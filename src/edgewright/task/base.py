@@ -123,8 +123,13 @@ class TaskSpec(Frozen):
     @property
     def signature(self) -> Signature:
         """What a network for this task takes and gives."""
-        inputs = tuple(TensorSpec(name=spec.name, shape=spec.shape) for spec in self.inputs)
-        return Signature(inputs=inputs, outputs=kind_of(self).outputs(self.size))
+        return self.signature_at(self.size)
+
+    def signature_at(self, size: Size) -> Signature:
+        """The same with maps of that size."""
+        shapes = {spec.name: (spec.shape[0], *size) if spec.is_map else spec.shape for spec in self.inputs}
+        inputs = tuple(TensorSpec(name=name, shape=shape) for name, shape in shapes.items())
+        return Signature(inputs=inputs, outputs=kind_of(self).outputs(size))
 
     @property
     def decides(self) -> str:

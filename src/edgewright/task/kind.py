@@ -117,6 +117,10 @@ class Kind(ABC):
         """What its networks do, for a model card: "tells 10 classes apart"."""
         return self.summary
 
+    def reading(self) -> str:
+        """How a person reads the outputs, before the names that belong to them in their order."""
+        return f"{self.summary} In their order:"
+
     def metric(self, name: str) -> Metric:
         """The metric of that name; StopIteration for one that the kind does not have."""
         return next(metric for metric in self.metrics if metric.name == name)

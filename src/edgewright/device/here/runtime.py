@@ -1,14 +1,19 @@
 """The adapter to ONNX Runtime: the only file that opens a session."""
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.device.agent import feed_for
 
 VERSION: str = ort.__version__
+Session = ort.InferenceSession
+WARNING, FATAL = 2, 4  # of what the runtime prints; the first is its own choice
 
 
 def open_session(
@@ -18,8 +23,7 @@ def open_session(
     profile_prefix: str | None = None,
     optimised_path: Path | None = None,
     arena: bool = True,
-    quiet: bool = False,
-) -> ort.InferenceSession:
+) -> Session:
     """Open `model` (a serialised ONNX file or its path) on the CPU, as a careful user would.
 
     Args:
@@ -27,8 +31,8 @@ def open_session(
         profile_prefix: start the runtime's own profiler and let its file begin with this path.
         optimised_path: also write the graph as the runtime optimised it there.
         arena: the runtime's memory arena, on by default as in the runtime.
-        quiet: for a model that may fail when it runs: the error is raised, and the runtime prints nothing of its own.
 
+    The runtime prints nothing of its own: what fails is raised.
     Errors: BadInput for a missing file and for one that the runtime cannot read.
     """
     if threads < 1:
@@ -39,7 +43,7 @@ def open_session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.enable_cpu_mem_arena = arena
-    options.log_severity_level = 4 if optimised_path or quiet else 3
+    options.log_severity_level = FATAL
     if profile_prefix:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
@@ -57,23 +61,43 @@ def open_session(
 
 
 def _reason(text: str) -> str:
-    """The runtime's own words without its source file; where the opset is too new for it, which one it takes."""
+    """The runtime's own words without its source file; where the opset is too new for it, which one it takes; where a
+    node fails, which."""
     newest = re.search(r"Opset (\d+) .* support for domain (\S+) is till opset (\d+)", text)
     if newest:
         number, domain, taken = newest.groups()
         return f"opset {number} of {domain} is too new for version {VERSION}; export it with {taken} or an older one"
-    return re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", " ".join(text.split()), count=1)
+    plain = re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", " ".join(text.split()), count=1)
+    node = re.search(r"while running (\S+) node\. Name:'(.*?)' Status Message: (.*)", plain)
+    return f"node '{node[2]}', a {node[1]}: {node[3]}" if node else plain
 
 
-def run(session: ort.InferenceSession, array: np.ndarray) -> np.ndarray:
-    """The first output for `array` as the first input."""
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: array})[0])
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Sessions that other code opens print nothing either; what fails is still raised."""
+    ort.set_default_logger_severity(FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(WARNING)
 
 
-def input_for(session: ort.InferenceSession, seed: int = 0) -> np.ndarray:
-    """A normal float32 array that fits the first input; free dimensions become 1."""
-    first = session.get_inputs()[0]
-    if first.type != "tensor(float)":
-        raise BadInput(f"the model's input '{first.name}' is {first.type}; only float32 inputs can be measured")
-    shape = [size if isinstance(size, int) and size > 0 else 1 for size in first.shape]
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+def run(session: Session, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every output, in the file's order, for one array an input, in the file's order.
+
+    Errors: EdgewrightError, in the runtime's own words, for a model that fails when it runs.
+    """
+    feed = {given.name: np.asarray(array) for given, array in zip(session.get_inputs(), arrays, strict=True)}
+    try:
+        found = session.run(None, feed)
+    except Exception as error:  # the runtime's exception classes are private, one for each status code
+        raise EdgewrightError(f"ONNX Runtime fails when it runs it ({_reason(str(error))})") from None
+    return [np.asarray(values) for values in found]
+
+
+def input_for(session: Session, seed: int = 0) -> list[np.ndarray]:
+    """One array for each input, in order: normal numbers, zeros where they are whole; free dimensions become 1."""
+    try:
+        return [*feed_for(session, seed).values()]
+    except ValueError as error:
+        raise BadInput(str(error)) from None

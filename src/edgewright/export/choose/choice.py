@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from edgewright.core.cost import show
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.device.agent import BURST, Call
@@ -22,6 +20,7 @@ from edgewright.export.choose.candidates import Candidate, Judge, build_all, pai
 from edgewright.export.choose.samples import Samples
 from edgewright.export.gates import Gate
 from edgewright.export.int8.quantise import Int8Types
+from edgewright.export.running import Sample, Says
 from edgewright.export.runtimes.base import KINDS, Kind, Network, Runtime
 from edgewright.export.runtimes.resolve import make_runtimes
 
@@ -52,7 +51,7 @@ class Choice:
         """For people: a line for each candidate, and what is to be known of the measurement."""
         time = "by law" if self.latency_of == "law" else "median"
         first = f"of {self.first}" if self.first else ""
-        lines = [f"{'':<18}{time:>10}{'p90':>10}  {first:<22}{'size':>10}{'top-1':>9}{'agree':>9}"]
+        lines = [f"{'':<18}{time:>10}{'p90':>10}  {first:<22}{'size':>10}{'metric':>9}{'same':>9}"]
         lines += [_line(candidate) for candidate in self.candidates]
         if self.drift > NOISY_DRIFT:
             lines.append(f"the machine was not quiet: the reference network drifted by {100 * self.drift:.0f} %")
@@ -88,7 +87,7 @@ def choose(
     *,
     runtimes: Sequence[Runtime] | None = None,
     kinds: Sequence[Kind] = KINDS,
-    source: Any = None,
+    source: Says | None = None,
     max_drop: float = 1.0,
     device: Device | None = None,
     types: Int8Types | None = None,
@@ -100,8 +99,8 @@ def choose(
 
     Args:
         runtimes, kinds: what may win; default: every runtime, installed or not, and every type.
-        source: one input to outputs, of the network itself; default: ONNX Runtime on the float file.
-        max_drop: points of accuracy that may be lost; without labels, percent of the samples with another class.
+        source: one sample to outputs, of the network itself; default: ONNX Runtime on the float file.
+        max_drop: points that may be lost: of what decides, and where nothing does, of what each output says.
         device: where it must run, with so many threads of every runtime; this machine by default.
         types: of the int8 network; default: this processor's.
         runs: timed runs of each; default: 300, fewer where that takes over a minute.
@@ -145,14 +144,14 @@ def _not_there(runtime: Runtime, kind: Kind, device: Device) -> Candidate:
     return Candidate(runtime, kind, refused=f"files of {runtime.name} cannot be measured on {device.name}")
 
 
-def _artifact(row: Candidate, array: np.ndarray) -> Artifact:
-    """The candidate's file, which is called with `array` where it is opened here."""
+def _artifact(row: Candidate, sample: Sample) -> Artifact:
+    """The candidate's file, which is called with `sample` where it is opened here."""
     assert row.built is not None
     path = row.built.path
 
     def opened(threads: int) -> Call:
         call = row.runtime.open(path, threads).call
-        return lambda: call(array)
+        return lambda: call(sample)
 
     return Artifact(path, row.runtime.name, opened)
 
@@ -207,10 +206,12 @@ def _took(row: Candidate) -> str:
 
 
 def lost(gate: Gate) -> str:
-    """What the winner costs, in words."""
-    if gate.accuracy is None or gate.source_accuracy is None:
-        return f"the same class on {100 * gate.top1_agreement:.1f} % of {gate.samples} samples"
-    return f"top-1 {gate.accuracy:.2f} % where the source has {gate.source_accuracy:.2f} %"
+    """What the winner costs, in words: the figure that decides, else of each output how much of it is the same."""
+    if gate.decides is not None:
+        return f"{gate.decides.found} where the source has {gate.decides.source.value:.2f} {gate.decides.source.unit}"
+    several = len(gate.outputs) > 1
+    told = (f"{output.same}{f' of {output.name!r}' * several}" for output in gate.outputs)
+    return f"{', '.join(told)} over {gate.samples} samples"
 
 
 def _line(row: Candidate) -> str:
@@ -223,24 +224,31 @@ def _line(row: Candidate) -> str:
         cell(row.p90_ms, "{:.3f} ms"),
         row.ratio.text() if row.ratio else "-",
         show("size", row.built.size_bytes) if row.built else "-",
-        cell(gate.accuracy if gate else None, "{:.2f} %"),
-        cell(100 * gate.top1_agreement if gate else None, "{:.1f} %"),
+        f"{gate.decides.found.value:.2f} {gate.decides.found.unit}" if gate and gate.decides else "-",
+        cell(gate.same if gate else None, "{:.1f} %"),
     ]
     text = f"{row.name:<18}{cells[0]:>10}{cells[1]:>10}  {cells[2]:<22}{cells[3]:>10}{cells[4]:>9}{cells[5]:>9}"
-    said = "; ".join(filter(None, [row.built.note if row.built else "", f"refused: {row.refused}" * bool(row.refused)]))
+    said = "; ".join(
+        filter(None, [row.built.note if row.built else "", *remarks(row), row.refused and f"refused: {row.refused}"])
+    )
     return f"{text}  {said}".rstrip()
 
 
+def remarks(row: Candidate) -> list[str]:
+    """What should have been looked at and could not be; why is in the record."""
+    batch = "not compared in batches" if row.unbatched else ""
+    return [batch, "where it parts from its source cannot be shown" if row.unshown else ""]
+
+
 def _record(row: Candidate) -> dict[str, Any]:
-    gate = row.gate
     return {
         **row.row(),
         "ratio": row.ratio.model_dump() if row.ratio else None,
-        "max_abs_difference": gate.max_abs_difference if gate else None,
-        "cosine": gate.cosine if gate else None,
-        "samples": gate.samples if gate else None,
+        **(row.gate.record() if row.gate else {}),
         "batch": asdict(row.batch) if row.batch else None,
+        "unbatched": row.unbatched,
         "divergence": asdict(row.divergence) if row.divergence else None,
+        "unshown": row.unshown,
         "int8": row.quantised.record() if row.quantised else None,
         "note": row.built.note if row.built else "",
     }

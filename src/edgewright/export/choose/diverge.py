@@ -6,7 +6,7 @@ is not found so, and then nothing is named.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -14,13 +14,15 @@ import torch
 from torch import nn
 
 from edgewright.core.quiet import silent
+from edgewright.core.tensors import ask
+from edgewright.export.graph import inputs_of
 from edgewright.export.int8.quantise import LAYERS, float_tensors
 from edgewright.export.onnx import fold_batch_norms, prepared
+from edgewright.export.running import Sample, Says, tree_of
 
 LOOKED_AT = 8  # samples
 # |y' - y| / |y| of one tensor above which it has departed; int8's own rounding brings up to 0.1 in a good network.
 LIMITS = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.2}
-Tensors = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -101,34 +103,34 @@ def tapped(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     return made
 
 
-def of_module(module: nn.Module, model: onnx.ModelProto) -> tuple[list[Pair], Tensors]:
+def of_module(module: nn.Module, model: onnx.ModelProto) -> tuple[list[Pair], Says]:
     """The outputs of a PyTorch network's layers, with the tensors of an ONNX file of ours that hold the same.
 
-    Its nodes are called as the modules are (`name_nodes`); a module that is called twice is left out.
+    Its nodes are called as the modules are (`name_nodes`); a module that is called twice is left out, and one that
+    gives anything but a tensor.
     """
-    ready = prepared(module)
-    first = model.graph.input[0].type.tensor_type.shape
-    example = torch.zeros([dim.dim_value for dim in first.dim])
+    ready, names = prepared(module), [spec.name for spec in inputs_of(model)]
+    zeros = [np.zeros([size or 1 for size in spec.shape], spec.dtype) for spec in inputs_of(model)]
     with silent():
-        fold_batch_norms(ready, example)
+        fold_batch_norms(ready, tree_of(names, zeros))
     leaves = {name: leaf for name, leaf in ready.named_modules() if not list(leaf.children()) and name}
     last = {node.name: node for node in model.graph.node}
     last |= {name: node for node in model.graph.node if (name := node.name.rpartition(".")[0]) in leaves}
     calls: dict[str, list[np.ndarray]] = {}
+    found: list[Pair] = []
 
-    def call(array: np.ndarray) -> list[np.ndarray]:
+    def call(sample: Sample) -> list[np.ndarray]:
         calls.clear()
         hooks = [leaf.register_forward_hook(_keeper(calls, name)) for name, leaf in leaves.items() if name in last]
         try:
             with torch.no_grad():
-                ready(torch.from_numpy(array))
+                ask(ready, tree_of(names, sample))
         finally:
             for hook in hooks:
                 hook.remove()
         return [calls[pair.layer][0] for pair in found]
 
-    found: list[Pair] = []
-    call(np.zeros(example.shape, np.float32))
+    call(zeros)
     once = {name for name, outputs in calls.items() if len(outputs) == 1}
     order = {node.name: index for index, node in enumerate(model.graph.node)}
     found += sorted(
@@ -139,11 +141,15 @@ def of_module(module: nn.Module, model: onnx.ModelProto) -> tuple[list[Pair], Te
 
 
 def _keeper(calls: dict[str, list[np.ndarray]], name: str) -> Callable[..., None]:
-    return lambda module, given, output: calls.setdefault(name, []).append(output.numpy())
+    def keep(module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            calls.setdefault(name, []).append(output.numpy())
+
+    return keep
 
 
 def diverge(
-    pairs: Sequence[Pair], source: Tensors, candidate: Tensors, samples: Sequence[np.ndarray], kind: str
+    pairs: Sequence[Pair], source: Says, candidate: Says, samples: Sequence[Sample], kind: str
 ) -> Divergence | None:
     """Both run on the first LOOKED_AT samples; their tensors come in the order of `pairs`. None without any.
 
@@ -152,8 +158,8 @@ def diverge(
     Checked against: networks one layer of which was altered (tests/export/test_diverge.py).
     """
     sums = [_Sums() for _ in pairs]
-    for array in samples[:LOOKED_AT]:
-        for total, expected, found in zip(sums, source(array), candidate(array), strict=True):
+    for sample in samples[:LOOKED_AT]:
+        for total, expected, found in zip(sums, source(sample), candidate(sample), strict=True):
             total.add(expected, found)
     rows = [total.layer(pair) for total, pair in zip(sums, pairs, strict=True) if total.alike]
     if not rows:

@@ -1,9 +1,8 @@
 """Which file for a board that is not here? Gates on this machine; limits and latency by what the target's file says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -14,6 +13,7 @@ from edgewright.export.choose.candidates import Candidate, Judge, build_all, pai
 from edgewright.export.choose.choice import Choice, NothingFits, lost
 from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.quantise import Int8Types
+from edgewright.export.running import Says
 from edgewright.export.runtimes.base import NEEDS_MODULE, Kind, Network, Runtime
 from edgewright.export.runtimes.resolve import runtimes as known_runtimes
 
@@ -29,7 +29,7 @@ def choose_elsewhere(
     device: Device,
     runtimes: Sequence[Runtime],
     kinds: Sequence[Kind],
-    source: Callable[..., Any] | None = None,
+    source: Says | None = None,
     max_drop: float = 1.0,
 ) -> Choice:
     """Build what the device takes, hold it against its source here, and pick by the device's law, else by size.

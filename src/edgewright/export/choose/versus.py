@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
@@ -13,7 +11,7 @@ from edgewright.device.agent import BURST, Call
 from edgewright.device.compare import Ratio, compared
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import NOISY_DRIFT, Artifact, Runs
-from edgewright.export.runtimes.base import Runtime
+from edgewright.export.runtimes.base import Asked, Runtime, made_up
 from edgewright.export.runtimes.resolve import runtime_for
 from edgewright.export.ship.source import check_onnx
 
@@ -57,7 +55,7 @@ def versus(
     *,
     threads: int = 1,
     runs: int = 300,
-    shape: tuple[int, ...] | None = None,
+    shape: Asked = None,
     seed: int = 0,
 ) -> Versus:
     """Measure files in turns with each other and with the fixed reference network, on one pinned core.
@@ -65,8 +63,8 @@ def versus(
     Args:
         places: FILE, whose ending names the runtime; RUNTIME:FILE; or a finished run's folder, for its model.onnx.
         runs: timed runs of each, in bursts of 10.
-        shape: of the input, for files that leave it open.
-        seed: of the inputs' normal values.
+        shape: of the input, or of several by name, for files that leave it open.
+        seed: of the inputs' normal values; whole numbers are zeros.
     Errors: BadInput for no file, one that is missing or broken, an unknown ending, a runtime that is not installed.
     """
     if not places:
@@ -77,12 +75,11 @@ def versus(
     for runtime, path in chosen:
         if runtime.from_onnx and path.suffix.lower() == ".onnx":
             check_onnx(path)
-    random = np.random.default_rng(seed)
 
     def opened(runtime: Runtime, path: Path, threads: int) -> Call:
         program = runtime.open(path, threads, shape)
-        array = random.standard_normal(program.shape, dtype=np.float32)
-        return lambda: program.call(array)
+        sample = made_up(program.inputs, seed)
+        return lambda: program.call(sample)
 
     artifacts = [Artifact(path, runtime.name, partial(opened, runtime, path)) for runtime, path in chosen]
     found = Cpu(threads).measure(artifacts, Runs(most=-(-runs // BURST) * BURST))

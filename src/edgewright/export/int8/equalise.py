@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgewright.device.here.runtime import open_session
+from edgewright.export.running import Sample, call_of
 
 EVENED_ON = 16  # samples by which the channels' sizes are told
 MOST_SCALE = 1e4  # further apart than this, a channel says next to nothing
@@ -22,12 +22,12 @@ class Pair:
     between: str
 
 
-def equalise(prepared: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> onnx.ModelProto | None:
+def equalise(prepared: onnx.ModelProto, samples: Sequence[Sample]) -> onnx.ModelProto | None:
     r"""The same function with evened channels; None where there are no two layers to even.
 
         W1_i <- W1_i / s_i,   b1_i <- b1_i / s_i,   W2_{:,i} <- s_i W2_{:,i},      s_i = sqrt(a_i / r_i)
 
-    a_i: largest size of channel i between the layers, over `inputs`; r_i = max |W2_{:,i}|; s is divided by its
+    a_i: largest size of channel i between the layers, over `samples`; r_i = max |W2_{:,i}|; s is divided by its
     geometric mean. Exact, because relu(x / s) = relu(x) / s for s > 0; only where nothing else reads what lies
     between. Where the second is depthwise, s_i = a_i: its weights have a scale for each channel and lose nothing.
     Differs from the paper: a_i in place of max |W1_i|, since our weights have a scale for each output channel anyway
@@ -39,7 +39,7 @@ def equalise(prepared: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> onnx.Mo
     pairs = find_pairs(prepared)
     if not pairs:
         return None
-    sizes = _sizes(prepared, pairs, inputs[:EVENED_ON])
+    sizes = _sizes(prepared, pairs, samples[:EVENED_ON])
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
     for pair in pairs:
@@ -84,19 +84,18 @@ def _evenable(model: onnx.ModelProto, pair: Pair) -> bool:
     return second.shape[1] == len(first) if dense else second.shape[:2] == (len(first), 1)
 
 
-def _sizes(model: onnx.ModelProto, pairs: Sequence[Pair], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _sizes(model: onnx.ModelProto, pairs: Sequence[Pair], samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """For each tensor between, the largest size of each channel (C,)."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = list(dict.fromkeys(pair.between for pair in pairs))
     del watched.graph.output[:]
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = open_session(watched.SerializeToString())
-    source = session.get_inputs()[0].name
+    call = call_of(watched)
     found: dict[str, np.ndarray] = {}
-    for array in inputs:
-        for name, value in zip(names, session.run(names, {source: array}), strict=True):
-            tensor = np.abs(np.asarray(value))
+    for sample in samples:
+        for name, value in zip(names, call(sample), strict=True):
+            tensor = np.abs(value)
             most: np.ndarray = tensor.max(axis=tuple(axis for axis in range(tensor.ndim) if axis != 1))
             found[name] = np.maximum(found[name], most) if name in found else most
     return found

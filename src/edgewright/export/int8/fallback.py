@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx
 
 from edgewright.core.progress import progress
@@ -14,11 +13,11 @@ from edgewright.export.int8.quantise import (
     Ranges,
     best_ranges,
     layers,
-    outputs,
     prepare,
     quantise,
     relative_error,
 )
+from edgewright.export.running import Sample, outputs
 
 JUDGED_ON = 16  # samples by which a layer's damage is told
 Drop = Callable[[onnx.ModelProto], float]
@@ -60,7 +59,7 @@ class Quantised:
 
 
 def quantise_within(
-    model: onnx.ModelProto, calibration: Sequence[np.ndarray], types: Int8Types, drop: Drop, max_drop: float
+    model: onnx.ModelProto, calibration: Sequence[Sample], types: Int8Types, drop: Drop, max_drop: float
 ) -> Quantised:
     """Everything in int8 with the best calibrator; where that loses too much, channels are evened between layers (see
     `equalise`), and where that is not enough, the worst layers go back to float.
@@ -70,8 +69,8 @@ def quantise_within(
     with its drop, for the caller to refuse.
 
     Args:
-        calibration: inputs as the network takes them, batch 1 each.
-        drop: points of accuracy that a network loses against its source (see `gates.py`).
+        calibration: as the network takes them, batch 1 each.
+        drop: points that a network loses against its source (see `gates.py`).
     Differs from NNCF's accuracy-controlled quantisation, which orders by the accuracy each layer gives back one by one:
         here by each layer's own damage, so that the accuracy is told about 2 log2 n times.
     """
@@ -96,7 +95,7 @@ class _Attempt:
     def __init__(
         self,
         prepared: onnx.ModelProto,
-        calibration: Sequence[np.ndarray],
+        calibration: Sequence[Sample],
         types: Int8Types,
         drop: Drop,
         *,
@@ -117,20 +116,20 @@ class _Attempt:
 
 
 def sensitivity(
-    prepared: onnx.ModelProto, covered: Ranges, types: Int8Types, inputs: Sequence[np.ndarray]
+    prepared: onnx.ModelProto, covered: Ranges, types: Int8Types, samples: Sequence[Sample]
 ) -> dict[str, float]:
     """For each layer, in running order, the relative squared error of the outputs when it alone (see `groups`) is in
     int8.
 
     Checked against: a network one layer of which has weights of very unequal size (tests/export/test_fallback.py).
     """
-    expected = outputs(prepared, inputs)
+    expected = outputs(prepared, samples)
     found = {}
     own = groups(prepared)
     with progress("Judging layers", total=len(own)) as bar:
         for name, nodes in own.items():
             alone = quantise(prepared, covered, types, only=nodes)
-            found[name] = relative_error(outputs(alone, inputs), expected)
+            found[name] = relative_error(outputs(alone, samples), expected)
             bar.advance()
     return found
 

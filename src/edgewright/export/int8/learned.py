@@ -1,8 +1,6 @@
 """The int8 file of a network that learned to be one: its own steps and ranges, nothing calibrated anew."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +10,8 @@ from torch import Tensor
 
 from edgewright.compress.bits.qat import Rounded
 from edgewright.core.errors import EdgewrightError
+from edgewright.core.files import scratch
+from edgewright.export.graph import inputs_of
 from edgewright.export.int8.calibrators import minmax
 from edgewright.export.int8.quantise import Int8Types, collect, layers, prepare, quantise, ranges, watching
 from edgewright.export.onnx import export_onnx
@@ -33,12 +33,12 @@ def quantise_learned(
     Errors: EdgewrightError where a rounded tensor or weight is not found in the file.
     Checked against: the network itself in PyTorch, to one step of the output (tests/export/test_learned.py).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "float.onnx"
+    with scratch() as folder:
+        path = folder / "float.onnx"
         export_onnx(net.float_network(), tuple(inputs.shape[1:]), path, metadata)
         plain = onnx.load(path)
     ready = prepare(plain)
-    one_by_one = [inputs[i : i + 1].numpy() for i in range(len(inputs))]
+    one_by_one = [(inputs[i : i + 1].numpy(),) for i in range(len(inputs))]
     covered = ranges(collect(ready, one_by_one), minmax) | learned_ranges(net, ready, _telling(net, inputs))
     return plain, quantise(ready, covered, Int8Types(), steps=learned_steps(net, ready))
 
@@ -81,10 +81,9 @@ def learned_steps(net: Rounded, ready: onnx.ModelProto) -> dict[str, np.ndarray]
 
 def _values(ready: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     """Of each float tensor, the input among them."""
-    names, session = watching(ready)
-    source = session.get_inputs()[0].name
-    found = dict(zip(names, map(np.asarray, session.run(names, {source: x})), strict=True))
-    return {source: x} | found
+    names, call = watching(ready)
+    (source,) = inputs_of(ready)
+    return {source.name: x} | dict(zip(names, call((x,)), strict=True))
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -11,27 +11,32 @@ Source: Jacob et al., CVPR 2018, arXiv:1712.05877; Wu et al., 2020, arXiv:2004.0
 against: a convolution computed in integers by hand, and float outputs (tests/export/test_quantise.py).
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.version_converter
-import onnxruntime as ort
 
 from edgewright.core.errors import BadInput, EdgewrightError
+from edgewright.core.files import refuse_full, scratch
 from edgewright.core.quiet import silent
 from edgewright.device.here.instructions import has_vnni, is_x86
-from edgewright.device.here.runtime import open_session
-from edgewright.device.here.runtime import run as run_session
+from edgewright.device.here.runtime import hushed
+from edgewright.export.alike import aligned
+from edgewright.export.graph import all_nodes, free_name, in_order, inputs_of, tensor_names
 from edgewright.export.int8.calibrators import CALIBRATORS, Calibrator
 from edgewright.export.int8.histogram import Histogram
+from edgewright.export.running import Answers, Sample, Says, call_of, outputs
 
 LAYERS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 OLDEST, NEWER, OLDEST_IR = 13, 18, 8  # opset with scales for each channel; what older ones are converted to
+MADE_NAMES = ("_scale", "_zero_point", "_quantized", "_quantized_scale", "_quantized_zero_point", "_QuantizeLinear",
+              "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_DequantizeLinear", "_DequantizeLinear_Output",
+              "_DequantizeLinear_Input")  # fmt: skip
+QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+             "ConvInteger", "MatMulInteger"}  # fmt: skip
 SCORED_ON = 64  # calibration samples by which the calibrators are compared
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -60,20 +65,49 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import quant_pre_process
 
+    if any(node.op_type in QUANTISED for node in all_nodes(model.graph)):
+        raise EdgewrightError("the network is quantised already")
     model = _new_enough(model)
-    with tempfile.TemporaryDirectory() as folder, silent():
-        given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+    with scratch() as folder, silent(), hushed():
+        given, path = folder / "given.onnx", folder / "prepared.onnx"
         onnx.save(model, given)  # handed a model in memory, it moves the weights out of that model
         try:
             quant_pre_process(given, path, skip_symbolic_shape=True)
+            ready = onnx.load(path)
         except Exception as error:  # the optimiser's errors are of many kinds
+            refuse_full(folder, error)
             raise EdgewrightError(f"the network cannot be prepared for int8 ({_first_line(error)})") from None
-        ready = onnx.load(path)
-    times = Counter(node.name for node in ready.graph.node)
-    for index, node in enumerate(ready.graph.node):
-        if not node.name or times[node.name] > 1:
-            node.name = f"{node.op_type}.{index}"
+    _name_nodes(ready)
+    _make_way(ready)
     return ready
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """A name of its own for every node, in place: its own where nobody else has it."""
+    times = Counter(node.name for node in all_nodes(model.graph))
+    for index, node in enumerate(model.graph.node):
+        if not node.name or times[node.name] > 1:
+            node.name = free_name(f"{node.op_type}.{index}", times)
+            times[node.name] += 1
+
+
+def _make_way(model: onnx.ModelProto) -> None:
+    """Rename, in place, tensors that are called as the quantiser will call the scales and copies of others."""
+    names, ends = tensor_names(model), tuple(value.name for value in (*model.graph.input, *model.graph.output))
+    for name in sorted(names):
+        if name not in ends and any(name.endswith(word) and name.removesuffix(word) in names for word in MADE_NAMES):
+            new = free_name(f"{name}.own", names)
+            names.add(new)
+            _rename(model, name, new)
+
+
+def _rename(model: onnx.ModelProto, name: str, new: str) -> None:
+    for value in (*model.graph.initializer, *model.graph.value_info):
+        if value.name == name:
+            value.name = new
+    for node in all_nodes(model.graph):
+        for names in (node.input, node.output):
+            names[:] = [new if text == name else text for text in names]
 
 
 def _new_enough(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -96,32 +130,38 @@ def layers(prepared: onnx.ModelProto) -> list[str]:
     return [node.name for node in prepared.graph.node if node.op_type in LAYERS and constants & set(node.input[1:2])]
 
 
-def watching(model: onnx.ModelProto) -> tuple[list[str], ort.InferenceSession]:
-    """The float tensors between the nodes, and a session that gives them all."""
+def watching(model: onnx.ModelProto) -> tuple[list[str], Says]:
+    """The float tensors that nodes make, and a function of a sample that gives them all."""
     open_ = onnx.ModelProto()
     open_.CopyFrom(model)
     names = float_tensors(open_)
     del open_.graph.output[:]
     open_.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return names, open_session(open_.SerializeToString())
+    return names, call_of(open_)
 
 
-def collect(prepared: onnx.ModelProto, inputs: Iterable[np.ndarray]) -> dict[str, Histogram]:
-    """The spread of every float tensor between the nodes, over `inputs` (each as the network takes it, batch 1)."""
-    names, session = watching(prepared)
-    (source,) = (value.name for value in session.get_inputs())
-    found = {name: Histogram() for name in (source, *names)}
+def collect(prepared: onnx.ModelProto, samples: Iterable[Sample]) -> dict[str, Histogram]:
+    """The spread of every float tensor, inputs and what nodes make, over `samples`.
+
+    Errors: BadInput without samples; EdgewrightError for a tensor that is not finite, for which int8 has no numbers.
+    """
+    names, call = watching(prepared)
+    taken = [(index, spec.name) for index, spec in enumerate(inputs_of(prepared)) if spec.dtype == "float32"]
+    found = {name: Histogram() for name in (*(name for _, name in taken), *names)}
     empty = True
-    for array in inputs:
+    for sample in samples:
         empty = False
-        found[source].add(array)
-        for name, values in zip(names, session.run(names, {source: array}), strict=True):
-            found[name].add(np.asarray(values))
+        for index, name in taken:
+            found[name].add(sample[index])
+        for name, values in zip(names, call(sample), strict=True):
+            found[name].add(values)
     if empty:
-        raise BadInput("the calibration data is empty; give at least one image")
+        raise BadInput("the calibration data is empty; give at least one sample")
     strange = next((name for name, histogram in found.items() if histogram.strange), None)
     if strange is not None:
-        raise BadInput(f"tensor '{strange}' is not finite on the calibration data: the network itself is broken there")
+        raise EdgewrightError(
+            f"tensor '{strange}' is not finite on the calibration data, and int8 has no number for it"
+        )
     return found
 
 
@@ -156,7 +196,7 @@ def quantise(
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in covered.items()
     }
-    with silent():
+    with silent(), hushed():
         quantiser = QDQQuantizer(
             model,
             True,  # per channel
@@ -177,7 +217,7 @@ def quantise(
             quantiser.quantize_model()
         except Exception as error:  # the quantiser raises plain ValueErrors and AttributeErrors
             raise EdgewrightError(f"ONNX Runtime's quantiser cannot take this network ({_first_line(error)})") from None
-    return quantiser.model.model
+    return in_order(quantiser.model.model)  # the quantiser leaves its own nodes at the end
 
 
 def _overrides(steps: Mapping[str, np.ndarray], model: onnx.ModelProto) -> dict[str, list[dict]]:
@@ -208,14 +248,14 @@ def _is_transposed(gemm: onnx.NodeProto) -> bool:
 
 
 def best_ranges(
-    prepared: onnx.ModelProto, inputs: Sequence[np.ndarray], types: Int8Types
+    prepared: onnx.ModelProto, samples: Sequence[Sample], types: Int8Types
 ) -> tuple[str, dict[str, tuple[float, float]]]:
     """The calibrator whose network stays nearest to the float one, and its ranges.
 
-    error = sum |y_int8 - y_float|^2 / sum |y_float|^2      over the first SCORED_ON calibration inputs
+    error = sum |y_int8 - y_float|^2 / sum |y_float|^2      over the first SCORED_ON calibration samples
     """
-    histograms = collect(prepared, inputs)
-    scored = inputs[:SCORED_ON]
+    histograms = collect(prepared, samples)
+    scored = samples[:SCORED_ON]
     expected = outputs(prepared, scored)
     every = {name: ranges(histograms, calibrator) for name, calibrator in CALIBRATORS.items()}
     errors = {
@@ -226,19 +266,19 @@ def best_ranges(
     return best, every[best]
 
 
-def outputs(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """(N, ...): the first output for each input, through ONNX Runtime."""
-    try:
-        session = open_session(model.SerializeToString())
-    except BadInput as error:  # a network that was made here, not the user's file
-        raise EdgewrightError(f"what was made of the network cannot be run ({_first_line(error)})") from None
-    return np.concatenate([run_session(session, array) for array in inputs])
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """sum |found - expected|^2 / sum |expected|^2; infinite where something is not a number."""
-    error = float(((found - expected).astype(np.float64) ** 2).sum() / max(float((expected**2).sum()), 1e-30))
+def relative_error(found: Sequence[Answers], expected: Sequence[Answers]) -> float:
+    """sum |found - expected|^2 / sum |expected|^2 of float outputs, the share of values that differ of whole ones: the
+    mean over the outputs; infinite where something is not a number."""
+    errors = [_error(*aligned(y, z)[:2]) for y, z in zip(expected, found, strict=True)]
+    error = sum(errors) / max(1, len(errors))
     return error if np.isfinite(error) else float("inf")
+
+
+def _error(expected: np.ndarray, found: np.ndarray) -> float:
+    if expected.dtype.kind != "f":
+        return float((found != expected).mean()) if expected.size else 0.0
+    square = np.square(found - expected, dtype=np.float64).sum()
+    return float(square / max(float(np.square(expected, dtype=np.float64).sum()), 1e-30))
 
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:

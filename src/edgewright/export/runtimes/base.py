@@ -7,16 +7,19 @@ a row in a table, not an error, unless it was asked for by name.
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx
 from torch import nn
 
 from edgewright.core.errors import BadInput, EdgewrightError, MissingExtra
+from edgewright.core.tensors import Shape, TensorSpec
+from edgewright.export.graph import inputs_of
+from edgewright.export.running import Sample, Says, tree_of
 
 Kind = Literal["fp32", "bf16", "int8"]
 NEEDS_MODULE = "made from a PyTorch network, which an ONNX file does not hold: give the run's folder"
@@ -27,22 +30,37 @@ class Unfit(EdgewrightError):
     """A runtime cannot take this network in this type; the text is the reason in the table."""
 
 
+Asked = Shape | Mapping[str, Shape] | None  # a shape of the only input, or shapes by name
+
+
 @dataclass(frozen=True)
 class Network:
     """What an adapter builds from.
 
-    model: float32, one input, every shape fixed, batch 1.   shape: of the input.   module: the same network in PyTorch,
-    where there is one.   int8: the QDQ network (see `export.int8`), once it was made; one that was learned is given.
-    calibration: inputs (1, ...) float32, for runtimes that quantise by their own means.   int8_from: the float network
-    that `int8` was made from, norms folded and channels evened.
+    model: float, every input's shape fixed, batch 1.   module: the same network in PyTorch, where there is one.   int8:
+    the QDQ network (see `export.int8`), once it was made; one that was learned is given.   calibration: samples, for
+    runtimes that quantise by their own means.   int8_from: the float network that `int8` was made from, norms folded
+    and channels evened.
     """
 
     model: onnx.ModelProto
-    shape: tuple[int, ...]
     module: nn.Module | None = None
     int8: onnx.ModelProto | None = None
-    calibration: Sequence[np.ndarray] = ()
+    calibration: Sequence[Sample] = ()
     int8_from: onnx.ModelProto | None = None
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Shapes with the batch."""
+        return inputs_of(self.model)
+
+    @property
+    def names(self) -> list[str]:
+        return [spec.name for spec in self.inputs]
+
+    def example(self) -> Any:
+        """Zeros for every input, as the PyTorch network takes them."""
+        return tree_of(self.names, [np.zeros([size or 1 for size in spec.shape], spec.dtype) for spec in self.inputs])
 
 
 @dataclass(frozen=True)
@@ -64,10 +82,14 @@ class Built:
 
 @dataclass(frozen=True)
 class Program:
-    """An opened file. call: float32 array of `shape` -> the first output, as an array of its own."""
+    """An opened file. call: arrays of `inputs` -> every output, in its order, as arrays of their own.   inputs: shapes
+    with the batch.
 
-    call: Callable[[np.ndarray], np.ndarray]
-    shape: tuple[int, ...]
+    Errors of `call`: EdgewrightError, in the runtime's words, where it fails.
+    """
+
+    call: Says
+    inputs: tuple[TensorSpec, ...]
 
 
 class Runtime(ABC):
@@ -107,12 +129,12 @@ class Runtime(ABC):
         """Write the files of this network in this type, their names beginning with `stem`. Unfit where it cannot."""
 
     @abstractmethod
-    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+    def open(self, path: Path, threads: int = 1, shape: Asked = None) -> Program:
         """Open a file on `threads` threads; `shape` decides free dimensions. BadInput where it cannot be read."""
 
     @abstractmethod
     def usage(self, file: str, kind: Kind) -> list[str]:
-        """Lines of Python, without anything of ours, from a float32 array `x` to `scores`, an array."""
+        """Lines of Python, without anything of ours, from `inputs`, a list of arrays, to `outputs`, another."""
 
     def version(self) -> str:
         """Of the installed library."""
@@ -121,25 +143,63 @@ class Runtime(ABC):
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
 
-    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Says:
         """All outputs of an ONNX network as this runtime computes them in this type; for those `from_onnx` only."""
         raise Unfit(f"{self.name} does not take ONNX networks")
 
 
-def fixed_shape(dims: Sequence[object], shape: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
-    """The shape of an input with `dims` (integers, or anything else where free): batch 1, the others from `shape`.
+def fixed(inputs: Sequence[TensorSpec], asked: Asked, where: str) -> tuple[TensorSpec, ...]:
+    """Inputs with every dimension known: a free first one is the batch, 1; the others are asked for.
 
-    Errors: BadInput that asks for the shape where a dimension other than the batch is free, or names the clash.
+    Errors: BadInput that asks for a shape where another dimension is free, or names the clash.
     """
-    known = [dim if isinstance(dim, int) and dim > 0 else None for dim in dims]
-    if known and known[0] is None:
-        known[0] = 1
-    told = ",".join("?" if dim is None else str(dim) for dim in known)
+    shapes = asked if isinstance(asked, Mapping) else {inputs[0].name: asked} if asked and len(inputs) == 1 else {}
+    if asked and not isinstance(asked, Mapping) and len(inputs) != 1:
+        names = ";".join(f"{spec.name}=..." for spec in inputs)
+        raise BadInput(f"{where}: has {len(inputs)} inputs: name them, with --shape '{names}'")
+    strange = next((name for name in shapes if name not in {spec.name for spec in inputs}), None)
+    if strange is not None:
+        raise BadInput(f"{where}: has no input '{strange}'; it has {', '.join(spec.name for spec in inputs)}")
+    return tuple(
+        spec.model_copy(update={"shape": _fixed(spec, shapes.get(spec.name), inputs, where)}) for spec in inputs
+    )
+
+
+def _fixed(spec: TensorSpec, shape: Shape | None, inputs: Sequence[TensorSpec], where: str) -> Shape:
+    known = _with_batch(spec.shape)
+    which = f"the input '{spec.name}' has the shape {_told(known)}"
     if shape is None:
         if None in known:
-            raise BadInput(f"{where}: the input's shape is {told}: say which, with --shape {told.replace('?', 'N')}")
+            raise BadInput(f"{where}: {which}: say which, with --shape {_asking(inputs)}")
         return tuple(dim for dim in known if dim is not None)
     fits = len(shape) == len(known) and all(dim in (None, size) for dim, size in zip(known, shape, strict=True))
     if not fits or any(size < 1 for size in shape):
-        raise BadInput(f"{where}: the input's shape is {told}, which --shape {','.join(map(str, shape))} does not fit")
-    return shape
+        raise BadInput(f"{where}: {which}, which --shape {','.join(map(str, shape))} does not fit")
+    return tuple(shape)
+
+
+def _with_batch(dims: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    return (1, *dims[1:]) if dims and dims[0] is None else dims
+
+
+def _told(dims: Sequence[int | None], free: str = "?") -> str:
+    return ",".join(free if dim is None else str(dim) for dim in dims)
+
+
+def _asking(inputs: Sequence[TensorSpec]) -> str:
+    """What to write: "1,3,N,N", or with names "ids=1,N;mask=1,N"."""
+    shapes = {spec.name: _told(_with_batch(spec.shape), "N") for spec in inputs}
+    if len(inputs) == 1:
+        return shapes[inputs[0].name]
+    return f"'{';'.join(f'{name}={shape}' for name, shape in shapes.items() if 'N' in shape)}'"
+
+
+def made_up(inputs: Sequence[TensorSpec], seed: int = 0) -> Sample:
+    """An array for each input: normal numbers, zeros where they are whole, which are a valid index everywhere."""
+    random = np.random.default_rng(seed)
+    found = []
+    for spec in inputs:
+        shape = [1 if dim is None else dim for dim in spec.shape]
+        whole = np.dtype(spec.dtype).kind != "f"
+        found.append((np.zeros(shape) if whole else random.standard_normal(shape)).astype(spec.dtype))
+    return found

@@ -15,8 +15,20 @@ from torch import nn
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import write_bytes
 from edgewright.core.quiet import silent
-from edgewright.export.onnx import fold_batch_norms, prepared
-from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+from edgewright.core.tensors import TensorSpec, ask
+from edgewright.export.onnx import arguments, fold_batch_norms, prepared
+from edgewright.export.running import Sample, tree_of
+from edgewright.export.runtimes.base import (
+    NEEDS_MODULE,
+    Asked,
+    Built,
+    Kind,
+    Network,
+    Program,
+    Runtime,
+    Unfit,
+    fixed,
+)
 
 HEAVY = ("conv", "mm", "linear", "matmul")  # parts of the names of operators that must not fall back
 
@@ -37,15 +49,14 @@ class ExecuTorch(Runtime):
         return None
 
     def build(self, network: Network, kind: Kind, stem: Path) -> Built:
-        example = (torch.zeros(network.shape),)
         assert network.module is not None
         with silent():
             try:
                 model = prepared(network.module)
-                fold_batch_norms(model, example[0])
+                fold_batch_norms(model, network.example())
                 if kind == "int8":
-                    model = _quantised(model, example, network.calibration)
-                program, note = _lowered(model, example)
+                    model = _quantised(model, network)
+                program, note = _lowered(model, network)
             except Unfit:
                 raise
             except Exception as error:  # the exporter's errors are of many kinds
@@ -54,7 +65,7 @@ class ExecuTorch(Runtime):
         write_bytes(path, program)
         return Built.of(path, note=note)
 
-    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+    def open(self, path: Path, threads: int = 1, shape: Asked = None) -> Program:
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
         with silent():
@@ -70,25 +81,41 @@ class ExecuTorch(Runtime):
                 raise BadInput(f"{path}: ExecuTorch cannot open it ({one_line(error)})") from None
         if method is None:
             raise BadInput(f"{path}: holds no method 'forward'")
-        found = fixed_shape(list(method.metadata.input_tensor_meta(0).sizes()), shape, str(path))
+        taken = method.metadata
+        found = [_spec(taken.input_tensor_meta(index), index) for index in range(taken.num_inputs())]
 
-        def call(array: np.ndarray) -> np.ndarray:
-            return method.execute([torch.from_numpy(array)])[0].numpy().copy()
+        def call(sample: Sample) -> list[np.ndarray]:
+            try:
+                given = method.execute([torch.from_numpy(np.asarray(array, order="C")) for array in sample])
+            except RuntimeError as error:
+                raise Unfit(f"ExecuTorch fails when it runs it ({one_line(error)})") from None
+            return [tensor.numpy().copy() for tensor in given]
 
         # The method's memory belongs to the program, which must live as long.
         call.program = program  # pyright: ignore[reportFunctionMemberAccess]
-        return Program(call, found)
+        return Program(call, fixed(found, shape, str(path)))
 
     def usage(self, file: str, kind: Kind) -> list[str]:
         return [
             "import torch",
             "from executorch.runtime import Runtime",
             f'program = Runtime.get().load_program("{file}")',
-            'scores = program.load_method("forward").execute([torch.from_numpy(x)])[0].numpy()',
+            'found = program.load_method("forward").execute([torch.from_numpy(x) for x in inputs])',
+            "outputs = [tensor.numpy() for tensor in found]",
         ]
 
 
-def _quantised(model: nn.Module, example: tuple[torch.Tensor], calibration: Any) -> nn.Module:
+SCALARS = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64",
+           11: "bool"}  # fmt: skip
+
+
+def _spec(meta: Any, index: int) -> TensorSpec:
+    """An input as the program has it: by its place, for it has no name."""
+    dtype = SCALARS.get(int(meta.dtype()), "float32")
+    return TensorSpec(name=str(index), shape=tuple(meta.sizes()), dtype=dtype)
+
+
+def _quantised(model: nn.Module, network: Network) -> nn.Module:
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (  # pyright: ignore[reportMissingImports]
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -96,20 +123,22 @@ def _quantised(model: nn.Module, example: tuple[torch.Tensor], calibration: Any)
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # pyright: ignore[reportMissingImports]
 
     quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    watched = prepare_pt2e(torch.export.export(model, example).module(), quantiser)
+    args, kwargs = arguments(network.example())
+    watched, names = prepare_pt2e(torch.export.export(model, args, kwargs).module(), quantiser), network.names
     with torch.no_grad():
-        for array in calibration:
-            watched(torch.from_numpy(array))
+        for sample in network.calibration:
+            ask(watched, tree_of(names, sample))
     return convert_pt2e(watched)
 
 
-def _lowered(model: nn.Module, example: tuple[torch.Tensor]) -> tuple[bytes, str]:
+def _lowered(model: nn.Module, network: Network) -> tuple[bytes, str]:
     """The program, and which share of its operators XNNPACK took."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner  # pyright: ignore[reportMissingImports]
     from executorch.devtools.backend_debug import get_delegation_info  # pyright: ignore[reportMissingImports]
     from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
 
-    edge = to_edge_transform_and_lower(torch.export.export(model, example), partitioner=[XnnpackPartitioner()])
+    args, kwargs = arguments(network.example())
+    edge = to_edge_transform_and_lower(torch.export.export(model, args, kwargs), partitioner=[XnnpackPartitioner()])
     info = get_delegation_info(edge.exported_program().graph_module)
     rows = {name: row for name, row in info.delegation_by_operator.items() if name != "getitem"}
     left = [name for name, row in rows.items() if row.non_delegated]

@@ -1,15 +1,18 @@
 """LiteRT (TensorFlow Lite's successor): a .tflite made from the PyTorch network, run through its XNNPACK delegate."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.quiet import silent
-from edgewright.export.onnx import fold_batch_norms, prepared
-from edgewright.export.runtimes.base import NEEDS_MODULE, Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+from edgewright.core.tensors import TensorSpec
+from edgewright.export.onnx import arguments, fold_batch_norms, prepared
+from edgewright.export.running import Sample
+from edgewright.export.runtimes.base import NEEDS_MODULE, Asked, Built, Kind, Network, Program, Runtime, Unfit, fixed
 
 
 class LiteRt(Runtime):
@@ -36,15 +39,15 @@ class LiteRt(Runtime):
         assert network.module is not None
         path = stem.with_name(stem.name + ".tflite")
         path.parent.mkdir(parents=True, exist_ok=True)
-        example = torch.zeros(network.shape)
+        args, kwargs = arguments(network.example())
         with silent():
             try:
                 import litert_torch  # pyright: ignore[reportMissingImports]
 
                 model = prepared(network.module)
-                fold_batch_norms(model, example)
+                fold_batch_norms(model, network.example())
                 plain = path if kind == "fp32" else stem.with_name(stem.name + ".float.tflite")
-                litert_torch.convert(model, (example,)).export(str(plain))
+                litert_torch.convert(model, args, sample_kwargs=kwargs or None).export(str(plain))
                 if kind == "int8":
                     _quantise(plain, path, network)
                     plain.unlink()
@@ -54,7 +57,7 @@ class LiteRt(Runtime):
                 raise Unfit(f"LiteRT cannot take this network ({one_line(error)})") from None
         return Built.of(path)
 
-    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+    def open(self, path: Path, threads: int = 1, shape: Asked = None) -> Program:
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
         with silent():
@@ -65,42 +68,83 @@ class LiteRt(Runtime):
                 interpreter.allocate_tensors()
             except Exception as error:
                 raise BadInput(f"{path}: LiteRT cannot open it ({one_line(error)})") from None
-        source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        found = fixed_shape([int(size) for size in source["shape"]], shape, str(path))
+        sources, sinks = _ends(interpreter)
+        found = fixed([_spec(detail) for detail in sources], shape, str(path))
 
-        def call(array: np.ndarray) -> np.ndarray:
-            interpreter.set_tensor(source["index"], _to_integers(array, source))
-            interpreter.invoke()
-            return _to_float(interpreter.get_tensor(sink["index"]), sink)
+        def call(sample: Sample) -> list[np.ndarray]:
+            try:
+                for detail, array in zip(sources, sample, strict=True):
+                    interpreter.set_tensor(detail["index"], _to_integers(array, detail))
+                interpreter.invoke()
+            except (RuntimeError, ValueError) as error:
+                raise Unfit(f"LiteRT fails when it runs it ({one_line(error)})") from None
+            return [_to_float(interpreter.get_tensor(detail["index"]), detail) for detail in sinks]
 
         return Program(call, found)
 
     def usage(self, file: str, kind: Kind) -> list[str]:
         opened = [
             "from ai_edge_litert.interpreter import Interpreter",
-            f'run = Interpreter("{file}").get_signature_runner()',
-            "((name, taken),), ((to, given),) = run.get_input_details().items(), run.get_output_details().items()",
+            f'net = Interpreter("{file}")',
+            "net.allocate_tensors()",
+            "for one, x in zip(net.get_input_details(), inputs):",
         ]
         if kind != "int8":
-            return [*opened, "scores = run(**{name: x})[to]"]
+            return [
+                *opened,
+                '    net.set_tensor(one["index"], x)',
+                "net.invoke()",
+                'outputs = [net.get_tensor(one["index"]) for one in net.get_output_details()]',
+            ]
         return [  # the file takes and gives integers
             *opened,
-            '(scale, zero), (unit, shift) = taken["quantization"], given["quantization"]',
-            'x = np.clip(np.round(x / scale) + zero, -128, 127).astype("int8")',
-            "scores = unit * (run(**{name: x})[to].astype(np.float32) - shift)",
+            '    scale, zero = one["quantization"]',
+            '    net.set_tensor(one["index"], np.clip(np.round(x / scale) + zero, -128, 127).astype("int8"))',
+            "net.invoke()",
+            'found = [(net.get_tensor(one["index"]), *one["quantization"]) for one in net.get_output_details()]',
+            "outputs = [scale * (y.astype(np.float32) - zero) for y, scale, zero in found]",
         ]
+
+
+def _ends(interpreter: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Inputs and outputs in the network's order."""
+    signatures = list(interpreter.get_signature_list())
+    if not signatures:
+        return interpreter.get_input_details(), interpreter.get_output_details()
+    runner = interpreter.get_signature_runner(signatures[0])
+    both = runner.get_input_details(), runner.get_output_details()
+    taken, given = ([details[name] for name in _ordered(details)] for details in both)
+    return taken, given
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """As the converter numbers them; the file may hold them in another order."""
+    ends = {name: re.search(r"\d+$", name) for name in names}
+    return sorted(ends, key=lambda name: int(end.group()) if (end := ends[name]) else 0)
+
+
+def _spec(detail: dict[str, Any]) -> TensorSpec:
+    """As the network is asked: in float where the file takes integers in its place."""
+    dtype = np.dtype(detail["dtype"])
+    asked = "float32" if _is_scaled(detail) else dtype.name
+    return TensorSpec(name=detail["name"], shape=tuple(int(size) for size in detail["shape"]), dtype=asked)
+
+
+def _is_scaled(detail: dict[str, Any]) -> bool:
+    """Whether integers stand for floats; whole numbers that are meant as such have no scale."""
+    return bool(np.issubdtype(detail["dtype"], np.integer) and detail["quantization"][0])
 
 
 def _to_integers(array: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     """round(x / scale) + zero, clipped, for a file that takes integers; a float file's input as it is."""
-    if not np.issubdtype(tensor["dtype"], np.integer):
+    if not _is_scaled(tensor):
         return array
     (scale, zero), span = tensor["quantization"], np.iinfo(tensor["dtype"])
     return np.clip(np.round(array / scale) + zero, span.min, span.max).astype(tensor["dtype"])
 
 
 def _to_float(array: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    if not np.issubdtype(tensor["dtype"], np.integer):
+    if not _is_scaled(tensor):
         return array
     scale, zero = tensor["quantization"]
     return ((array.astype(np.float32) - zero) * scale).astype(np.float32)
@@ -111,9 +155,10 @@ def _quantise(plain: Path, path: Path, network: Network) -> None:
     from ai_edge_quantizer import quantizer, recipe  # pyright: ignore[reportMissingImports]
 
     interpreter = Interpreter(model_path=str(plain))
-    ((signature, parts),) = interpreter.get_signature_list().items()
-    (name,) = parts["inputs"]
+    (signature,) = interpreter.get_signature_list()
+    names = _ordered(interpreter.get_signature_runner(signature).get_input_details())
     made = quantizer.Quantizer(str(plain))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
-    ranges = made.calibrate({signature: [{name: array} for array in network.calibration]})
+    samples = [dict(zip(names, sample, strict=True)) for sample in network.calibration]
+    ranges = made.calibrate({signature: samples})
     made.quantize(ranges).export_model(str(path), overwrite=True)

@@ -1,16 +1,20 @@
 """ONNX Runtime on the processor: the float file as it is, and our own int8 in QDQ form."""
 
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import onnx
 
+from edgewright.core.errors import BadInput
 from edgewright.core.files import write_bytes
-from edgewright.device.here.runtime import open_session
+from edgewright.core.tensors import TensorSpec
+from edgewright.device.agent import NUMBERS
+from edgewright.device.here.runtime import Session, open_session
 from edgewright.device.here.runtime import run as run_session
-from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, fixed_shape
+from edgewright.export.graph import checked
+from edgewright.export.running import Says, call_of
+from edgewright.export.runtimes.base import Asked, Built, Kind, Network, Program, Runtime, fixed
 
 
 class OnnxRuntime(Runtime):
@@ -33,26 +37,29 @@ class OnnxRuntime(Runtime):
         model = network.model if kind == "fp32" else network.int8
         assert model is not None
         path = stem.with_name(stem.name + ".onnx")
-        write_bytes(path, model.SerializeToString(deterministic=True))
+        write_bytes(path, checked(model, f"the {kind} file").SerializeToString(deterministic=True))
         return Built.of(path)
 
-    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
+    def open(self, path: Path, threads: int = 1, shape: Asked = None) -> Program:
         session = open_session(path, threads)
-        found = fixed_shape(session.get_inputs()[0].shape, shape, str(path))
-
-        def call(array: np.ndarray) -> np.ndarray:
-            return run_session(session, array)
-
-        return Program(call, found)
+        return Program(partial(run_session, session), fixed(_inputs(session, path), shape, str(path)))
 
     def usage(self, file: str, kind: Kind) -> list[str]:
         return [
             "import onnxruntime",
             f'session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])',
-            "scores = session.run(None, {session.get_inputs()[0].name: x})[0]",
+            "outputs = session.run(None, {one.name: x for one, x in zip(session.get_inputs(), inputs)})",
         ]
 
-    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
-        session = open_session(model.SerializeToString(), quiet=True)
-        name = session.get_inputs()[0].name
-        return lambda array: [np.asarray(values) for values in session.run(None, {name: array})]
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Says:
+        return call_of(model)
+
+
+def _inputs(session: Session, path: Path) -> list[TensorSpec]:
+    found = []
+    for given in session.get_inputs():
+        if given.type not in NUMBERS:
+            raise BadInput(f"{path}: the input '{given.name}' is {given.type}; tensors of numbers are expected")
+        dims = tuple(size if isinstance(size, int) and size > 0 else None for size in given.shape)
+        found.append(TensorSpec(name=given.name, shape=dims, dtype=NUMBERS[given.type]().dtype.name))
+    return found

@@ -1,6 +1,5 @@
 """OpenVINO on the processor: intermediate representation (.xml with .bin) from our ONNX, float, bf16 or int8."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,8 +7,11 @@ import numpy as np
 import onnx
 
 from edgewright.core.errors import BadInput, one_line
+from edgewright.core.no_telemetry import imported_without
+from edgewright.core.tensors import TensorSpec
 from edgewright.device.here.instructions import has_bf16, is_x86
-from edgewright.export.runtimes.base import Built, Kind, Network, Program, Runtime, Unfit, fixed_shape
+from edgewright.export.running import Sample, Says
+from edgewright.export.runtimes.base import Asked, Built, Kind, Network, Program, Runtime, Unfit, fixed
 
 TYPE_KEY = ["edgewright", "type"]  # where the file itself says in which type it is to be computed
 
@@ -37,8 +39,7 @@ class OpenVino(Runtime):
         return None
 
     def build(self, network: Network, kind: Kind, stem: Path) -> Built:
-        import openvino  # pyright: ignore[reportMissingImports]
-
+        openvino = _library()
         graph = network.int8 if kind == "int8" else network.model
         assert graph is not None
         try:
@@ -50,9 +51,8 @@ class OpenVino(Runtime):
         openvino.save_model(model, str(path), compress_to_fp16=False)
         return Built.of(path, path.with_suffix(".bin"))
 
-    def open(self, path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Program:
-        import openvino  # pyright: ignore[reportMissingImports]
-
+    def open(self, path: Path, threads: int = 1, shape: Asked = None) -> Program:
+        openvino = _library()
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
         core = openvino.Core()
@@ -60,43 +60,57 @@ class OpenVino(Runtime):
             model = core.read_model(str(path))
         except Exception as error:
             raise BadInput(f"{path}: OpenVINO cannot open it ({one_line(error)})") from None
-        dims = [dim.get_length() if dim.is_static else None for dim in model.input(0).get_partial_shape()]
-        found = fixed_shape(dims, shape, str(path))
-        if None in dims:
-            model.reshape(list(found))
+        taken = [_spec(port) for port in model.inputs]
+        found = fixed(taken, shape, str(path))
+        if any(None in spec.shape for spec in taken):
+            model.reshape({port: list(spec.shape) for port, spec in zip(model.inputs, found, strict=True)})
         try:
             compiled = _compiled(core, model, _kind(model), threads)
         except Exception as error:
             raise BadInput(f"{path}: OpenVINO cannot compile it ({one_line(error)})") from None
-        request = compiled.create_infer_request()
-
-        def call(array: np.ndarray) -> np.ndarray:
-            request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
-            request.infer()
-            return request.get_output_tensor(0).data.copy()
-
-        return Program(call, found)
+        return Program(_call(compiled), found)
 
     def usage(self, file: str, kind: Kind) -> list[str]:
         hint = "bf16" if kind == "bf16" else "f32"
         return [
             "import openvino",
             f'model = openvino.Core().compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})',
-            "scores = model(x)[0]",
+            "outputs = [*model(inputs).values()]",
         ]
 
-    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
-        import openvino  # pyright: ignore[reportMissingImports]
-
+    def tensors(self, model: onnx.ModelProto, kind: Kind) -> Says:
+        openvino = _library()
         core = openvino.Core()
-        request = _compiled(core, core.read_model(model.SerializeToString()), kind, 1).create_infer_request()
+        try:
+            return _call(_compiled(core, core.read_model(model.SerializeToString()), kind, 1))
+        except Exception as error:
+            raise Unfit(f"OpenVINO cannot take this network ({one_line(error)})") from None
 
-        def call(array: np.ndarray) -> list[np.ndarray]:
-            request.set_input_tensor(openvino.Tensor(array))
+
+def _library() -> Any:
+    """OpenVINO without the module by which each import of it is reported to its makers."""
+    return imported_without("openvino_telemetry", "openvino")
+
+
+def _spec(port: Any) -> TensorSpec:
+    dims = tuple(dim.get_length() if dim.is_static else None for dim in port.get_partial_shape())
+    return TensorSpec(name=port.get_any_name(), shape=dims, dtype=np.dtype(port.get_element_type().to_dtype()).name)
+
+
+def _call(compiled: Any) -> Says:
+    openvino = _library()
+    request, count = compiled.create_infer_request(), len(compiled.outputs)
+
+    def call(sample: Sample) -> list[np.ndarray]:
+        try:
+            for index, array in enumerate(sample):
+                request.set_input_tensor(index, openvino.Tensor(np.asarray(array, order="C"), shared_memory=True))
             request.infer()
-            return [request.get_output_tensor(index).data.copy() for index in range(len(model.graph.output))]
+        except Exception as error:  # RuntimeErrors of many lines
+            raise Unfit(f"OpenVINO fails when it runs it ({one_line(error)})") from None
+        return [request.get_output_tensor(index).data.copy() for index in range(count)]
 
-        return call
+    return call
 
 
 def _compiled(core: Any, model: Any, kind: str | None, threads: int) -> Any:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright.core.cost import show
-from edgewright.core.tensors import size_text
+from edgewright.core.tensors import TensorSpec, size_text
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import UNASKED, Choice
 from edgewright.export.choose.samples import Samples
+from edgewright.export.gates import OutputGate
 from edgewright.export.ship.source import Source
-from edgewright.task.base import TaskSpec
+from edgewright.task.base import TaskSpec, kind_of
 
 CARD = "MODEL_CARD.md"
 MOST_CLASSES = 100  # that are written out
+FITTED = {"crop": "the central part of the same shape", "whole": "the whole of each"}
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Shipment:
 
 def card(given: Shipment) -> str:
     """The page, in Markdown; no names of people, hosts or folders."""
-    parts = [_head(given), _input(given), _classes(given), _accuracy(given), _latency(given), _run(given),
+    parts = [_head(given), _input(given), _output(given), _accuracy(given), _latency(given), _run(given),
              _limits(given), _provenance(given)]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
 def _head(given: Shipment) -> str:
     winner, task = given.winner, given.source.spec
-    what = f"A network that tells {len(task.names)} classes apart (task `{task.name}`)" if task else "A network"
+    what = f"A network that {kind_of(task).described()} (task `{task.name}`)" if task else "A network"
     note = f" {winner.built.note}." if winner.built and winner.built.note else ""
     size = winner.built.size_bytes if winner.built else 0
     names = " and ".join(f"`{name}`" for name in given.files)
@@ -60,8 +62,12 @@ def _head(given: Shipment) -> str:
 
 def _input(given: Shipment) -> str:
     shape, spec = given.source.shape, given.spec
-    lines = [f"One sample at a time: float32, shape {tuple(shape)}."]
-    if len(shape) == 4:
+    several = len(given.source.inputs) > 1
+    told = [f"{f'`{one.name}`: ' * several}{one.dtype}, shape {one.shape}." for one in given.source.inputs]
+    lines = ["One sample at a time, one array for each input, in this order:", *told] if several else [
+        f"One sample at a time: {told[0]}"
+    ]  # fmt: skip
+    if len(shape) == 4 and not several:
         lines.append("Layout: batch, channel, row, column (NCHW).")
     if spec is None or spec.input.white == 0 or len(shape) != 4:
         lines.append("Scaling: as the network was trained; it was judged on arrays that came scaled.")
@@ -76,40 +82,42 @@ def _input(given: Shipment) -> str:
         f"Channels: {order}.",
         f"Normalisation: (x - mean) / std, pixels x from 0 to {high}; mean {mean}; std {std}.",
         f"Values then lie between {min(lows):.3g} and {max(highs):.3g}.",
-        f"Images: the central square, resized to {size_text(spec.size)} (bilinear, antialiased)"
-        + (f", then to {shape[-1]} px." if spec.size[-1] != shape[-1] else "."),
+        f"Images: {FITTED[spec.input.fit]}, resized to {size_text(spec.size)} (bilinear, antialiased)"
+        + (f", then to {size_text((shape[-2], shape[-1]))}." if spec.size != tuple(shape[-2:]) else "."),
     ]
     if given.samples.assumed:
         lines.append("Mean and std were assumed: ImageNet's. The network's file does not say its own.")
     return "## Input\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _classes(given: Shipment) -> str:
+def _output(given: Shipment) -> str:
+    lines = [f"`{one.name}`: {one.dtype}, {_form(one)}." for one in given.source.outputs]
     spec = given.source.spec
     if spec is None:
-        return "## Output\n\nWhat the network gives; the file does not say what its outputs are called."
-    names = [f"{index}: {name}" for index, name in enumerate(spec.names)]
-    more = f", ... {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
-    return (
-        f"## Output\n\n{len(names)} numbers, one a class, the largest for the likeliest (softmax gives "
-        f"probabilities). {', '.join(names[:MOST_CLASSES])}{more}."
-    )
+        lines.append("The file does not say what its outputs mean.")
+    else:
+        names = [f"{index}: {name}" for index, name in enumerate(spec.names)]
+        more = f", ... {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
+        lines.append(f"{kind_of(spec).reading()} {', '.join(names[:MOST_CLASSES])}{more}.")
+    return "## Output\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _form(one: TensorSpec) -> str:
+    """The shape in words; ? for a size that varies, or that nobody knows."""
+    return f"shape ({', '.join('?' if size is None else str(size) for size in one.shape)})"
 
 
 def _accuracy(given: Shipment) -> str:
     gate, batch = given.winner.gate, given.winner.batch
     assert gate is not None
-    lines = []
-    if gate.accuracy is not None and gate.source_accuracy is not None:
+    lines, decides = [], gate.decides
+    if decides is not None:
+        margin = f" ({_margin(decides.found.value, gate.samples)})" if decides.found.name == "accuracy" else ""
         lines.append(
-            f"Top-1 accuracy: {gate.source_accuracy:.2f} % before, {gate.accuracy:.2f} % in this file, on "
-            f"{gate.samples} labelled samples ({_margin(gate.accuracy, gate.samples)})."
+            f"{decides.found.title.capitalize()}: {decides.source.value:.2f} {decides.source.unit} before, "
+            f"{decides.found.value:.2f} {decides.found.unit} in this file, on {gate.samples} labelled samples{margin}."
         )
-    lines += [
-        f"The same class as before on {100 * gate.top1_agreement:.2f} % of {gate.samples} samples.",
-        f"Outputs: largest difference {gate.max_abs_difference:.3g} where the largest output is {gate.largest:.3g}; "
-        f"cosine {gate.cosine:.6f}.",
-    ]
+    lines += [_beside(output, gate.samples) for output in gate.outputs]
     if batch is not None and batch.size > 1:
         lines.append(
             f"The same network built for {batch.size} samples at once: the same answers (largest difference "
@@ -117,6 +125,8 @@ def _accuracy(given: Shipment) -> str:
         )
     elif batch is not None:
         lines.append("Asked again in another order, it gives the same answers. Larger batches were not built.")
+    elif given.winner.unbatched:
+        lines.append(f"It was not compared in batches: {given.winner.unbatched}.")
     elif given.winner.runtime.from_onnx:
         lines.append("The network takes one sample only; it was not compared in batches.")
     counts = given.facts["samples"]
@@ -124,6 +134,14 @@ def _accuracy(given: Shipment) -> str:
         lines.append(f"Calibrated on {counts['calibration']} other samples.")
     lines.append(f"Data: {_data(given)}. The choice was made on them: on data never used, expect a little less.")
     return "## Accuracy\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _beside(output: OutputGate, samples: int) -> str:
+    """One output beside the source's."""
+    return (
+        f"`{output.name}`: {output.same} over {samples} samples; largest difference {output.max_abs_difference:.3g} "
+        f"where the largest value is {output.largest:.3g}; cosine {output.cosine:.6f}."
+    )
 
 
 def _margin(percent: float, samples: int) -> str:
@@ -142,7 +160,7 @@ def _latency(given: Shipment) -> str:
     choice, measured = given.choice, given.facts["measured"]
     time = "by law" if choice.latency_of == "law" else "median"
     lines = [
-        f"| runtime | type | {time} | 90 % | of {choice.first or 'the first'} [95 %] | size | top-1 | same class | |",
+        f"| runtime | type | {time} | 90 % | of {choice.first or 'the first'} [95 %] | size | metric | same | |",
         "|---|---|---|---|---|---|---|---|---|",
         *(_row(candidate, candidate is given.winner) for candidate in choice.candidates),
     ]
@@ -171,12 +189,12 @@ def _row(row: Candidate, won: bool) -> str:
         return "" if value is None else pattern.format(value)
 
     gate = row.gate
-    share = 100 * gate.top1_agreement if gate else None
     said = "**chosen**" if won else "only to compare with" if row.refused == UNASKED else row.refused or ""
     cells = [
         row.runtime.name, row.kind, cell(row.latency_ms, "{:.3f} ms"), cell(row.p90_ms, "{:.3f} ms"),
         row.ratio.text() if row.ratio else "", show("size", row.built.size_bytes) if row.built else "",
-        cell(gate.accuracy if gate else None, "{:.2f} %"), cell(share, "{:.1f} %"), said.replace("|", "/"),
+        f"{gate.decides.found.value:.2f} {gate.decides.found.unit}" if gate and gate.decides else "",
+        cell(gate.same if gate else None, "{:.1f} %"), said.replace("|", "/"),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -187,27 +205,29 @@ def _run(given: Shipment) -> str:
     if given.spec is not None and "PIL" in "".join(made):
         installs += " pillow"
     code = ["import numpy as np", *made, *winner.runtime.usage(next(iter(given.files)), winner.kind)]
-    code.append("print(scores.argmax())")
+    row = len(given.source.outputs) == 1 and given.winner.gate and given.winner.gate.top1_agreement is not None
+    code.append("print(outputs[0].argmax())" if row else "print([y.shape for y in outputs])")
     return f"## How to run it\n\n    pip install {installs}\n\n```python\n" + "\n".join(code) + "\n```"
 
 
 def _sample(given: Shipment) -> Sequence[str]:
-    """Lines of Python that make `x`: of an image file where it is known how, else of zeros."""
+    """Lines of Python that make `inputs`: of an image file where it is known how, else of zeros."""
     shape, spec = given.source.shape, given.spec
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(spec.input.shape[0]) if spec else None
-    if spec is None or mode is None or spec.input.white == 0 or len(shape) != 4:
-        return [f"x = np.zeros({tuple(shape)}, np.float32)  # a sample, scaled as the network takes it"]
+    if spec is None or mode is None or spec.input.white == 0 or len(shape) != 4 or len(given.source.inputs) > 1:
+        zeros = ", ".join(f'np.zeros({one.shape}, "{one.dtype}")' for one in given.source.inputs)
+        return [f"inputs = [{zeros}]  # a sample, scaled as the network takes it"]
     mean, std = (
         "[" + ", ".join(f"{255 / spec.input.white * value:.8g}" for value in values) + "]"
         for values in (spec.input.mean, spec.input.std)
     )
-    again = f".resize(({shape[-1]}, {shape[-1]}), Image.BILINEAR)" if spec.size[-1] != shape[-1] else ""
+    again = f".resize(({shape[-1]}, {shape[-2]}), Image.BILINEAR)" if spec.size != tuple(shape[-2:]) else ""
     size = f"({spec.size[1]}, {spec.size[0]})"
     return [
         "from PIL import Image, ImageOps",
         f'image = ImageOps.fit(Image.open("photo.jpg").convert("{mode}"), {size}, Image.BILINEAR){again}',
         f"pixels = np.asarray(image, np.float32).reshape({shape[-2]}, {shape[-1]}, {spec.input.shape[0]})",
-        f"x = ((pixels - {mean}) / {std}).transpose(2, 0, 1)[None].astype(np.float32)",
+        f"inputs = [((pixels - {mean}) / {std}).transpose(2, 0, 1)[None].astype(np.float32)]",
     ]
 
 

@@ -1,26 +1,23 @@
 """`edgewright export`: from a run or an ONNX file to the file that is really fastest, written with its evidence."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from edgewright.core.data import to_json
 from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
-from edgewright.core.files import sha256, write_bytes, write_text
+from edgewright.core.files import scratch, sha256, write_bytes, write_text
 from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import Choice, choose
 from edgewright.export.choose.elsewhere import choose_elsewhere
 from edgewright.export.choose.samples import Samples, read_samples
-from edgewright.export.parity import torch_logits
-from edgewright.export.runtimes.base import KINDS, Kind, Network
+from edgewright.export.parity import torch_call
+from edgewright.export.running import Says
+from edgewright.export.runtimes.base import KINDS, Asked, Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes, require_onnx
 from edgewright.export.runtimes.resolve import runtimes as all_runtimes
 from edgewright.export.ship.card import CARD, Shipment, card
@@ -62,7 +59,7 @@ def ship(
     runtimes: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
     threads: int = 1,
-    shape: tuple[int, ...] | None = None,
+    shape: Asked = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     out: Path | None = None,
@@ -75,9 +72,9 @@ def ship(
         data: see `read_samples`; a run brings its own.
         device: where it must run. What can be measured there is; else the winner is picked by its law, or by size (see
             `elsewhere`).
-        max_drop: points of accuracy that may be lost.
+        max_drop: points that may be lost (see `choose`).
         runtimes, kinds: what may win, by name; default: everything that is installed.
-        shape: the input's, where an ONNX file leaves it open.
+        shape: the input's, or of several by name, where an ONNX file leaves it open.
         out: folder for the files; default: export/ inside the run, or beside the ONNX file.
     Errors: BadInput for a source or data that cannot be used and a named runtime that is not installed; NothingFits
         where nothing keeps the drop. Nothing is written then.
@@ -89,11 +86,11 @@ def ship(
     wanted, types = make_runtimes(runtimes), _kinds(kinds)
     source = read_source(place, shape)
     samples = read_samples(source, data, mean=mean, std=std, seed=seed)
-    network = Network(source.model, source.shape, source.module, None, samples.calibration)
-    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+    network = Network(source.model, source.module, None, samples.calibration)
+    with scratch() as folder:
         options: dict[str, Any] = {"runtimes": wanted, "kinds": types, "source": _torch(source), "max_drop": max_drop}
         chooses = choose if "measure" in where.can else choose_elsewhere
-        choice = chooses(network, samples, Path(folder), device=where, **options)
+        choice = chooses(network, samples, folder, device=where, **options)
         folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
         return _written(choice, source, samples, folder_out, {"device": where, "max_drop": max_drop, "data": data})
 
@@ -105,10 +102,9 @@ def _kinds(names: Sequence[str] | None) -> list[Kind]:
     return [kind for kind in KINDS if names is None or kind in names]
 
 
-def _torch(source: Source) -> Any:
-    """The run's network in PyTorch, as a function of one input."""
-    module = source.module
-    return None if module is None else lambda array: torch_logits(module, torch.from_numpy(np.asarray(array)))
+def _torch(source: Source) -> Says | None:
+    """The run's network in PyTorch, as a function of one sample."""
+    return None if source.module is None else torch_call(source.module, [spec.name for spec in source.inputs])
 
 
 def _written(choice: Choice, source: Source, samples: Samples, out: Path, asked: dict[str, Any]) -> Shipped:
@@ -139,7 +135,7 @@ def _facts(
         "source_weights_sha256": weights_sha256(source.model),
         "winner": winner.row(),
         "why": choice.why,
-        "gate": asdict(gate),
+        "gate": gate.record(),
         "batch": asdict(winner.batch) if winner.batch else None,
         "max_drop": asked["max_drop"],
         "data": samples.told,

@@ -57,10 +57,23 @@ def _told(facts: dict[str, Any] | None) -> list[tuple[str, str | None]]:
         ("", f"weights {facts.get('source_weights_sha256')}"),
         ("latency", None if latency is None else f"{show_cost('latency', latency)}, {_how(facts, measured)}"),
         ("", None if not measured else f"{measured.get('cpu')}, threads: {measured.get('threads')}"),
-        ("accuracy", None if metric is None else f"{metric:.2f} %, source {gate.get('source_accuracy') or 0:.2f} %"),
+        (str(gate.get("decides") or "accuracy").replace("_", " "), None if metric is None else _figures(metric, gate)),
         ("agreement", None if share is None else f"{100 * share:.2f} % of {gate.get('samples')} samples"),
+        *(("output", _output(output)) for output in gate.get("outputs") or ()),
         ("versions", ", ".join(f"{name} {number}" for name, number in (facts.get("versions") or {}).items())),
     ]  # fmt: skip
+
+
+def _figures(metric: float, gate: dict[str, Any]) -> str:
+    unit = gate.get("unit", "%")
+    return f"{metric:.2f} {unit}, source {gate.get('source_accuracy') or 0:.2f} {unit}"
+
+
+def _output(told: dict[str, Any]) -> str:
+    of = str(told.get("same_of", "same")).replace("_", " ")
+    return (
+        f"{told.get('name')}: off by {told.get('max_relative_difference'):.2g} at most, {of} {told.get('same'):.2f} %"
+    )
 
 
 def _how(facts: dict[str, Any], measured: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from edgewright.core.result import BlockShare, Export, Metrics, Result
 from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
 from edgewright.export.deploy import Deployed, count, deploy, held_out_samples
+from edgewright.export.meaning import Known
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph, count_macs, count_params
@@ -35,9 +36,9 @@ def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Export, d
     write_bytes(folder.model, save(state))
     made = folder.checkpoints / "adapted.onnx"
     if ground.result is None:
-        shape = tuple(ground.example.shape[1:])
-        export_onnx(model, shape, made, {"task": ground.task.spec.model_dump_json()})
-        parity = verify(model, made, held_out_samples(ground.task, ground.size))
+        spec = ground.task.spec
+        export_onnx(model, spec.signature_at(ground.size), made, {"task": spec.model_dump_json()})
+        parity = verify(model, made, held_out_samples(ground.task, ground.size), Known(ground.task.kind))
         made.replace(folder.onnx)
         return parity, {}
     deployed = _as_run(folder, ground, model, metrics, made)

@@ -122,7 +122,7 @@ def as_int8(ground: Ground, network: nn.Module) -> Rounded:
     types = types_here()
     if types.signed:
         raise BadInput(f"networks learn as U8S8 files here, and this processor's are {types.text()}")
-    few = torch.from_numpy(np.concatenate([*ground.samples.calibration]))
+    few = torch.from_numpy(np.concatenate([x for (x,) in ground.samples.calibration]))
     return prepared(network, few, bits=7 if types.narrow else 8)
 
 
@@ -137,7 +137,7 @@ def files_of(
     """
     folder.mkdir(parents=True, exist_ok=True)
     exported = folder / "exported.onnx"
-    export_onnx(network, ground.shape, exported, ground.metadata)
+    export_onnx(network, ground.task.spec.signature_at(ground.size), exported, ground.metadata)
     figure = ground.figure(session_call(exported))
     left = figure - ground.floor + 1e-9
     kinds = ground.kinds if rounded or left >= 0 else ground.kinds[:1]  # the others have nothing to lose
@@ -185,7 +185,7 @@ def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, laten
         "made_by": "compress",
         "winner": {"runtime": "onnxruntime", "type": kind, **figures},
         "note": note,
-        "gate": {"source_accuracy": ground.figure_before},
+        "gate": {"source_accuracy": ground.figure_before, "decides": ground.task.spec.decides},
         "max_drop": ground.asked.max_drop,
         "target": ground.device.name,
         "latency_of": "measured" if latency.how == "measured" else "law",
@@ -197,11 +197,10 @@ def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, laten
 
 def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network:
     """What files are built from; the int8 one is there already where it was learned."""
-    model, shape = read_onnx(exported)
-    found = Network(model, shape, None, None, ground.samples.calibration)
+    found = Network(read_onnx(exported), calibration=ground.samples.calibration)
     if rounded is None:
         return found
-    few = torch.from_numpy(np.concatenate([*ground.samples.calibration[:QUICK]]))
+    few = torch.from_numpy(np.concatenate([x for (x,) in ground.samples.calibration[:QUICK]]))
     plain, int8 = quantise_learned(rounded, few)
     return replace(found, int8=int8, int8_from=prepare(plain))
 
@@ -233,7 +232,7 @@ def quick_costs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "probe.onnx"
-    export_onnx(done, ground.shape, path)
+    export_onnx(done, ground.task.spec.signature_at(ground.size), path)
     files: dict[Kind, Path] = {kind: path if kind == "fp32" else quick_int8(ground, path) for kind in kinds}
     latencies = dict(zip(files, timed(ground, list(files.values())), strict=True))
     found = {}

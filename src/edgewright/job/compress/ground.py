@@ -2,12 +2,10 @@
 is."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from pydantic import Field, field_validator
@@ -23,7 +21,7 @@ from edgewright.core.metric import Metric, Score
 from edgewright.core.plan import Plan
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
-from edgewright.core.tensors import Size, sides
+from edgewright.core.tensors import Size, leaves, rows, sides
 from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.here.runtime import open_session
@@ -33,6 +31,7 @@ from edgewright.device.resolve import make_device
 from edgewright.export.choose.samples import COMPARISON, Samples, samples_of
 from edgewright.export.deploy import count
 from edgewright.export.load import load_model, load_run_task
+from edgewright.export.running import Says, gathered, tree_of
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.ship.provenance import weights_sha256
 from edgewright.space.resolve import make_space
@@ -151,12 +150,15 @@ class Ground:
         """The one that decides."""
         return self.task.kind.metric(self.task.spec.decides)
 
-    def figure(self, call: Callable[[np.ndarray], np.ndarray]) -> float:
+    def figure(self, call: Says) -> float:
         """The figure of what `call` says of the val samples, one at a time."""
-        assert self.samples.labels is not None
-        found = np.concatenate([call(array) for array in self.samples.comparison])
-        state = self.metric.add(self.metric.start(), torch.from_numpy(found), torch.from_numpy(self.samples.labels))
-        return self.metric.value(state)
+        outputs = tree_of(self.names, gathered(map(call, self.samples.comparison)))
+        return self.metric.value(self.metric.add(self.metric.start(), outputs, self.samples.targets))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        return [spec.name for spec in self.task.spec.signature.outputs]
 
     @cached_property
     def figure_before(self) -> float:
@@ -168,10 +170,9 @@ class Ground:
         return self.figure_before - self.asked.max_drop
 
 
-def session_call(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """An ONNX file as a function of one input."""
-    session = open_session(path)
-    return lambda array: run_session(session, array)
+def session_call(path: Path) -> Says:
+    """An ONNX file as a function of one sample."""
+    return partial(run_session, open_session(path))
 
 
 def held_out(ground: Ground, path: Path) -> dict[str, Score]:
@@ -179,8 +180,9 @@ def held_out(ground: Ground, path: Path) -> dict[str, Score]:
     call, kind = session_call(path), ground.task.kind
     states = [metric.start() for metric in kind.metrics]
     for inputs, targets in batches(ground.task.test, ground.task.spec, batch_size=256, size=ground.size):
-        x = inputs.numpy()
-        found = torch.from_numpy(np.concatenate([call(x[i : i + 1]) for i in range(len(x))]))
+        arrays = [values.numpy() for values in leaves(inputs)]
+        one_by_one = ([values[i : i + 1] for values in arrays] for i in range(rows(targets)))
+        found = tree_of(ground.names, gathered(map(call, one_by_one)))
         states = [metric.add(state, found, targets) for metric, state in zip(kind.metrics, states, strict=True)]
     return {metric.name: metric.score(state) for metric, state in zip(kind.metrics, states, strict=True)}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
 from torch import nn
 
 from edgewright.compress.base import Plan as Rewriting
@@ -10,11 +11,13 @@ from edgewright.compress.planner import write_folder
 from edgewright.core.data import read_json
 from edgewright.core.errors import GateFailed
 from edgewright.core.files import write_bytes
-from edgewright.core.result import Export, Metrics, OutputDifference
+from edgewright.core.result import Export, Metrics
 from edgewright.core.run import RunFolder
 from edgewright.export.deploy import held_out_samples
 from edgewright.export.gates import compare
-from edgewright.export.parity import onnx_logits, torch_logits, verify
+from edgewright.export.graph import outputs_of
+from edgewright.export.meaning import Known
+from edgewright.export.parity import onnx_outputs, told, torch_outputs, verify
 from edgewright.job.compress.files import File, refusal
 from edgewright.job.compress.ground import Ground, held_out
 from edgewright.job.hand_over import hand_over
@@ -78,14 +81,10 @@ def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
 def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
     samples = held_out_samples(ground.task, ground.size)
     if file.kind == "fp32":
-        return verify(network, file.path, samples)
-    gate = compare(torch_logits(network, samples), onnx_logits(file.path, samples))
-    only = OutputDifference(
-        name="logits",
-        max_relative_difference=gate.max_abs_difference / max(gate.largest, 1e-30),
-        max_abs_difference=gate.max_abs_difference,
-    )
-    return Export(outputs=(only,), same=100 * gate.top1_agreement, samples=gate.samples)
+        return verify(network, file.path, samples, Known(ground.task.kind))
+    names = [spec.name for spec in outputs_of(onnx.load(file.path))]
+    expected, found = torch_outputs(network, samples), onnx_outputs(file.path, samples)
+    return told(compare(names, expected, found, Known(ground.task.kind)))
 
 
 def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, metrics: Metrics) -> None:

@@ -138,6 +138,9 @@ class Classification(Kind):
     def described(self) -> str:
         return f"tells {len(self.names)} classes apart"
 
+    def reading(self) -> str:
+        return f"{len(self.names)} numbers, one a class, the largest for the likeliest (softmax gives probabilities)."
+
     def pictures(self, inputs: Any, targets: Tensor, answers: Tensor, white: float) -> list[Picture]:
         """The confusion matrix, the recall of each class, and the commonest mistakes."""
         wrong = (targets != answers).nonzero().flatten().tolist()
