@@ -221,6 +221,19 @@ def test_a_task_decides_about_its_own_outputs() -> None:
     assert flipped.refusal("int8", 1) == "loses 20.00 % of the answers, 1 allowed"
 
 
+def test_one_probability_keeps_its_side_of_a_half() -> None:
+    """Of a steep sigmoid nearly all variance is kept by a file that calls a sample in twenty another class."""
+    y = np.array([[0.0], [1.0]] * 9 + [[0.51], [0.49]], np.float32)
+    z = y.copy()
+    z[18] = 0.3
+    told = compare(["y"], [y], [z])
+    assert told.outputs[0].same.value > 99
+    assert told.refusal("int8", 1) == "output 'y' loses 5.00 % of the samples, by the side of a half, 1 allowed"
+    assert compare(["y"], [3 * y], [3 * z]).refusal("int8", 1) is None  # no probabilities
+    z[18] = 0.48  # a number that hardly moved
+    assert compare(["y"], [y], [z]).refusal("int8", 1) is None
+
+
 def test_a_task_judges_outputs_in_its_own_shapes() -> None:
     """Other axes of one are no other answer; (N, 10, 1) beside (N, 10) would be compared each with each."""
     kind = make_kind("classification", ("a", "b", "c"), {})

@@ -22,6 +22,7 @@ from edgewright.export.running import Answers
 ROUNDING, TINY = 1e-5, 1e-7  # of the largest value, and in all: what rounding may bring to float32 in many layers
 SMALL_PART, UNLIKELY = 1e-4, 0.05  # parts that vary by less (of the largest value; of probabilities) are not looked at
 MOST_PARTS = 1024
+HALF = 0.5  # of two classes, the more likely one
 AT_ONCE = 2**22  # numbers that are held in double precision
 
 
@@ -47,6 +48,17 @@ def is_row(y: np.ndarray) -> bool:
 def is_number(y: np.ndarray) -> bool:
     """Whether each sample has one value."""
     return all(size == 1 for size in y.shape[1:])
+
+
+def is_likely(y: np.ndarray) -> bool:
+    """Whether all values lie between 0 and 1, as probabilities do."""
+    return bool(y.dtype.kind == "f" and y.size and y.min() >= 0 and y.max() <= 1)
+
+
+def same_side(y: np.ndarray, z: np.ndarray) -> Score:
+    """Percent of the probabilities that stay on their side of a half; those that move little are left out of it."""
+    alike = ((y > HALF) == (z > HALF)) | (np.abs(y - z) <= UNLIKELY)
+    return Score(name="same_side", value=100 * _share(alike))
 
 
 def variance_lost(y: np.ndarray, z: np.ndarray) -> float:
@@ -105,7 +117,7 @@ class _Squares:
         self.form = y.shape[1:]
         y, z = (values.reshape(len(values), -1) for values in (y, z))
         self.largest = float(np.abs(y).max(initial=0.0))
-        self.likely = bool(y.size and y.min() >= 0 and y.max() <= 1)
+        self.likely = is_likely(y)
         self.noise = max(ROUNDING * self.largest, TINY)
         self.gap, self.spread, self.reach, self.own = (np.zeros(y.shape[1]) for _ in range(4))
         step = max(1, AT_ONCE // max(1, len(y)))

@@ -16,7 +16,18 @@ import numpy as np
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.metric import Metric, Score
-from edgewright.export.alike import aligned, is_number, is_row, same, uncommon_lost, variance_lost, worst_part_lost
+from edgewright.export.alike import (
+    HALF,
+    aligned,
+    is_likely,
+    is_number,
+    is_row,
+    same,
+    same_side,
+    uncommon_lost,
+    variance_lost,
+    worst_part_lost,
+)
 from edgewright.export.running import Answers, tree_of
 from edgewright.task.kind import Kind
 
@@ -135,6 +146,8 @@ class Unknown:
             else:
                 score = same(y, z)
                 yield Verdict(name, WHOLE, score, LOST_OF[score.name])
+                if is_number(y) and is_likely(y):
+                    yield Verdict(name, WHOLE, same_side(y, z), "% of the samples, by the side of a half")
             yield from _kept(name, y, z)
 
     def owner(self, names: Sequence[str], expected: Sequence[Answers]) -> int:
@@ -165,7 +178,7 @@ def _classes(values: np.ndarray, source: np.ndarray) -> np.ndarray:
         return values.reshape(len(values), -1).argmax(1)
     if values.dtype.kind != "f":
         return values.ravel()
-    middle = 0.5 if source.min() >= 0 and source.max() <= 1 else 0.0
+    middle = HALF if is_likely(source) else 0.0
     return (values.ravel() > middle).astype(np.int64)
 
 
