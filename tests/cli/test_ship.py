@@ -75,7 +75,7 @@ def test_a_drop_that_nothing_keeps_is_exit_3_with_the_table(digits_run, tmp_path
     [
         (["--runtime", "onnxruntime"], "say --choose"),
         (["--choose"], "--data images:DIR"),
-        (["--choose", "--data", "images:nowhere"], "not square images"),
+        (["--choose", "--data", "images:nowhere"], "nowhere: no such folder"),
         (["--choose", "--runtime", "tflite", "--data", "arrays:x"], "unknown runtime 'tflite'"),
         (["--choose", "--shape", "1,3,a"], "--shape takes whole numbers"),
         (["--choose", "--mean", "x"], "--mean takes numbers"),

@@ -59,7 +59,7 @@ def test_what_is_told_is_what_the_folder_holds(pruned) -> None:
     assert plan.before.macs == result.before.costs["macs"].value and plan.after.macs == counted.macs
     x = torch.rand(5, 1, 8, 8)
     call = session_call(folder.onnx)
-    found = np.concatenate([call(x[i : i + 1].numpy()) for i in range(5)])
+    found = np.concatenate([call([x[i : i + 1].numpy()])[0] for i in range(5)])
     np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-4)
     assert CompressResult.parse(json.loads((folder.path / "compressed.json").read_text()), "") == result
 
