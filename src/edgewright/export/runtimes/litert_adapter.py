@@ -1,16 +1,17 @@
 """LiteRT (TensorFlow Lite's successor): a .tflite made from the PyTorch network, run through its XNNPACK delegate."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor, nn
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.quiet import silent
-from edgewright.core.tensors import TensorSpec
-from edgewright.export.onnx import arguments, fold_batch_norms, prepared
+from edgewright.core.tensors import TensorSpec, as_tree, ask, leaves
+from edgewright.export.onnx import fold_batch_norms, prepared
 from edgewright.export.running import Sample
 from edgewright.export.runtimes.base import NEEDS_MODULE, Asked, Built, Kind, Network, Program, Runtime, Unfit, fixed
 
@@ -39,7 +40,6 @@ class LiteRt(Runtime):
         assert network.module is not None
         path = stem.with_name(stem.name + ".tflite")
         path.parent.mkdir(parents=True, exist_ok=True)
-        args, kwargs = arguments(network.example())
         with silent():
             try:
                 import litert_torch  # pyright: ignore[reportMissingImports]
@@ -47,7 +47,8 @@ class LiteRt(Runtime):
                 model = prepared(network.module)
                 fold_batch_norms(model, network.example())
                 plain = path if kind == "fp32" else stem.with_name(stem.name + ".float.tflite")
-                litert_torch.convert(model, args, sample_kwargs=kwargs or None).export(str(plain))
+                args = tuple(leaves(network.example()))
+                litert_torch.convert(_InOrder(model, network.names).eval(), args).export(str(plain))
                 if kind == "int8":
                     _quantise(plain, path, network)
                     plain.unlink()
@@ -92,18 +93,31 @@ class LiteRt(Runtime):
         if kind != "int8":
             return [
                 *opened,
-                '    net.set_tensor(one["index"], x)',
+                '    net.set_tensor(one["index"], x.astype(one["dtype"]))',
                 "net.invoke()",
                 'outputs = [net.get_tensor(one["index"]) for one in net.get_output_details()]',
             ]
         return [  # the file takes and gives integers
             *opened,
             '    scale, zero = one["quantization"]',
-            '    net.set_tensor(one["index"], np.clip(np.round(x / scale) + zero, -128, 127).astype("int8"))',
+            "    whole = np.clip(np.round(x / scale) + zero, -128, 127) if scale else x",
+            '    net.set_tensor(one["index"], whole.astype(one["dtype"]))',
             "net.invoke()",
             'found = [(net.get_tensor(one["index"]), *one["quantization"]) for one in net.get_output_details()]',
-            "outputs = [scale * (y.astype(np.float32) - zero) for y, scale, zero in found]",
+            "outputs = [scale * (y.astype(np.float32) - zero) if scale else y for y, scale, zero in found]",
         ]
+
+
+class _InOrder(nn.Module):
+    """A network whose inputs and outputs have places in place of names, which the converter would sort by."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.names = network, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = ask(self.network, as_tree(dict(zip(self.names, inputs, strict=True))))
+        return tuple(leaves(found))
 
 
 def _ends(interpreter: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -136,9 +150,13 @@ def _is_scaled(detail: dict[str, Any]) -> bool:
 
 
 def _to_integers(array: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """round(x / scale) + zero, clipped, for a file that takes integers; a float file's input as it is."""
+    """round(x / scale) + zero, clipped, for a file that takes integers in place of floats; else in the file's own type,
+    which is int32 where the network had int64.   Errors: ValueError for whole numbers that it cannot hold."""
     if not _is_scaled(tensor):
-        return array
+        given = np.asarray(array, dtype=tensor["dtype"])
+        if given.dtype.kind in "iu" and not np.array_equal(given, array):
+            raise ValueError(f"it takes {given.dtype}, which cannot hold these numbers")
+        return given
     (scale, zero), span = tensor["quantization"], np.iinfo(tensor["dtype"])
     return np.clip(np.round(array / scale) + zero, span.min, span.max).astype(tensor["dtype"])
 
