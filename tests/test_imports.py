@@ -29,7 +29,7 @@ LEVELS = (
     {"search", "export"},
     {"report"},
     {"job"},
-    {"", "design", "cli", "__main__"},  # "" is the package's own __init__, which only names what others define
+    {"", "front", "cli", "__main__"},  # "" is the package's own __init__, which only names what others define
 )
 
 OPTIONAL = {

@@ -1,11 +1,13 @@
 """edgewright: from a data set and a device budget to a neural network that fits, measured.
 
-`edgewright.design(...)` walks the whole way; every step is also a module of its own room: task, device, model, space,
-proxy, search, train, export, report. Names load when they are first used, so that importing the package is quick.
+`edgewright.design(...)` walks the whole way; `score`, `prune`, `fastest`, `measure` and `backward.filtered` are one
+method each, on a network of one's own. Every step is also a module of its own room: task, device, model, space, proxy,
+search, train, export, report. Names load when they are first used, so that importing the package is quick.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewright.core.lazy import lazily
 
 from edgewright.core.no_telemetry import switch_off
 
@@ -24,9 +26,13 @@ __all__ = [
     "compress",
     "compress_run",
     "design",
+    "fastest",
     "load_model",
+    "measure",
     "predict",
+    "prune",
     "resume",
+    "score",
 ]
 
 _HOMES = {
@@ -34,14 +40,20 @@ _HOMES = {
     "Cost": "edgewright.core.cost",
     "Plan": "edgewright.core.plan",
     "Result": "edgewright.core.result",
-    "design": "edgewright.job.design.run",
-    "resume": "edgewright.job.design.run",
-    "adapt": "edgewright.job.adapt.run",
-    "compress_run": "edgewright.job.compress.run",
-    "predict": "edgewright.export.predict",
-    "bench": "edgewright.export.bench",
-    "load_model": "edgewright.export.load",
     "TrainingBudget": "edgewright.backward.plans.training_plan",
+    "adapt": "edgewright.job.adapt.run",
+    "backward": "edgewright.backward",
+    "bench": "edgewright.export.bench",
+    "compress": "edgewright.compress",
+    "compress_run": "edgewright.job.compress.run",
+    "design": "edgewright.job.design.run",
+    "fastest": "edgewright.front",
+    "load_model": "edgewright.export.load",
+    "measure": "edgewright.front",
+    "predict": "edgewright.export.predict",
+    "prune": "edgewright.front",
+    "resume": "edgewright.job.design.run",
+    "score": "edgewright.front",
 }
 
 if TYPE_CHECKING:
@@ -53,16 +65,9 @@ if TYPE_CHECKING:
     from edgewright.export.bench import bench
     from edgewright.export.load import load_model
     from edgewright.export.predict import predict
+    from edgewright.front import fastest, measure, prune, score
     from edgewright.job.adapt.run import adapt
     from edgewright.job.compress.run import compress_run
     from edgewright.job.design.run import design, resume
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("backward", "compress"):
-        return importlib.import_module(f"edgewright.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'edgewright' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+else:  # a checker that saw these would let any name through
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -5,12 +5,13 @@ print(found)
 smaller = edgewright.compress.apply(model, found, samples)
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewright.core.lazy import lazily
 
 _HOMES = {
-    "plan": "edgewright.compress.planner",
     "apply": "edgewright.compress.base",
+    "plan": "edgewright.compress.planner",
     "read_folder": "edgewright.compress.planner",
     "write_folder": "edgewright.compress.planner",
 }
@@ -19,9 +20,5 @@ __all__ = ["apply", "plan", "read_folder", "write_folder"]
 if TYPE_CHECKING:
     from edgewright.compress.base import apply
     from edgewright.compress.planner import plan, read_folder, write_folder
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'edgewright.compress' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+else:
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -6,7 +6,7 @@ One MB is 1024 x 1024 bytes and one KB is 1024 bytes, as memory chips are sold.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,16 @@ class Budget(Asked):
             for name, share in self.share_used(costs).items()
             if share > 1
         ]
+
+
+class Ceilings(TypedDict, total=False):
+    """The fields of a `Budget` as options of a function."""
+
+    latency_ms: float | None
+    size_mb: float | None
+    peak_memory_kb: float | None
+    macs: float | None
+    params: float | None
 
 
 def as_fields(ceilings: Mapping[CostName, float]) -> dict[str, float]:

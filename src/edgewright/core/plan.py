@@ -1,6 +1,6 @@
 """The plan of a run: everything that was asked for, resolved, as one value and one file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import AfterValidator, Field
 
@@ -64,3 +64,22 @@ class Plan(Asked):
     resolution: Resolution | None = None
     flip: bool | None = None
     metric: str | None = None
+
+
+class DesignOptions(TypedDict, total=False):
+    """The fields of a `Plan` that `design` takes beside those it names itself."""
+
+    threads: int
+    space: str
+    proxy: str
+    strategy: str
+    candidates: int | None
+    finalists: int
+    epochs: int | None
+    seed: int
+    workers: int | None
+    ray: str | None
+    skip_bad: int
+    resolution: int | Size | None
+    flip: bool | None
+    metric: str | None

@@ -1,7 +1,6 @@
 """`edgewright measure`: files of any runtime against each other, in turns, with confidence intervals."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from edgewright.core.data import Frozen
@@ -11,7 +10,7 @@ from edgewright.device.agent import BURST, Call
 from edgewright.device.compare import Ratio, compared
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import NOISY_DRIFT, Artifact, Runs
-from edgewright.export.runtimes.base import Asked, Runtime, made_up
+from edgewright.export.runtimes.base import Asked, made_up
 from edgewright.export.runtimes.resolve import runtime_for
 from edgewright.export.ship.source import check_onnx
 
@@ -71,28 +70,18 @@ def versus(
         raise BadInput("give at least one file to measure")
     if threads < 1 or runs < 2 * BURST:
         raise BadInput(f"at least 1 thread and {2 * BURST} runs are needed (got {threads} and {runs})")
-    chosen = [runtime_for(_file(place)) for place in places]
-    for runtime, path in chosen:
-        if runtime.from_onnx and path.suffix.lower() == ".onnx":
-            check_onnx(path)
-
-    def opened(runtime: Runtime, path: Path, threads: int) -> Call:
-        program = runtime.open(path, threads, shape)
-        sample = made_up(program.inputs, seed)
-        return lambda: program.call(sample)
-
-    artifacts = [Artifact(path, runtime.name, partial(opened, runtime, path)) for runtime, path in chosen]
+    artifacts = [artifact(place, shape, seed) for place in places]
     found = Cpu(threads).measure(artifacts, Runs(most=-(-runs // BURST) * BURST))
     rows = [
         Timed(
             file=str(place),
-            runtime=runtime.name,
+            runtime=opened.runtime,
             median_ms=latency.median_ms,
             p90_ms=latency.p90_ms,
             minimum_ms=latency.minimum_ms,
             ratio=compared(latency, found[0], seed),
         )
-        for place, (runtime, _), latency in zip(places, chosen, found, strict=True)
+        for place, opened, latency in zip(places, artifacts, found, strict=True)
     ]
     drift = found[0].reference_drift
     return Versus(
@@ -103,6 +92,20 @@ def versus(
         reference_drift=drift,
         noisy=drift > NOISY_DRIFT,
     )
+
+
+def artifact(place: str | Path, shape: Asked = None, seed: int = 0) -> Artifact:
+    """A file of any runtime as what can be measured; the arguments and errors are those of `versus`."""
+    runtime, path = runtime_for(_file(place))
+    if runtime.from_onnx and path.suffix.lower() == ".onnx":
+        check_onnx(path)
+
+    def opened(threads: int) -> Call:
+        program = runtime.open(path, threads, shape)
+        sample = made_up(program.inputs, seed)
+        return lambda: program.call(sample)
+
+    return Artifact(path, runtime.name, opened)
 
 
 def _file(place: str | Path) -> str:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from pydantic import Field
@@ -58,6 +59,23 @@ class AdaptPlan(Asked):
     resolution: Resolution | None = None
     skip_bad: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
+
+
+class AdaptOptions(TypedDict, total=False):
+    """The fields of an `AdaptPlan` that `adapt` takes beside those it names itself."""
+
+    weights: str | None
+    memory_bytes: int | None
+    macs: int | None
+    device: str | None
+    epochs: int | None
+    batch: int | None
+    lr: float
+    momentum: float
+    methods: tuple[str, ...] | None
+    resolution: int | None
+    skip_bad: int
+    seed: int
 
 
 @dataclass

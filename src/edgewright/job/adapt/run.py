@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic import Field
 
@@ -32,6 +32,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.tensors import mapped
 from edgewright.job.adapt.ground import (
+    AdaptOptions,
     AdaptPlan,
     Ground,
     judged,
@@ -112,7 +113,7 @@ def adapt(
     out: str | Path,
     memory_mb: float | None = None,
     minutes: float | None = None,
-    **options: Any,
+    **options: Unpack[AdaptOptions],
 ) -> AdaptResult:
     """Adapt a trained network to new data inside a training-memory budget; everything lands in the folder `out`.
 
@@ -125,13 +126,15 @@ def adapt(
         memory_mb: what one batch's training step may keep on top of running the network, MB of 1024 x 1024 bytes.
             Default: no ceiling, or, with device="NAME", what that target's RAM leaves.
         minutes: wall-clock limit (default 10, unless `epochs` is given).
-        options: any other field of `job.adapt_ground.AdaptPlan`: epochs, batch, lr, momentum, macs, methods, seed, ...
+        options: any other field of `AdaptPlan`: see `AdaptOptions`, which an editor completes.
     Returns: figures before and after, the plan with its bytes and MACs, the training's history (`AdaptResult`).
     Errors: BadInput; BudgetInfeasible, saying what the least is; GateFailed where the exported file differs. After the
         first two nothing is written.
     """
     data = {"source": str(source), "task": task, "minutes": minutes, **options}
     if memory_mb is not None:
+        if "memory_bytes" in options:
+            raise BadInput("adapt: give memory_mb or memory_bytes, not both")
         data["memory_bytes"] = ceiling(memory_mb, 2**20, "memory_mb")
     return run(resolved(AdaptPlan.parse(data, "adapt")), Path(out))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.planner import read_plan
-from edgewright.core.cost import Budget, Cost
+from edgewright.core.cost import Budget, Ceilings, Cost
 from edgewright.core.data import Asked, read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256
@@ -70,6 +70,17 @@ class CompressPlan(Asked):
         if unknown:
             raise ValueError(f"there is no step '{unknown[0]}'; choose from {', '.join(STEPS)}")
         return steps
+
+
+class CompressOptions(Ceilings, total=False):
+    """The fields of a `CompressPlan`, and those of its budget, that `compress_run` takes beside those it names."""
+
+    epochs: int | None
+    lr: float | None
+    device: str | None
+    threads: int | None
+    steps: tuple[str, ...]
+    seed: int
 
 
 @dataclass

@@ -15,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from edgewright.compress.planner import read_plan
+from edgewright.core.cost import Budget
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError, GateFailed
 from edgewright.core.files import sha256, write_text
@@ -26,7 +27,7 @@ from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
 from edgewright.job.compress.decide import Decided, NothingKeeps, decide
 from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, File, Trial, files_of, finished, refusal
-from edgewright.job.compress.ground import CompressPlan, Ground, survey
+from edgewright.job.compress.ground import CompressOptions, CompressPlan, Ground, survey
 from edgewright.job.compress.result import CompressResult, result_of
 from edgewright.job.compress.ship import Ready, fitting, ship
 from edgewright.job.compress.train import LEAST_SECONDS, Learned, learn
@@ -48,12 +49,7 @@ def compress_run(
     out: str | Path,
     max_drop: float = 1.0,
     minutes: float | None = None,
-    latency_ms: float | None = None,
-    size_mb: float | None = None,
-    peak_memory_kb: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    **options: Any,
+    **options: Unpack[CompressOptions],
 ) -> CompressResult:
     """Compress a run's network until it keeps ceilings, losing at most `max_drop` points; a run again, in `out`.
 
@@ -64,19 +60,17 @@ def compress_run(
         out: folder to make.
         max_drop: points of accuracy that may be lost in all, on val when choosing and on test in the end.
         minutes: wall-clock limit (default 20, unless `epochs` is given).
-        latency_ms, size_mb, peak_memory_kb, macs, params: ceilings; at least one (see `Budget`).
-        options: any other field of `job.compress_ground.CompressPlan`: epochs, lr, device, threads, steps, seed.
+        options: ceilings, at least one: latency_ms, size_mb, peak_memory_kb, macs, params (see `Budget`); and any other
+            field of `CompressPlan`: see `CompressOptions`, which an editor completes.
     Returns: figures before and after, everything that was tried, what was done to which layer (`CompressResult`).
     Errors: BadInput; BudgetInfeasible, with the trade curve, where nothing keeps both ceilings and accuracy; GateFailed
         where the file that came of it, measured or tested, does not; Diverged where a network cannot learn with
         these options. Nothing is left in `out` after any of them; what was cut, or ended for want of disk or of a
         device, is there to be gone on with (`resume`).
     """
-    ceilings = {
-        "latency_ms": latency_ms, "size_mb": size_mb, "peak_memory_kb": peak_memory_kb, "macs": macs, "params": params,
-    }  # fmt: skip
-    budget = {name: value for name, value in ceilings.items() if value is not None}
-    data = {"source": str(source), "max_drop": max_drop, "minutes": minutes, "budget": budget, **options}
+    budget = {name: value for name, value in options.items() if name in Budget.model_fields and value is not None}
+    others = {name: value for name, value in options.items() if name not in Budget.model_fields}
+    data = {"source": str(source), "max_drop": max_drop, "minutes": minutes, "budget": budget, **others}
     return run(resolved(CompressPlan.parse(data, "compress")), Path(out))
 
 

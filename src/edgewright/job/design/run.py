@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import yaml
 
@@ -19,7 +19,7 @@ from edgewright.core.environment import environment
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
 from edgewright.core.home import user_path
-from edgewright.core.plan import Plan
+from edgewright.core.plan import DesignOptions, Plan
 from edgewright.core.pool import pool
 from edgewright.core.progress import say
 from edgewright.core.result import Result
@@ -45,7 +45,7 @@ def design(
     out: str | Path,
     device: str = "cpu",
     minutes: float | None = None,
-    **options: Any,
+    **options: Unpack[DesignOptions],
 ) -> Result:
     """From a data set and a device budget to a network that fits, measured.
 
@@ -55,7 +55,7 @@ def design(
         out: run folder to make; it must not hold another run.
         device: where the network must run.
         minutes: wall-clock limit for everything (default 30, unless `candidates` and `epochs` are both given).
-        options: any other field of `Plan`: candidates, epochs, seed, proxy, workers, ...
+        options: any other field of `Plan`: see `DesignOptions`, which an editor completes.
 
     Returns: the result, whose fields are those of result.json.
     Errors: BadInput, BudgetInfeasible, GateFailed; see edgewright.core.errors.
