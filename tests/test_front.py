@@ -2,11 +2,14 @@
 
 import ast
 import copy
+import functools
 import inspect
+import operator
 import subprocess
 import sys
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,8 +29,10 @@ from edgewright.core.errors import BadInput
 from edgewright.core.plan import Plan
 from edgewright.device.measure import Latency
 from edgewright.export.onnx import export_onnx
-from edgewright.job.adapt.ground import AdaptPlan
-from edgewright.job.compress.ground import CompressPlan
+from edgewright.export.ship.plan import ShipPlan
+from edgewright.export.ship.ship import ship
+from edgewright.job.adapt.plan import AdaptPlan
+from edgewright.job.compress.plan import CompressPlan
 from edgewright.proxy import base
 from edgewright.proxy.resolve import resolve_proxy
 
@@ -57,9 +62,24 @@ def test_looking_at_the_package_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def types_of(plan: type[Asked]) -> dict[str, Any]:
+    """Of the fields, as a function takes them: any sequence for a tuple of any length, any mapping for a dict."""
+    hints = typing.get_type_hints(plan)
+    return {name: _given(hints[name]) for name in plan.model_fields}
+
+
+def _given(kind: Any) -> Any:
+    inner = typing.get_args(kind)
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return functools.reduce(operator.or_, map(_given, inner))
+    if typing.get_origin(kind) is dict:
+        return Mapping[inner[0], _given(inner[1])]
+    return Sequence[inner[0]] if typing.get_origin(kind) is tuple and inner[1:] == (...,) else kind
+
+
 # Options of a function that stand for a field of another name.
 ALSO: dict[Callable[..., Any], dict[str, str]] = {ew.adapt: {"memory_mb": "memory_bytes"}}
-TYPED = [(ew.design, Plan), (ew.adapt, AdaptPlan), (ew.compress_run, CompressPlan)]
+TYPED = [(ew.design, Plan), (ew.adapt, AdaptPlan), (ew.compress_run, CompressPlan), (ship, ShipPlan)]
 
 
 @pytest.mark.parametrize(("function", "plan"), TYPED, ids=lambda one: one.__name__)
@@ -67,19 +87,16 @@ def test_typed_options_are_the_fields_of_the_plan(function: Callable[..., Any], 
     hints = typing.get_type_hints(function)
     (rest,) = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
     (options,) = typing.get_args(hints[rest])
-    own = set(hints) - {rest, "return", "out"} - set(ALSO.get(function, {}))
-    fields = {
-        name: field.annotation for name, field in plan.model_fields.items() if name not in ("schema_version", *own)
-    }
-    if "budget" in fields:  # ceilings one by one
-        del fields["budget"]
-        fields |= {name: field.annotation for name, field in Budget.model_fields.items()}
+    own = {"schema_version", *hints} - {rest, "return"} - set(ALSO.get(function, {}))
+    fields = {name: kind for name, kind in types_of(plan).items() if name not in own}
+    if fields.pop("budget", None):  # ceilings one by one
+        fields |= types_of(Budget)
     assert typing.get_type_hints(options) == fields
     assert options.__total__ is False and not options.__required_keys__
 
 
 def test_ceilings_are_the_fields_of_a_budget() -> None:
-    assert typing.get_type_hints(Ceilings) == {name: one.annotation for name, one in Budget.model_fields.items()}
+    assert typing.get_type_hints(Ceilings) == types_of(Budget)
 
 
 def test_one_memory_ceiling_not_two(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ search, train, export, report. Names load when they are first used, so that impo
 from typing import TYPE_CHECKING
 
 from edgewright.core.lazy import lazily
-
 from edgewright.core.no_telemetry import switch_off
 
 switch_off()

@@ -8,7 +8,7 @@ from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Latency
 from edgewright.job.compress import run as job
 from edgewright.job.compress.decide import Decided
-from edgewright.job.compress.ground import CompressPlan
+from edgewright.job.compress.plan import CompressPlan
 from edgewright.job.compress.result import CompressResult
 from edgewright.job.compress.run import compress_run
 

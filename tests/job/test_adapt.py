@@ -16,7 +16,8 @@ from edgewright.backward.plans.training_plan import applied
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.run import RunFolder
 from edgewright.job.adapt import run as job
-from edgewright.job.adapt.ground import AdaptPlan, old_task, survey
+from edgewright.job.adapt.ground import old_task, survey
+from edgewright.job.adapt.plan import AdaptPlan
 from edgewright.job.adapt.run import AdaptResult, adapt
 from edgewright.task.base import Task, TaskSpec
 from edgewright.task.load import load_task

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from edgewright.core.errors import BadInput, BudgetInfeasible
-from edgewright.job.adapt.ground import AdaptPlan, Ground
+from edgewright.job.adapt.ground import Ground
+from edgewright.job.adapt.plan import AdaptPlan
 from edgewright.job.adapt.target import check_device, within_target
 from edgewright.task.load import load_task
 

@@ -30,7 +30,8 @@ from edgewright.job.compress import run as job
 from edgewright.job.compress import ship as compress_ship
 from edgewright.job.compress import train as compress_train
 from edgewright.job.compress.decide import NothingKeeps
-from edgewright.job.compress.ground import CompressPlan, session_call, survey
+from edgewright.job.compress.ground import session_call, survey
+from edgewright.job.compress.plan import CompressPlan
 from edgewright.job.compress.result import CompressResult
 from edgewright.job.compress.run import compress_run
 from edgewright.task.load import load_task

@@ -7,7 +7,8 @@ from edgewright.compress.rewrites.prune_channels import Prune
 from edgewright.core.errors import BudgetInfeasible
 from edgewright.job.compress import run as job
 from edgewright.job.compress.decide import narrow
-from edgewright.job.compress.ground import CompressPlan, survey
+from edgewright.job.compress.ground import survey
+from edgewright.job.compress.plan import CompressPlan
 from edgewright.job.compress.shrink import Pruner
 
 

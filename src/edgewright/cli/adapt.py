@@ -7,41 +7,30 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewright.cli.app import AsJson, Quiet, app, guarded, size_asked
+from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.cli.options import Asked, asks
 from edgewright.core.errors import BadInput
+from edgewright.job.adapt.plan import AdaptPlan
 
 HOW = "edgewright adapt RUN_OR_TIMM --task TASK --memory-kb N --out FOLDER"
 
 
 @app.command()
 @guarded
+@asks(
+    AdaptPlan,
+    argument="source",
+    optional=True,
+    but=("memory_bytes", "macs"),
+    after={"task": ("memory_mb", "memory_kb"), "device": ("macs",), "epochs": ("out", "resume")},
+)
 def adapt(
-    source: Annotated[str | None, typer.Argument(help="A run folder, or timm:NAME with --weights.")] = None,
-    task: Annotated[str | None, typer.Option(help="The new data: images:DIR, arrays:FILE.npz or digits.")] = None,
+    asked: Asked,
     memory_mb: Annotated[float | None, typer.Option(help="Ceiling: memory, MB of 1024 x 1024 bytes.")] = None,
     memory_kb: Annotated[float | None, typer.Option(help="The same in KB of 1024 bytes.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="A board, whose RAM is the ceiling where --memory-kb is not given.")
-    ] = None,
     macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds of a batch; 1e9 is fine.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Wall-clock limit [default: 10, or none with --epochs].")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the training images.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder to go on with.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Safetensors file for a timm network.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Images held at a time [default: up to 8, as the memory serves best].")
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: 0.003].")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of SGD; 0 saves its memory [default: 0.9].")] = None,
-    methods: Annotated[str | None, typer.Option(help="What may be chosen: full,bias,... [default: all].")] = None,
-    resolution: Annotated[
-        str | None, typer.Option(help="Pixels a timm network's input has: 64, or 48x64 (height x width).")
-    ] = None,
-    skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same plan and order of images [default: 0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would learn, write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -52,11 +41,9 @@ def adapt(
     pass, gradients, and the optimizer's state. The planner chooses which layers learn, and how; without a ceiling, what
     brings most. Where the classes differ, the network gets a new last layer.
     """
-    flags = dict(locals())
     began = time.monotonic()  # importing torch takes seconds, which count
-    for name in ("out", "resume", "dry_run", "as_json", "quiet"):
-        flags.pop(name)
-    given = {name: value for name, value in flags.items() if value is not None}
+    ceilings = {"memory_mb": memory_mb, "memory_kb": memory_kb, "macs": macs}
+    given = asked | {name: value for name, value in ceilings.items() if value is not None}
 
     from edgewright.job.adapt import run as job
 
@@ -64,14 +51,14 @@ def adapt(
         if given or out or dry_run:
             raise BadInput("--resume goes on with what was asked in the folder and takes no other options")
         return _show(resume, job.resume(resume, began), as_json)
-    asked = job.resolved(job.AdaptPlan.parse(_fields(given), "the options"))
+    plan = job.resolved(AdaptPlan.parse(_fields(given), "the options"))
     if dry_run:
-        plan = job.dry_run(asked)
-        print(_as_json(plan) if as_json else plan)
+        found = job.dry_run(plan)
+        print(_as_json(found) if as_json else found)
         return None
     if out is None:
         raise BadInput("say where it goes: --out FOLDER")
-    return _show(out, job.run(asked, out, began), as_json)
+    return _show(out, job.run(plan, out, began), as_json)
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -91,12 +78,6 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     ):
         if name in fields:
             fields[field] = ceiling(fields.pop(name), unit, f"--{name.replace('_', '-')}")
-    if "weights" in fields:
-        fields["weights"] = str(fields["weights"])
-    if "resolution" in fields:
-        fields["resolution"] = size_asked(fields["resolution"])
-    if "methods" in fields:
-        fields["methods"] = tuple(name.strip() for name in fields["methods"].split(","))
     return fields
 
 

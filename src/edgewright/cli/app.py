@@ -8,7 +8,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewright.core.errors import BadInput, DeviceLost, EdgewrightError
+from edgewright.core.errors import DeviceLost, EdgewrightError
 
 app = typer.Typer(
     name="edgewright",
@@ -78,15 +77,6 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _fail(f"interrupted{_go_on(options)}", 130, bool(options.get("as_json")))
 
     return run
-
-
-def size_asked(text: str) -> int | tuple[int, int]:
-    """What --resolution says: a side, or height x width."""
-    found = re.fullmatch(r"\s*(\d+)\s*(?:[xX×*,]\s*(\d+))?\s*", text)
-    if not found:
-        raise BadInput(f"--resolution {text}: give a side, 64, or height x width, 48x64")
-    height, width = found.groups()
-    return int(height) if width is None else (int(height), int(width))
 
 
 @contextlib.contextmanager

@@ -9,35 +9,26 @@ from typing import Annotated, Any
 import typer
 
 from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.cli.options import Asked, asks
 from edgewright.core.errors import BadInput
+from edgewright.job.compress.plan import CompressPlan
 
 HOW = "edgewright compress RUN --latency-ms X --max-drop 1.0 --out FOLDER"
-CEILINGS = ("latency_ms", "size_mb", "peak_memory_kb", "macs", "params")
 
 
 @app.command()
 @guarded
+@asks(
+    CompressPlan,
+    argument="source",
+    optional=True,
+    names={"peak_memory_kb": ("--peak-memory-kb", "--memory-kb")},
+    after={"epochs": ("out", "resume")},
+)
 def compress(
-    source: Annotated[str | None, typer.Argument(help="A run folder, of design, adapt or compress.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Ceiling: median latency, batch 1, ms.")] = None,
-    size_mb: Annotated[float | None, typer.Option(help="Ceiling: exported file, MB of 1024 x 1024 bytes.")] = None,
-    peak_memory_kb: Annotated[
-        float | None, typer.Option("--peak-memory-kb", "--memory-kb", help="Ceiling: activations, KB of 1024 bytes.")
-    ] = None,
-    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds; 6e6 is fine.")] = None,
-    params: Annotated[float | None, typer.Option(help="Ceiling: number of parameters.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost [default: 1].")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Wall-clock limit [default: 20, or none with --epochs].")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the training images.")] = None,
+    asked: Asked,
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder to go on with.")] = None,
-    steps: Annotated[str | None, typer.Option(help="What may be done: quantise,prune,linearise [default].")] = None,
-    device: Annotated[str | None, typer.Option(help="Where it must run [default: as the run says].")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime [default: the run's].")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate [default: half of the task's].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of images and training [default: 0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -48,43 +39,35 @@ def compress(
     enough, the network learns to be int8, or channels or whole activations go, and the network as it was teaches what
     is left. The folder made is a run again.
     """
-    flags = dict(locals())
     began = time.monotonic()  # importing torch takes seconds, which count
-    for name in ("out", "resume", "dry_run", "as_json", "quiet"):
-        flags.pop(name)
-    given = {name: value for name, value in flags.items() if value is not None}
 
     from edgewright.job.compress import run as job
     from edgewright.job.compress.decide import NothingKeeps, shown
 
-    if resume is not None and (given or out or dry_run):
+    if resume is not None and (asked or out or dry_run):
         raise BadInput("--resume goes on with what was asked in the folder and takes no other options")
     try:
         if resume is not None:
             return _show(resume, job.resume(resume, began), as_json)
-        asked = job.resolved(job.CompressPlan.parse(_fields(given), "the options"))
+        plan = job.resolved(CompressPlan.parse(_checked(asked), "the options"))
         if dry_run:
-            ground, decided = job.dry_run(asked)
+            ground, decided = job.dry_run(plan)
             return _show_ways(ground, decided, as_json)
         if out is None:
             raise BadInput("say where it goes: --out FOLDER")
-        return _show(out, job.run(asked, out, began), as_json)
+        return _show(out, job.run(plan, out, began), as_json)
     except NothingKeeps as error:
         print(shown(error.trials), file=sys.stderr if as_json else sys.stdout)
         raise
 
 
-def _fields(given: dict[str, Any]) -> dict[str, Any]:
-    """The options as `CompressPlan` names them."""
-    if "source" not in given:
+def _checked(asked: Asked) -> Asked:
+    """What was asked, if it says which run and by what."""
+    if "source" not in asked:
         raise BadInput(f"say which run: {HOW}")
-    budget = {name: given[name] for name in CEILINGS if name in given}
-    if not budget:
+    if "budget" not in asked:
         raise BadInput(f"say what it must keep, by one ceiling at least: {HOW}")
-    fields = {name: value for name, value in given.items() if name not in CEILINGS}
-    if "steps" in fields:
-        fields["steps"] = tuple(name.strip() for name in fields["steps"].split(",") if name.strip())
-    return {**fields, "budget": budget}
+    return asked
 
 
 def _show_ways(ground: Any, decided: Any, as_json: bool) -> None:

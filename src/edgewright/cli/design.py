@@ -7,63 +7,36 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewright.cli.app import AsJson, Quiet, app, guarded, size_asked
+from edgewright.cli.app import AsJson, Quiet, app, guarded
+from edgewright.cli.options import Asked, asks
 from edgewright.core.errors import BadInput
+from edgewright.core.plan import Plan
 
 
 @app.command()
 @guarded
+@asks(Plan, optional=True, after={"minutes": ("out", "resume", "config")})
 def design(
-    task: Annotated[str | None, typer.Option(help="digits, images:DIR, or arrays:FILE.npz.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Ceiling: median latency, batch 1, ms.")] = None,
-    size_mb: Annotated[float | None, typer.Option(help="Ceiling: exported file, MB of 1024 x 1024 bytes.")] = None,
-    peak_memory_kb: Annotated[float | None, typer.Option(help="Ceiling: peak activations, KB of 1024 bytes.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds; 6e6 is fine.")] = None,
-    params: Annotated[float | None, typer.Option(help="Ceiling: number of parameters.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock limit for the whole run [default: 30].")] = None,
+    asked: Asked,
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to go on with.")] = None,
     config: Annotated[Path | None, typer.Option(help="A plan as a YAML file; other options override it.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where the network must run [default: cpu].")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime [default: 1].")] = None,
-    space: Annotated[str | None, typer.Option(help="What may be built [default: mobile].")] = None,
-    proxy: Annotated[str | None, typer.Option(help="Training-free score [default: capacity].")] = None,
-    strategy: Annotated[str | None, typer.Option(help="Search strategy [default: evolution].")] = None,
-    candidates: Annotated[int | None, typer.Option(help="How many architectures to score.")] = None,
-    finalists: Annotated[int | None, typer.Option(help="How many are trained briefly [default: 8].")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of the full training.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed and plan, same candidates [default: 0].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes for scoring [default: all cores].")] = None,
-    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster; 'local' starts one.")] = None,
-    skip_bad: Annotated[int | None, typer.Option(help="Unreadable images to skip [default: 0].")] = None,
-    resolution: Annotated[
-        str | None, typer.Option(help="Pixels images are kept at: 64, or 48x64 (height x width).")
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="What decides which network is better [default: by kind].")] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Do left-right flips keep the label?")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the plan, do nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Find, train and measure a network that keeps a budget."""
-    flags = dict(locals())
     began = time.monotonic()  # importing torch takes seconds, which count
-    ceilings = {name: flags.pop(name) for name in ("latency_ms", "size_mb", "peak_memory_kb", "macs", "params")}
-    for name in ("out", "resume", "config", "dry_run", "as_json", "quiet"):
-        flags.pop(name)
-    given = {name: value for name, value in flags.items() if value is not None}
-    if resolution is not None:
-        given["resolution"] = size_asked(resolution)
-    budget = {name: value for name, value in ceilings.items() if value is not None}
+    budget = asked.pop("budget", {})
 
     from edgewright.job.design import run as job
     from edgewright.job.design.ground import check
 
     if resume is not None:
-        if out or config or given or budget:
+        if out or config or asked or budget:
             raise BadInput("--resume goes on with the plan in the run folder and takes no other plan options")
         return _show_result(resume, job.resume(resume, began=began), as_json)
-    plan = job.make_plan(config, given, budget)
+    plan = job.make_plan(config, asked, budget)
     if dry_run:
         check(plan)
         print(plan.to_json() if as_json else job.plan_text(plan), end="")

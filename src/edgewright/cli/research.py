@@ -6,25 +6,22 @@ from typing import Annotated
 import typer
 
 from edgewright.cli.app import AsJson, Quiet, app, guarded
-from edgewright.core.errors import BadInput
+from edgewright.cli.options import Asked, asks
+from edgewright.job.codesign.plan import CodesignPlan
+from edgewright.job.rank.plan import RankPlan
+from edgewright.job.table_search.plan import TableSearchPlan
+
+Workers = Annotated[int | None, typer.Option(help="Processes [default: all cores].")]
 
 
 @app.command()
 @guarded
+@asks(RankPlan, names={"tables": ("--table",)}, after={"tables": ("out",), "weight_seeds": ("beside",)})
 def rank(
-    space: Annotated[str, typer.Option(help="A space that tables speak of: nb201, nbmacro, ...")],
-    table: Annotated[list[str], typer.Option(help="FILE.npz:COLUMN with accuracies; may be given again.")],
+    asked: Asked,
     out: Annotated[Path, typer.Option(help="Folder for rank.json and report.html; goes on where it was cut.")],
-    proxies: Annotated[str, typer.Option(help="Names with commas between, or 'all'.")] = "all",
-    sample: Annotated[int | None, typer.Option(help="Networks, drawn at random [default: every one].")] = None,
-    data: Annotated[str | None, typer.Option(help="arrays:FILE.npz or another task, for proxies that need it.")] = None,
-    images: Annotated[int, typer.Option(help="Images of a scoring batch.")] = 64,
-    batches: Annotated[int, typer.Option(help="Scoring batches.")] = 2,
-    cheap: Annotated[bool, typer.Option(help="Thin networks, few images; misjudges MeCo and Zen.")] = False,
-    weight_seeds: Annotated[int, typer.Option(min=1, help="Of weights and batches; scores are their mean.")] = 1,
     beside: Annotated[list[Path] | None, typer.Option(help="Another ranking's folder, for the heat map.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample, the weights and the intervals.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,18 +29,8 @@ def rank(
     from edgewright.job.rank import rank as job
     from edgewright.report.parts.standings import in_order
 
-    plan = job.RankPlan(
-        space=space,
-        tables=tuple(table),
-        proxies=_listed(proxies),
-        sample=sample,
-        data=data,
-        images=images,
-        batches=batches,
-        seed=seed,
-        cheap=cheap,
-        weight_seeds=weight_seeds,
-    )
+    plan = RankPlan.parse(asked, "the options")
+    weight_seeds = plan.weight_seeds
     result = job.rank(plan, out, workers=workers, beside=beside or ())
     if as_json:
         print(result.to_json(), end="")
@@ -66,17 +53,10 @@ def rank(
 
 @app.command()
 @guarded
+@asks(TableSearchPlan, names={"strategies": ("--strategy",)})
 def search(
-    space: Annotated[str, typer.Option(help="A space that tables speak of: nb201, nbmacro, ...")],
-    table: Annotated[str, typer.Option(help="FILE.npz:COLUMN, accuracy in percent.")],
-    latency: Annotated[str | None, typer.Option(help="FILE.npz:COLUMN, latency in ms.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Ceiling [default: the latency table's median].")] = None,
-    strategy: Annotated[str, typer.Option(help="Names with commas between, or 'all'.")] = "all",
-    reward: Annotated[str, typer.Option(help="hard: stay inside the ceiling; soft: MnasNet's reward.")] = "hard",
-    queries: Annotated[int, typer.Option(help="Networks whose accuracy a search may look up.")] = 100,
-    repeats: Annotated[int, typer.Option(help="Searches of each strategy, from different seeds.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
+    asked: Asked,
+    workers: Workers = None,
     out: Annotated[Path | None, typer.Option(help="Folder for search.json and search.html.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -85,21 +65,7 @@ def search(
     from edgewright.job.table_search.table_search import search_table
     from edgewright.search.regret import table_lines
 
-    if reward not in ("hard", "soft"):
-        raise BadInput(f"--reward is hard or soft, not '{reward}'")
-    found = search_table(
-        space,
-        table,
-        latency=latency,
-        latency_ms=latency_ms,
-        strategies=None if strategy == "all" else _listed(strategy),
-        reward=reward,
-        queries=queries,
-        repeats=repeats,
-        seed=seed,
-        workers=workers,
-        out=out,
-    )
+    found = search_table(TableSearchPlan.parse(asked, "the options"), workers=workers, out=out)
     if as_json:
         print(found.to_json(), end="")
         return
@@ -108,40 +74,21 @@ def search(
         print(f"report: {out / 'search.html'}")
 
 
-def _listed(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(",") if name.strip())
-
-
 @app.command()
 @guarded
+@asks(CodesignPlan)
 def codesign(
-    task: Annotated[str, typer.Option(help="digits, images:DIR, or arrays:FILE.npz.")],
-    family: Annotated[str, typer.Option(help="dense, residual or mobile.")] = "mobile",
-    device: Annotated[str, typer.Option(help="Where the network must run.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
-    latency_ms: Annotated[float | None, typer.Option(help="Ceiling: median latency, batch 1, ms.")] = None,
-    size_mb: Annotated[float | None, typer.Option(help="Ceiling: parameters as a file, MB.")] = None,
-    peak_memory_kb: Annotated[float | None, typer.Option(help="Ceiling: peak activations, KB.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Ceiling: multiply-adds.")] = None,
-    params: Annotated[float | None, typer.Option(help="Ceiling: number of parameters.")] = None,
-    samples: Annotated[int, typer.Option(help="Networks that are trained and measured first.")] = 25,
-    epochs: Annotated[int, typer.Option(help="Epochs of each.")] = 6,
-    images: Annotated[int, typer.Option(help="Training images that each sees.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes [default: all cores].")] = None,
+    asked: Asked,
+    workers: Workers = None,
     out: Annotated[Path, typer.Option(help="Run folder; goes on where it was cut.")] = Path("runs/codesign"),
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """FLASH: laws from a few samples, then a quick search."""
-    from edgewright.core.cost import Budget, show
+    from edgewright.core.cost import show
     from edgewright.job.codesign import codesign as job
 
-    budget = Budget(latency_ms=latency_ms, size_mb=size_mb, peak_memory_kb=peak_memory_kb, macs=macs, params=params)
-    plan = job.CodesignPlan(
-        task=task, family=family, device=device, threads=threads, budget=budget, samples=samples, epochs=epochs,
-        images=images, seed=seed,
-    )  # fmt: skip
+    plan = CodesignPlan.parse({"budget": {}, **asked}, "the options")
     found = job.codesign(plan, out, workers=workers)
     if as_json:
         print(found.to_json(), end="")

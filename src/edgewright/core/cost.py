@@ -6,7 +6,7 @@ One MB is 1024 x 1024 bytes and one KB is 1024 bytes, as memory chips are sold.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -39,22 +39,18 @@ def cost(name: CostName, value: float, how: How, **spread: float) -> Cost:
     return Cost(value=value, unit=UNITS[name], how=how, **spread)
 
 
+def _ceiling(what: str) -> Any:
+    return Field(default=None, gt=0, allow_inf_nan=False, description=f"Ceiling: {what}.")
+
+
 class Budget(Asked):
-    """A set of ceilings; at least one must be given.
+    """A set of ceilings; at least one must be given."""
 
-    Args:
-        latency_ms: median latency, batch 1, ms.
-        size_mb: size of the exported model file, MB (1024 x 1024 bytes).
-        peak_memory_kb: peak activation memory, KB (1024 bytes).
-        macs: multiply-adds of one forward pass.
-        params: number of parameters.
-    """
-
-    latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    size_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    peak_memory_kb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    macs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    params: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    latency_ms: float | None = _ceiling("median latency, batch 1, ms")
+    size_mb: float | None = _ceiling("exported file, MB of 1024 x 1024 bytes")
+    peak_memory_kb: float | None = _ceiling("peak activations, KB of 1024 bytes")
+    macs: float | None = _ceiling("multiply-adds; 6e6 is fine")
+    params: float | None = _ceiling("number of parameters")
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "Budget":

@@ -1,14 +1,26 @@
 """The plan of a run: everything that was asked for, resolved, as one value and one file."""
 
-from typing import Annotated, Literal, TypedDict
+import re
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from edgewright.core.cost import Budget
 from edgewright.core.data import Asked
 from edgewright.core.tensors import Size, sides
 
 LEAST_SIDE, MOST_SIDE = 8, 512
+
+
+def _written(resolution: Any) -> Any:
+    """A text, 64 or 48x64, in numbers; anything else as it is."""
+    if not isinstance(resolution, str):
+        return resolution
+    found = re.fullmatch(r"\s*(\d+)\s*(?:[xX×*,]\s*(\d+))?\s*", resolution)
+    if not found:
+        raise ValueError(f"resolution {resolution}: give a side, 64, or height x width, 48x64")
+    height, width = found.groups()
+    return int(height) if width is None else (int(height), int(width))
 
 
 def _kept(resolution: int | Size) -> int | Size:
@@ -18,52 +30,39 @@ def _kept(resolution: int | Size) -> int | Size:
     return resolution
 
 
-Resolution = Annotated[int | Size, AfterValidator(_kept)]  # pixels: a side, or height and width
+Resolution = Annotated[int | Size, BeforeValidator(_written), AfterValidator(_kept)]  # a side, or height and width
 
 
 class Plan(Asked):
-    """What `edgewright design` is asked to do; plan.yaml holds it.
+    """What `edgewright design` is asked to do; plan.yaml holds it. The command's options are its fields, in this order.
 
     With `minutes` the run is boxed in time. With `candidates` and `epochs` both given and no `minutes`, nothing depends
     on time, and the same plan gives the same network on the same machine.
-
-    Args:
-        task: digits, images:DIR, arrays:FILE.npz, or dataset (handed over from Python).
-        device: where the network must run; `edgewright devices` lists them.
-        threads: threads of the runtime, on the device.
-        space, proxy, strategy: what may be built, how it is scored untrained, who proposes next.
-        minutes: wall-clock limit for the whole run.
-        candidates: how many architectures to score.
-        finalists: how many of the best are trained briefly.
-        epochs: epochs of the full training.
-        seed: the same seed and plan give the same candidates and scores.
-        workers: processes for scoring and finalist training (default: all cores).
-        ray: address of a Ray cluster to spread them over instead ("local" starts one here).
-        skip_bad: how many unreadable images are skipped before they are an error.
-        resolution: pixels that images are kept at: a side, or height and width (default: inferred).
-        flip: whether left-right flips keep the targets (default: inferred).
-        metric: what decides which network is better (default: the kind's, as suits the data).
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    task: str
-    device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
+    task: str = Field(description="digits, images:DIR, or arrays:FILE.npz.")
     budget: Budget
-    space: str = "mobile"
-    proxy: str = "capacity"
-    strategy: str = "evolution"
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    candidates: int | None = Field(default=None, ge=1)
-    finalists: int = Field(default=8, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
-    workers: int | None = Field(default=None, ge=1)
-    ray: str | None = None
-    skip_bad: int = Field(default=0, ge=0)
-    resolution: Resolution | None = None
-    flip: bool | None = None
-    metric: str | None = None
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Wall-clock limit for the whole run [default: 30]."
+    )
+    device: str = Field(default="cpu", description="Where the network must run.")
+    threads: int = Field(default=1, ge=1, description="Threads of the runtime.")
+    space: str = Field(default="mobile", description="What may be built.")
+    proxy: str = Field(default="capacity", description="Training-free score.")
+    strategy: str = Field(default="evolution", description="Search strategy.")
+    candidates: int | None = Field(default=None, ge=1, description="How many architectures to score.")
+    finalists: int = Field(default=8, ge=1, description="How many are trained briefly.")
+    epochs: int | None = Field(default=None, ge=1, description="Epochs of the full training.")
+    seed: int = Field(default=0, ge=0, description="Same seed and plan, same candidates.")
+    workers: int | None = Field(default=None, ge=1, description="Processes for scoring [default: all cores].")
+    ray: str | None = Field(default=None, description="Address of a Ray cluster; 'local' starts one.")
+    skip_bad: int = Field(default=0, ge=0, description="Unreadable images to skip.")
+    resolution: Resolution | None = Field(
+        default=None, description="Pixels images are kept at: 64, or 48x64 (height x width)."
+    )
+    metric: str | None = Field(default=None, description="What decides which network is better [default: by kind].")
+    flip: bool | None = Field(default=None, description="Do left-right flips keep the label?")
 
 
 class DesignOptions(TypedDict, total=False):
@@ -81,5 +80,5 @@ class DesignOptions(TypedDict, total=False):
     ray: str | None
     skip_bad: int
     resolution: int | Size | None
-    flip: bool | None
     metric: str | None
+    flip: bool | None

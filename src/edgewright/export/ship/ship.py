@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from edgewright.core.data import to_json
 from edgewright.core.environment import versions
@@ -17,10 +17,11 @@ from edgewright.export.choose.elsewhere import choose_elsewhere
 from edgewright.export.choose.samples import Samples, read_samples
 from edgewright.export.parity import torch_call
 from edgewright.export.running import Says
-from edgewright.export.runtimes.base import KINDS, Asked, Kind, Network
+from edgewright.export.runtimes.base import KINDS, Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes, require_onnx
 from edgewright.export.runtimes.resolve import runtimes as all_runtimes
 from edgewright.export.ship.card import CARD, Shipment, card
+from edgewright.export.ship.plan import ShipOptions, ShipPlan
 from edgewright.export.ship.provenance import RECORD, signed, weights_sha256
 from edgewright.export.ship.source import Source, read_source
 
@@ -50,49 +51,40 @@ class Shipped:
         }
 
 
-def ship(
-    place: str | Path,
-    *,
-    data: str | None = None,
-    device: str = "cpu",
-    max_drop: float = 1.0,
-    runtimes: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
-    threads: int = 1,
-    shape: Asked = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    out: Path | None = None,
-    seed: int = 0,
-) -> Shipped:
+def ship(place: str | Path, *, out: Path | None = None, **options: Unpack[ShipOptions]) -> Shipped:
     """Choose among all runtimes and types on this machine; write the winner's file, choice.json and MODEL_CARD.md.
 
     Args:
         place: a finished run's folder, or an ONNX file.
-        data: see `read_samples`; a run brings its own.
-        device: where it must run. What can be measured there is; else the winner is picked by its law, or by size (see
-            `elsewhere`).
-        max_drop: points that may be lost (see `choose`).
-        runtimes, kinds: what may win, by name; default: everything that is installed.
-        shape: the input's, or of several by name, where an ONNX file leaves it open.
         out: folder for the files; default: export/ inside the run, or beside the ONNX file.
+        options: any field of `ShipPlan`: data, device, max_drop, runtimes, kinds, threads, shape, mean, std, seed.
     Errors: BadInput for a source or data that cannot be used and a named runtime that is not installed; NothingFits
         where nothing keeps the drop. Nothing is written then.
     """
-    where = make_device(device, threads)  # an unknown name lists the choices
-    if runtimes and Path(place).is_file():
+    asked = ShipPlan.parse(options, "export")
+    where = make_device(asked.device, asked.threads)  # an unknown name lists the choices
+    if asked.runtimes and Path(place).is_file():
         known = all_runtimes()
-        require_onnx([known[name] for name in runtimes if name in known], str(place))
-    wanted, types = make_runtimes(runtimes), _kinds(kinds)
-    source = read_source(place, shape)
-    samples = read_samples(source, data, mean=mean, std=std, seed=seed)
+        require_onnx([known[name] for name in asked.runtimes if name in known], str(place))
+    wanted, types = make_runtimes(asked.runtimes), _kinds(asked.kinds)
+    source = read_source(place, asked.shape)
+    samples = read_samples(source, asked.data, mean=asked.mean, std=asked.std, seed=asked.seed)
     network = Network(source.model, source.module, None, samples.calibration)
     with scratch() as folder:
-        options: dict[str, Any] = {"runtimes": wanted, "kinds": types, "source": _torch(source), "max_drop": max_drop}
         chooses = choose if "measure" in where.can else choose_elsewhere
-        choice = chooses(network, samples, folder, device=where, **options)
+        choice = chooses(
+            network,
+            samples,
+            folder,
+            device=where,
+            runtimes=wanted,
+            kinds=types,
+            source=_torch(source),
+            max_drop=asked.max_drop,
+        )
         folder_out = out or (source.run.path if source.run else source.path.parent) / "export"
-        return _written(choice, source, samples, folder_out, {"device": where, "max_drop": max_drop, "data": data})
+        facts = {"device": where, "max_drop": asked.max_drop, "data": asked.data}
+        return _written(choice, source, samples, folder_out, facts)
 
 
 def _kinds(names: Sequence[str] | None) -> list[Kind]:

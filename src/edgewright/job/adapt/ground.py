@@ -4,21 +4,18 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from edgewright.core.data import Asked
 from edgewright.core.errors import BadInput
 from edgewright.core.metric import Score
-from edgewright.core.plan import Resolution
 from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.core.tensors import Size, sides
 from edgewright.export.load import load_model, load_run_task
+from edgewright.job.adapt.plan import AdaptPlan
 from edgewright.model.timm_model import timm_network
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.load import load_task
@@ -29,53 +26,6 @@ from edgewright.train.loop import training_device
 
 HELD = (8, 4, 2, 1)  # images at a time: more are hardly faster
 FEW_TO_CHOOSE_BY = 20  # val images; one is 5 % of them
-
-
-class AdaptPlan(Asked):
-    """What is asked.
-
-    source: a run folder, or timm:NAME.   weights: safetensors file for a timm network.   task: the new data.
-    memory_bytes, macs: ceilings of one batch's training step (see `backward.training_plan`); None: none.
-    device: a target by name or file, whose RAM is the ceiling where no other is given (see `job.adapt_target`).
-    minutes: wall-clock limit for everything; default 10 unless epochs are given.   batch: images held at a time, by
-    default as many of 8 as the memory serves best; gradients of several make one step of 32 images.   momentum: of SGD;
-    with 0 the optimizer keeps nothing.   methods: what the planner may choose from, None: all.   resolution: of a timm
-    network's input, a side or height and width; a run's network keeps its own.   skip_bad: unreadable image files that
-    are left out before they are an error.
-    """
-
-    source: str
-    task: str
-    weights: str | None = None
-    memory_bytes: int | None = Field(default=None, ge=0)
-    macs: int | None = Field(default=None, ge=0)
-    device: str | None = None
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    epochs: int | None = Field(default=None, ge=1)
-    batch: int | None = Field(default=None, ge=1)
-    lr: float = Field(default=0.003, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    methods: tuple[str, ...] | None = None
-    resolution: Resolution | None = None
-    skip_bad: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0)
-
-
-class AdaptOptions(TypedDict, total=False):
-    """The fields of an `AdaptPlan` that `adapt` takes beside those it names itself."""
-
-    weights: str | None
-    memory_bytes: int | None
-    macs: int | None
-    device: str | None
-    epochs: int | None
-    batch: int | None
-    lr: float
-    momentum: float
-    methods: tuple[str, ...] | None
-    resolution: int | None
-    skip_bad: int
-    seed: int
 
 
 @dataclass

@@ -32,8 +32,6 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.tensors import mapped
 from edgewright.job.adapt.ground import (
-    AdaptOptions,
-    AdaptPlan,
     Ground,
     judged,
     old_task,
@@ -42,6 +40,7 @@ from edgewright.job.adapt.ground import (
     teach_head,
     training_place,
 )
+from edgewright.job.adapt.plan import AdaptOptions, AdaptPlan
 from edgewright.job.adapt.ship import ship
 from edgewright.job.adapt.target import check_device, within_target
 from edgewright.task.augment.default import default_augment

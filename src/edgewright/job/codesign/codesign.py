@@ -18,7 +18,7 @@ from pydantic import Field
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget, Cost, show
-from edgewright.core.data import Asked, Frozen, read_json
+from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
 from edgewright.core.files import write_text
 from edgewright.core.pool import Pool, pool
@@ -32,6 +32,7 @@ from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.ir.to_onnx import to_onnx
+from edgewright.job.codesign.plan import CodesignPlan
 from edgewright.job.design.ground import MACS_PER_MS
 from edgewright.proxy.scores.nn_degree import nn_degree
 from edgewright.search.finalists import TrainingJob, save_splits, train_finalist
@@ -50,24 +51,6 @@ UNIT = (8, 1, 8)
 BOUNDS = [(WIDTHS[0] // 8, WIDTHS[1] // 8), DEPTHS, (0, MOST_LINKS // 8)] * NUM_CELLS
 GROUPS = [tuple(range(3 * c, 3 * c + 3)) for c in range(NUM_CELLS)] + [tuple(range(k, 9, 3)) for k in range(3)]
 STRENGTHS = ("nn_degree", "width", "shallowness", "depth")
-
-
-class CodesignPlan(Asked):
-    """What is asked.
-
-    family: dense, residual or mobile.   samples: networks that are trained, at least 8.   epochs: of each.
-    images: training images that each sees, None for all of them.   threads: of the runtime.
-    """
-
-    task: str
-    family: str = "mobile"
-    device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
-    budget: Budget
-    samples: int = Field(default=25, ge=8)
-    epochs: int = Field(default=6, ge=1)
-    images: int | None = Field(default=10_000, ge=100)
-    seed: int = Field(default=0, ge=0)
 
 
 class CodesignResult(Frozen):

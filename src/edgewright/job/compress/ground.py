@@ -8,13 +8,12 @@ from pathlib import Path
 
 import onnx
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.planner import read_plan
-from edgewright.core.cost import Budget, Ceilings, Cost
-from edgewright.core.data import Asked, read_json
+from edgewright.core.cost import Budget, Cost
+from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256
 from edgewright.core.metric import Metric, Score
@@ -34,53 +33,12 @@ from edgewright.export.load import load_model, load_run_task
 from edgewright.export.running import Says, gathered, tree_of
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.ship.provenance import weights_sha256
+from edgewright.job.compress.plan import CompressPlan
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Task, TaskSpec, batches, normalise
 
-STEPS = ("quantise", "prune", "linearise")
 LOOKING_MS = 4_000.0  # about what one pass of a file over the images it is judged by may take
 CHECKED = 8  # images that exact rewrites are checked on
-
-
-class CompressPlan(Asked):
-    """What is asked.
-
-    source: a run's folder.   budget: ceilings of what comes out, latency as measured here.   max_drop: points of
-    accuracy that may be lost in all.   minutes: wall-clock limit for everything; default 20 unless epochs are given.
-    epochs: most passes over the training images.   lr: highest learning rate, by default half of the task's own.
-    device, threads: where it must run; those of the run by default.   steps: what may be done beside rewrites that
-    change nothing.
-    """
-
-    source: str
-    budget: Budget
-    max_drop: float = Field(default=1.0, ge=0, le=100)
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    epochs: int | None = Field(default=None, ge=1)
-    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    device: str | None = None
-    threads: int | None = Field(default=None, ge=1)
-    steps: tuple[str, ...] = STEPS
-    seed: int = Field(default=0, ge=0)
-
-    @field_validator("steps")
-    @classmethod
-    def _known(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in steps if name not in STEPS]
-        if unknown:
-            raise ValueError(f"there is no step '{unknown[0]}'; choose from {', '.join(STEPS)}")
-        return steps
-
-
-class CompressOptions(Ceilings, total=False):
-    """The fields of a `CompressPlan`, and those of its budget, that `compress_run` takes beside those it names."""
-
-    epochs: int | None
-    lr: float | None
-    device: str | None
-    threads: int | None
-    steps: tuple[str, ...]
-    seed: int
 
 
 @dataclass

@@ -27,7 +27,8 @@ from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
 from edgewright.job.compress.decide import Decided, NothingKeeps, decide
 from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, File, Trial, files_of, finished, refusal
-from edgewright.job.compress.ground import CompressOptions, CompressPlan, Ground, survey
+from edgewright.job.compress.ground import Ground, survey
+from edgewright.job.compress.plan import CompressOptions, CompressPlan
 from edgewright.job.compress.result import CompressResult, result_of
 from edgewright.job.compress.ship import Ready, fitting, ship
 from edgewright.job.compress.train import LEAST_SECONDS, Learned, learn

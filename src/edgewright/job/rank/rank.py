@@ -31,6 +31,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.study import Candidate, Study
 from edgewright.ir.signal import signal
+from edgewright.job.rank.plan import RankPlan
 from edgewright.proxy.combination import combine
 from edgewright.proxy.resolve import proxies as known_proxies
 from edgewright.proxy.resolve import resolve_proxies
@@ -50,30 +51,6 @@ _NOTHING_SEEN = TaskSpec(
     inputs=(InputSpec(shape=(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3),),
     flip=False, num_train=0, num_val=0, num_test=0, digest="",
 )  # fmt: skip
-
-
-class RankPlan(Frozen):
-    """What is compared on what.
-
-    space: a space that tables speak of.   tables: FILE.npz:COLUMN each; the first one is the one of the summary.
-    proxies: names, or "all".   sample: networks, None for every one.   data: arrays:FILE.npz or another task; without
-    it only proxies that need none.   images, batches: of each scoring batch, and how many.   seed: of the sample, the
-    weights and the bootstrap.   resamples: of the bootstrap.   cheap: proxies that run a network run the space's `thin`
-    one, on at most 16 images a batch, once for all networks that compute the same (`twin`); the others are unchanged.
-    weight_seeds: of weights and batches, for proxies that read them; the first is `seed`.
-    """
-
-    space: str
-    tables: tuple[str, ...] = Field(min_length=1)
-    proxies: tuple[str, ...] = ("all",)
-    sample: int | None = Field(default=None, ge=10)
-    data: str | None = None
-    images: int = Field(default=64, ge=2)
-    batches: int = Field(default=2, ge=1)
-    seed: int = 0
-    resamples: int = Field(default=200, ge=0)
-    cheap: bool = False
-    weight_seeds: int = Field(default=1, ge=1)
 
 
 class RankResult(Frozen):
