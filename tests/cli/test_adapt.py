@@ -52,7 +52,7 @@ def test_what_is_missing_is_said_with_the_whole_command(tmp_path: Path) -> None:
         (("--momentum", "1"), "'momentum'"),
         (("--methods", "bias, ful"), "unknown backward method 'ful'; choose from full, bias"),
         (("--resolution", "5"), "resolution must be from 8 to 512 pixels (got 5)"),
-        (("--resolution", "20x"), "--resolution 20x: give a side, 64, or height x width, 48x64"),
+        (("--resolution", "20x"), "resolution 20x: give a side, 64, or height x width, 48x64"),
         (("--resolution", "20x600"), "resolution must be from 8 to 512 pixels (got (20, 600))"),
     ],
 )
