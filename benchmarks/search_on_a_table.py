@@ -13,7 +13,7 @@ import numpy as np
 
 from edgewright.core.files import write_text
 from edgewright.report.parts.regret import write_regret_report
-from edgewright.search.regret import choices, regret_curves, table_lines
+from edgewright.search.regret import Trials, choices, regret_curves, table_lines
 from edgewright.space.spaces.nasbench201 import NASBench201
 from edgewright.space.table import read_table
 
@@ -43,9 +43,7 @@ def main() -> None:
             latency=latency,
             ceiling=ceiling,
             reward=options.reward,
-            queries=options.queries,
-            repeats=options.repeats,
-            seed=options.seed,
+            trials=Trials(queries=options.queries, repeats=options.repeats, seed=options.seed),
             workers=options.workers,
         )
         name = "search" if len(options.ceilings) == 1 else f"search-{ceiling:g}ms"

@@ -167,6 +167,43 @@ def test_files_and_functions_are_short() -> None:
     assert set(LONGER) <= set(found), "an exception that is no longer needed"
 
 
+MOST_PARAMETERS = 8
+# What still takes more, and how many; the numbers only fall. What belongs together becomes a value.
+MORE_PARAMETERS: dict[str, int] = {
+    "backward/plans/planner.py::plan": 9,
+    "compress/prune/prune.py::plan_pruning": 16,
+    "export/choose/choice.py::choose": 10,
+    "search/strategies/evolution.py::Evolution.__init__": 9,
+    "search/strategies/linas.py::LINAS.__init__": 9,
+    "search/strategies/reinforce.py::Reinforce.__init__": 10,
+    "train/finetune.py::fine_tune": 10,
+    "train/loop.py::fit": 13,
+}
+
+
+def crowded() -> dict[str, int]:
+    """Public functions, methods and constructors that take more parameters than MOST_PARAMETERS, by "path::name"."""
+    found = {}
+    for module in modules(SOURCE).values():
+        classes = [node for node in module.tree.body if isinstance(node, ast.ClassDef)]
+        for holder, inside in [("", module.tree.body), *((f"{one.name}.", one.body) for one in classes)]:
+            for node in inside:
+                public = isinstance(node, ast.FunctionDef) and (node.name[0] != "_" or node.name == "__init__")
+                if not public or module.room == "cli":
+                    continue
+                assert isinstance(node, ast.FunctionDef)
+                taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                rest = [one for one in (node.args.vararg, node.args.kwarg) if one]
+                count = len([one for one in [*taken, *rest] if one.arg not in ("self", "cls")])
+                if count > MOST_PARAMETERS:
+                    found[f"{module.path.relative_to(SOURCE)}::{holder}{node.name}"] = count
+    return found
+
+
+def test_public_functions_take_few_parameters() -> None:
+    assert crowded() == MORE_PARAMETERS, f"at most {MOST_PARAMETERS}, or as many as MORE_PARAMETERS says"
+
+
 def test_no_large_file_is_tracked() -> None:
     large = [str(path) for path in tracked() if path.stat().st_size > 1_000_000]
     assert not large, "files over 1 MB"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.errors import BadInput, BudgetInfeasible
-from edgewright.search.regret import EARLY_EXIT, ONE_HOT, choices, regret_curves, table_lines
+from edgewright.search.regret import EARLY_EXIT, ONE_HOT, Trials, choices, regret_curves, table_lines
 from edgewright.search.resolve import strategies
 from search.conftest import Listed, cost
 
@@ -28,8 +28,9 @@ ACCURACY = np.array([50 + sum(3 * d**0.7 for d in a.digits) + (a.digits[0] == a.
 LATENCY = np.array([1.0 + cost(a) for a in EVERY])
 
 
-def run(names, **options):
-    return regret_curves(SPACE, ACCURACY, names, latency=LATENCY, ceiling=20.0, workers=1, **options)  # pyright: ignore
+def run(names, reward="hard", workers=1, **trials):
+    given = {"latency": LATENCY, "ceiling": 20.0, "reward": reward, "workers": workers}
+    return regret_curves(SPACE, ACCURACY, names, trials=Trials(**trials), **given)  # pyright: ignore
 
 
 def test_random_search_is_the_expected_maximum_of_a_sample():
@@ -78,7 +79,7 @@ def test_a_soft_budget_may_spend_queries_outside_and_counts_only_inside():
 def test_rows_that_the_table_lacks_are_never_asked():
     partial = ACCURACY.copy()
     partial[::2] = np.nan
-    result = regret_curves(SPACE, partial, ["linas", "local"], workers=1, queries=108, repeats=1)  # pyright: ignore
+    result = regret_curves(SPACE, partial, ["linas", "local"], workers=1, trials=Trials(queries=108, repeats=1))  # pyright: ignore
     assert result.inside == 108 and result.curves["linas"].mean[-1] == 0
 
 

@@ -106,6 +106,23 @@ class _Job:
     repeats: range
 
 
+@dataclass(frozen=True)
+class Trials:
+    """How much is searched.
+
+    queries: networks whose accuracy a search may look up.   repeats: searches of each strategy, from different seeds.
+    round_size: networks asked for at once; the fewer, the more a strategy learns from the same queries.
+    """
+
+    queries: int = 100
+    repeats: int = 100
+    round_size: int = 5
+    seed: int = 0
+
+
+DEFAULT_TRIALS = Trials()
+
+
 def regret_curves(
     space: TabularSpace,
     accuracy: ArrayLike,
@@ -114,10 +131,7 @@ def regret_curves(
     latency: ArrayLike | None = None,
     ceiling: float | None = None,
     reward: Reward = "hard",
-    queries: int = 100,
-    repeats: int = 100,
-    round_size: int = 5,
-    seed: int = 0,
+    trials: Trials = DEFAULT_TRIALS,
     workers: int | None = None,
 ) -> Regret:
     """Run strategies on a table and compare them with random search, which is always among them.
@@ -128,11 +142,12 @@ def regret_curves(
         latency, ceiling: in ms; both or neither. Networks above the ceiling do not count.
         reward: "hard" keeps every strategy inside the ceiling; "soft" lets it go anywhere and tells it MnasNet's
             accuracy * (latency / ceiling)^-0.07 instead, so that a query may be spent above the ceiling.
-        round_size: networks asked for at once; the fewer, the more a strategy learns from the same queries.
+        trials: how much is searched.
         workers: processes; default one a core. The result does not depend on it, but for the seconds.
     Errors: BadInput for an unknown strategy, a table of the wrong length, a ceiling without latencies or the reverse;
         BudgetInfeasible where no network of the table keeps the ceiling.
     """
+    queries, repeats, round_size, seed = trials.queries, trials.repeats, trials.round_size, trials.seed
     bench = _bench(space, accuracy, latency, ceiling, reward, queries, round_size, seed)
     if repeats < 1 or queries < 1 or round_size < 1:
         raise BadInput(f"regret: queries, repeats and the round are 1 or more; got {queries}, {repeats}, {round_size}")

@@ -8,7 +8,7 @@ from edgewright.core.cost import figures
 from edgewright.core.files import write_text
 from edgewright.core.progress import say
 from edgewright.job.table_search.plan import TableSearchPlan
-from edgewright.search.regret import Regret, regret_curves
+from edgewright.search.regret import Regret, Trials, regret_curves
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import read_table
 
@@ -35,9 +35,7 @@ def search_table(plan: TableSearchPlan, *, workers: int | None = None, out: Path
         latency=times,
         ceiling=latency_ms,
         reward=plan.reward,
-        queries=plan.queries,
-        repeats=plan.repeats,
-        seed=plan.seed,
+        trials=Trials(queries=plan.queries, repeats=plan.repeats, seed=plan.seed),
         workers=workers,
     )
     if out is not None:
