@@ -18,7 +18,7 @@ import numpy as np
 
 from edgewright.core.pool import pool
 from edgewright.core.ranking import spearman
-from edgewright.job.rank.rank import first_twins, sample_rows
+from edgewright.job.rank.run import first_twins, sample_rows
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import read_table

@@ -22,7 +22,7 @@ from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.signal import signal
 from edgewright.ir.to_onnx import to_onnx
-from edgewright.job.codesign.codesign import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
+from edgewright.job.codesign.run import BOUNDS, GROUPS, STRENGTHS, Promise, coarse, strengths
 from edgewright.proxy.combination import combine
 from edgewright.search.strategies.flash import fit_accuracy_law, minimise
 from edgewright.space.spaces.linked import linked_spaces

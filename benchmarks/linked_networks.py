@@ -20,7 +20,7 @@ from edgewright.core.npz import read_npz
 from edgewright.core.pool import pool
 from edgewright.core.seed import derive
 from edgewright.ir.graph import count_macs, count_params
-from edgewright.job.codesign.codesign import evenly_over_macs
+from edgewright.job.codesign.run import evenly_over_macs
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.load import load_task

@@ -21,7 +21,7 @@ from edgewright.core.plan import Plan
 from edgewright.core.pool import pool
 from edgewright.core.ranking import stand
 from edgewright.core.seed import derive
-from edgewright.job.design.ground import Ground, survey
+from edgewright.job.design.ground import DesignGround, survey
 from edgewright.proxy.resolve import proxies
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
@@ -33,7 +33,7 @@ from edgewright.train.loop import fit
 from edgewright.train.recipe import recipe_for
 
 
-def pick(ground: Ground, count: int) -> list[Architecture]:
+def pick(ground: DesignGround, count: int) -> list[Architecture]:
     """Random networks that use at least 60 % of the ceiling."""
     strategy = make_strategy("random", ground.space, excess=ground.excess, seed=1)
     ceiling = ground.plan.budget.ceilings()["latency"]

@@ -79,9 +79,9 @@ def test_a_source_that_is_no_run(tmp_path: Path) -> None:
 
 def test_an_adaptation_that_has_not_finished_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "cut").mkdir()
-    RunFolder(tmp_path / "cut").adaptation.write_text("{}")
+    RunFolder(tmp_path / "cut").path.joinpath("adapt_plan.json").write_text("{}")
     line = refused(tmp_path, tmp_path / "cut", "--task", "digits")
-    assert f"this adaptation has not finished; edgewright adapt --resume {tmp_path / 'cut'}" in line
+    assert f"edgewright adapt has not finished here; edgewright adapt --resume {tmp_path / 'cut'}" in line
 
 
 @pytest.mark.parametrize(("name", "command"), [("plan.yaml", "design"), ("adapt_plan.json", "adapt")])
@@ -174,7 +174,7 @@ def test_an_interruption_names_the_command_that_goes_on(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("edgewright.job.adapt.run.run", interrupted)
     if begun:
-        RunFolder(tmp_path).adaptation.write_text("{}")
+        RunFolder(tmp_path).path.joinpath("adapt_plan.json").write_text("{}")
         (tmp_path / "plan.yaml").write_text("")  # it is nearly finished
     result = edgewright("adapt", "run", "--task", "digits", "--out", tmp_path)
     assert result.exit_code == 130

@@ -67,7 +67,7 @@ NETWORKS: list[tuple[Change | bytes, str]] = [
     (opset, "net.onnx: opset 999 is not known here; export it with one from 1 to"),
     (operator, "net.onnx: node 'pool' is a 'Wobble', an operator that opset 18 does not have here"),
     (external, "net.onnx: weight 'w' is kept in '../elsewhere.bin', outside the model's folder; that is refused"),
-    (dynamic, "net.onnx: the input's shape is 1,3,?,?: say which, with --shape 1,3,N,N"),
+    (dynamic, "net.onnx: the input 'x' has the shape 1,3,?,?: say which, with --shape 1,3,N,N"),
 ]
 
 
@@ -116,7 +116,7 @@ def test_a_shape_that_does_not_fit(place: Path, capfd) -> None:
     made = model()
     dynamic(made)
     onnx.save(made, "net.onnx")
-    message = "the input's shape is 1,3,?,?, which --shape 1,4,8,8 does not fit"
+    message = "the input 'x' has the shape 1,3,?,?, which --shape 1,4,8,8 does not fit"
     for command in (("export", "net.onnx", "--choose", "--data", "arrays:good.npz"), ("measure", "net.onnx")):
         assert message in refused(capfd, *command, "--shape", "1,4,8,8")
 
@@ -125,11 +125,10 @@ ARRAYS = [
     ({"x": X[:0]}, "x is empty or one sample; some to calibrate and some to compare are needed"),
     ({"x": X[:, :, :7]}, "x has shape (30, 3, 7, 8); the network takes (N, 3, 8, 8)"),
     ({"x": X[0]}, "x has shape (3, 8, 8); the network takes (N, 3, 8, 8)"),
-    ({"z": X}, "has no array x, the inputs as the network takes them"),
+    ({"z": X}, "has no array x; give x, the inputs as the network takes them"),
     ({"x": (X * 9).astype(np.uint8)}, "x must be floats, scaled as the network takes them (it is uint8)"),
     ({"x": X * np.inf}, "x holds values that are not finite"),
     ({"x": X, "y": np.zeros(7, np.int64)}, "x has 30 samples and y 7"),
-    ({"x": X, "y": np.full(30, 4)}, "y has the label 4; the network has 4 outputs, labels from 0"),
 ]
 
 
@@ -137,6 +136,12 @@ ARRAYS = [
 def test_arrays(place: Path, capfd, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez("data.npz", **arrays)
     assert f"data.npz: {message}" in refused(capfd, "export", "net.onnx", "--choose", "--data", "arrays:data.npz")
+
+
+def test_a_label_that_no_output_has(place: Path, capfd) -> None:
+    np.savez("data.npz", x=X, y=np.full(30, 4))
+    message = "y has the label 4, and no output of the network has so many columns ('y' 4); labels count from 0"
+    assert message in refused(capfd, "export", "net.onnx", "--choose", "--data", "arrays:data.npz")
 
 
 def test_images(place: Path, capfd) -> None:

@@ -13,7 +13,7 @@ from edgewright.core.cost import cost
 from edgewright.core.run import RunFolder
 from edgewright.job.compress import run as job
 from edgewright.job.compress.decide import NothingKeeps
-from edgewright.job.compress.files import Trial
+from edgewright.job.compress.found import Trial
 
 refused = partial(commands.refused, "compress")
 
@@ -53,9 +53,9 @@ def test_resume_takes_no_other_options(tmp_path: Path, options: tuple[str, ...])
 def test_a_source_that_is_no_run(tmp_path: Path, digits_run: RunFolder) -> None:
     assert "no such run folder" in refused(tmp_path, tmp_path / "nowhere", "--macs", "1e6")
     (tmp_path / "begun").mkdir()
-    RunFolder(tmp_path / "begun").compression.write_text("{}")
+    RunFolder(tmp_path / "begun").path.joinpath("compress_plan.json").write_text("{}")
     line = refused(tmp_path, tmp_path / "begun", "--macs", "1e6")
-    assert f"this compression has not finished; edgewright compress --resume {tmp_path / 'begun'}" in line
+    assert f"edgewright compress has not finished here; edgewright compress --resume {tmp_path / 'begun'}" in line
     (tmp_path / "empty").mkdir()
     result = edgewright("compress", "--resume", tmp_path / "empty")
     assert result.exit_code == 2 and "not a compression's folder" in result.stderr
@@ -64,14 +64,15 @@ def test_a_source_that_is_no_run(tmp_path: Path, digits_run: RunFolder) -> None:
 
 def test_a_folder_that_holds_a_compression(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.compression.write_text("somebody's")
+    folder.path.joinpath("compress_plan.json").write_text("somebody's")
     for arguments in (("compress", "run"), ("adapt", "run", "--task", "digits"), ("design", "--task", "digits")):
         result = edgewright(*arguments, "--macs", "1e6", "--out", tmp_path)
         assert result.exit_code == 2
         assert (
-            f"{tmp_path}: holds a compression; choose another folder, or edgewright compress --resume" in result.stderr
+            f"{tmp_path}: holds a run of edgewright compress; choose another folder, or edgewright compress --resume"
+            in result.stderr
         )
-    assert folder.compression.read_text() == "somebody's"
+    assert folder.path.joinpath("compress_plan.json").read_text() == "somebody's"
 
 
 def test_a_run_whose_data_is_gone(tmp_path: Path, digits_run: RunFolder) -> None:
@@ -133,7 +134,7 @@ def test_an_interruption_names_the_command_that_goes_on(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(job, "run", interrupted)
     if begun:
-        RunFolder(tmp_path).compression.write_text("{}")
+        RunFolder(tmp_path).path.joinpath("compress_plan.json").write_text("{}")
     result = edgewright("compress", "run", "--macs", "1e6", "--out", tmp_path)
     assert result.exit_code == 130
     assert (f"go on with: edgewright compress --resume {tmp_path}" if begun else "nothing was written") in result.stderr

@@ -147,7 +147,7 @@ def test_int8_alone_is_enough(digits_run, by_weights, tmp_path: Path, monkeypatc
     assert not any(node.op_type == "QuantizeLinear" for node in onnx.load(folder.float_onnx).graph.node)
     assert result.after.costs["peak_memory"].value < result.before.costs["peak_memory"].value
     assert on_test(edgewright.load_model(folder.path)) == pytest.approx(result.before.test)
-    task, ground = load_task("digits"), survey(job.resolved(CompressPlan.parse(_asked(folder.path), "")))
+    task, ground = load_task("digits"), survey(job.resolved(CompressPlan.parse(_asked(folder.path), "")), tmp_path)
     assert ground.figure_before == pytest.approx(result.after.val)
     assert len(task.val) == len(ground.samples.comparison)
     chosen = export_chosen(folder.path, max_drop=5.0, runtimes=["onnxruntime"], out=tmp_path / "export")
@@ -253,7 +253,7 @@ def test_a_run_that_ships_int8_is_fitted_to_a_board_by_its_float_file(digits_run
     ceiling = 0.5 * weights(digits_run.onnx) / 1e5
     compress_run(digits_run.path, out=tmp_path / "int8", latency_ms=ceiling, max_drop=5.0, steps=("quantise",))
     asked = {"source": str(tmp_path / "int8"), "budget": {"macs": MACS}, "device": "stm32f746"}
-    ground = survey(job.resolved(CompressPlan.parse(asked, "")))
+    ground = survey(job.resolved(CompressPlan.parse(asked, "")), tmp_path)
     own = compress_files.as_it_was(ground)
     assert own.path == RunFolder(tmp_path / "int8").float_onnx and own.kind == "fp32"
     assert own.costs["size"].value > 0.2 * digits_run.onnx.stat().st_size

@@ -34,9 +34,9 @@ def test_narrowing_finds_the_largest_share_that_keeps(share: float, least: float
 
 
 @pytest.mark.parametrize(("device", "step"), [(None, 8), ("stm32f746", 4)])
-def test_channels_go_in_the_steps_that_the_board_takes(digits_run, device: str | None, step: int) -> None:
+def test_channels_go_in_the_steps_that_the_board_takes(digits_run, tmp_path, device: str | None, step: int) -> None:
     asked = CompressPlan.parse({"source": str(digits_run.path), "budget": {"macs": 140_000}, "device": device}, "")
-    ground = survey(job.resolved(asked))
+    ground = survey(job.resolved(asked), tmp_path)
     kept = [len(cut.kept) for cut in Pruner(ground, ground.model)(0.3).rewrites if isinstance(cut, Prune)]
     assert kept and not any(count % step for count in kept)
     assert step == 8 or any(count % 8 for count in kept)

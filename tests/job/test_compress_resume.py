@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 import edgewright
 from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError, GateFailed
 from edgewright.core.run import RunFolder
+from edgewright.core.study import Study
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Latency
 from edgewright.job.compress import files as compress_files
 from edgewright.job.compress import run as job
 from edgewright.job.compress.run import compress_run
-from edgewright.task.load import load_task
 from edgewright.train import loop
 
 
@@ -43,7 +43,7 @@ def test_cut_at_the_end_and_resumed(digits_run, pruned, known, tmp_path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             compress_run(digits_run.path, out=out, **OPTIONS)
     assert RunFolder(out).resumed_by == f"edgewright compress --resume {out}"
-    with pytest.raises(BadInput, match="this compression has not finished; edgewright compress --resume"):
+    with pytest.raises(BadInput, match="edgewright compress has not finished here; edgewright compress --resume"):
         edgewright.load_model(out)
     monkeypatch.setattr(job, "decide", interrupt)
     monkeypatch.setattr(loop._Run, "_update", interrupt)
@@ -109,11 +109,15 @@ def test_changed_data_or_weights_are_not_gone_on_with(digits_run, known, tmp_pat
     monkeypatch.setattr(job, "learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compress_run(source.path, out=tmp_path / "cut", **OPTIONS)
-    note = tmp_path / "cut" / "checkpoints" / "decided.json"
-    note.write_text(note.read_text().replace(load_task("digits").spec.digest, "other"))
+    with Study(tmp_path / "cut" / "study.db") as study:
+        identity = study.read_note("identity")
+        study.note("identity", {**identity, "data": "other"})
     with pytest.raises(BadInput, match="the network or the data changed"):
         job.resume(tmp_path / "cut")
-    assert note.exists()  # with the old data back, it is gone on with
+    with Study(tmp_path / "cut" / "study.db") as study:  # with the old data back, it is gone on with
+        study.note("identity", identity)
+    with pytest.raises(KeyboardInterrupt):
+        job.resume(tmp_path / "cut")
 
 
 def test_latencies_of_another_device_are_not_gone_on_with(digits_run, known, tmp_path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from edgewright.core.errors import BadInput
 from edgewright.core.study import Study
-from edgewright.job.rank import rank as job
+from edgewright.job.rank import run as job
 from edgewright.space.resolve import make_tabular
 from edgewright.space.table import read_table
 from edgewright.task.stored import read_splits

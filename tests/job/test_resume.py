@@ -1,5 +1,7 @@
 """Where a run may begin and go on, as far as it takes no search to tell."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from edgewright.core.cost import Budget
@@ -18,6 +20,7 @@ def test_a_run_that_began_in_the_folder_meanwhile_is_not_overwritten(tmp_path, m
     def another_begins(*_):
         folder.path.mkdir()
         folder.plan.write_text("the other's")
+        return SimpleNamespace(plan=None, task=SimpleNamespace(spec=SimpleNamespace(digest="")))
 
     monkeypatch.setattr(job, "survey", another_begins)
     with pytest.raises(BadInput, match="holds another run"):

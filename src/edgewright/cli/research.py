@@ -26,7 +26,7 @@ def rank(
     quiet: Quiet = False,
 ) -> None:
     """Compare training-free scores on published tables."""
-    from edgewright.job.rank import rank as job
+    from edgewright.job.rank import run as job
     from edgewright.report.parts.standings import in_order
 
     plan = RankPlan.parse(asked, "the options")
@@ -86,7 +86,7 @@ def codesign(
 ) -> None:
     """FLASH: laws from a few samples, then a quick search."""
     from edgewright.core.cost import show
-    from edgewright.job.codesign import codesign as job
+    from edgewright.job.codesign import run as job
 
     plan = CodesignPlan.parse({"budget": {}, **asked}, "the options")
     found = job.codesign(plan, out, workers=workers)

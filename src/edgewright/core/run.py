@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import sha256
 from edgewright.core.plan import Plan
 from edgewright.core.result import Result
+
+PLAN = "_plan.json"  # what a folder's plan is called, after the command that it is of
+WITH_RESUME = ("design", "adapt", "compress")  # the others go on where the same is asked again
 
 
 @dataclass(frozen=True)
@@ -62,23 +66,17 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
-    def adaptation(self) -> Path:
-        """The plan of an adaptation; the folder is one then, and a run too, once it is finished."""
-        return self.path / "adapt_plan.json"
-
-    @property
-    def compression(self) -> Path:
-        """What was asked of a compression; the folder is one then, and a run too, once it is finished."""
-        return self.path / "compress_plan.json"
+    def begun_by(self) -> str | None:
+        """The command that began what is here, or None: each leaves a NAME_plan.json, `design` a plan.yaml."""
+        named = sorted(path.name.removesuffix(PLAN) for path in self.path.glob(f"*{PLAN}"))
+        return named[0] if named else "design" if self.plan.exists() else None
 
     @property
     def resumed_by(self) -> str | None:
-        """The command that goes on with what was begun here, or None."""
-        if self.adaptation.exists():
-            return f"edgewright adapt --resume {self.path}"
-        if self.compression.exists():
-            return f"edgewright compress --resume {self.path}"
-        return f"edgewright design --resume {self.path}" if self.plan.exists() else None
+        """What to do to go on with what was begun here, or None."""
+        if self.begun_by in WITH_RESUME:
+            return f"edgewright {self.begun_by} --resume {self.path}"
+        return "the same command again" if self.begun_by else None
 
     @property
     def checkpoints(self) -> Path:
@@ -87,21 +85,28 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        files = (self.plan, self.study, self.result, self.onnx, self.model, self.adaptation, self.compression)
-        return any(path.exists() for path in files)
+        files = (self.study, self.result, self.onnx, self.model)
+        return self.begun_by is not None or any(path.exists() for path in files)
 
     def check_new(self) -> None:
         """Refuse, before any work is done, a folder that holds a run or cannot be made here. Makes nothing."""
         if self.holds_run:
             go_on = f", or {self.resumed_by}" if self.resumed_by else ""
-            named = {"an adaptation": self.adaptation, "a compression": self.compression}
-            what = next((name for name, path in named.items() if path.exists()), "another run")
+            what = "another run" if self.begun_by in (None, "design") else f"a run of edgewright {self.begun_by}"
             raise BadInput(f"{self.path}: holds {what}; choose another folder{go_on}")
         nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
         if not nearest.is_dir():
             raise BadInput(f"{nearest}: is a file, not a folder")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise BadInput(f"{self.path}: cannot be written (no permission in {nearest}); choose another folder")
+
+    def clear(self) -> None:
+        """Remove all that a job writes here, and nothing else."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        written = (self.plan, self.env, self.study, self.architecture, self.result, self.report)
+        models = (self.model, self.onnx, self.float_onnx, self.rewrites)
+        for path in (*written, *models, *self.path.glob(f"*{PLAN}"), *self.path.glob(f"{self.study.name}-*")):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what a killed process had not finished writing; for whoever holds the folder."""
@@ -113,12 +118,10 @@ class RunFolder:
         if not self.path.is_dir():
             raise BadInput(f"{self.path}: no such run folder")
         if not self.plan.exists():
-            if self.adaptation.exists() and self.report.exists():
-                raise BadInput(f"{self.path}: holds an adapted network of timm, not a run; use its {self.onnx.name}")
-            if self.adaptation.exists():
-                raise BadInput(f"{self.path}: this adaptation has not finished; {self.resumed_by}")
-            if self.compression.exists():
-                raise BadInput(f"{self.path}: this compression has not finished; {self.resumed_by}")
+            if self.onnx.exists() and self.report.exists():
+                raise BadInput(f"{self.path}: holds a network that is not of a run; use its {self.onnx.name}")
+            if self.begun_by:
+                raise BadInput(f"{self.path}: edgewright {self.begun_by} has not finished here; {self.resumed_by}")
             raise BadInput(f"{self.path}: not a run folder (it holds no plan.yaml)")
         return Plan.parse(read_yaml(self.plan), str(self.plan))
 
@@ -132,7 +135,7 @@ class RunFolder:
         """Refuse a deployed file that is not the one the run wrote."""
         expected = self.read_result().files.get(path.name)
         again = "put a copy back, or make it again into another folder"
-        if not (self.adaptation.exists() or self.compression.exists()):
+        if self.begun_by == "design":
             again = f"put a copy back, or run the plan again: edgewright design --config {self.plan} --out FOLDER"
         if not path.exists():
             raise BadInput(f"{path}: missing; {again}")

@@ -22,12 +22,15 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Seconds inside belong to `name`; of stages in stages, to the innermost."""
+        self.save()
+        outer = self._stage
         self._stage, self._mark = name, time.monotonic()
         try:
             yield
         finally:
             self.save()
-            self._stage = None
+            self._stage = outer
 
     def save(self) -> None:
         """Write down the current stage's seconds up to now; call it often, a killed run keeps what was saved."""

@@ -240,7 +240,7 @@ def _of_arrays(source: Source, path: Path, seed: int) -> Samples:
         keys = ["x"] if len(names) == 1 and names[0] not in file.files else names
         missing = [key for key in keys if key not in file.files]
         if missing:
-            raise BadInput(f"{path}: has no array {', '.join(missing)}: {_wanted(source)}")
+            raise BadInput(f"{path}: has no array {', '.join(missing)}; give {_wanted(source)}")
         arrays = [_checked(file[key], spec, f"{path}: {key}") for key, spec in zip(keys, source.inputs, strict=True)]
         has_labels = "y" in file.files and "y" not in keys
         y, task = None, _task(source)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgewright.backward.plans.training_plan import TrainingPlan
 from edgewright.core.errors import BadInput
 from edgewright.core.metric import Score
 from edgewright.core.progress import say
@@ -16,6 +17,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.tensors import Size, sides
 from edgewright.export.load import load_model, load_run_task
 from edgewright.job.adapt.plan import AdaptPlan
+from edgewright.job.base import Ground
 from edgewright.model.timm_model import timm_network
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.load import load_task
@@ -29,32 +31,33 @@ FEW_TO_CHOOSE_BY = 20  # val images; one is 5 % of them
 
 
 @dataclass
-class Ground:
+class AdaptGround(Ground):
     """What an adaptation stands on. head: name of the layer that is new.   old_head: what stood there.   result: of the
-    run that the network is from."""
+    run that the network is from.   training: what learns, and how, once that is decided."""
 
-    asked: AdaptPlan
+    plan: AdaptPlan
     model: nn.Module
     task: Task
     size: Size
     result: Result | None = None
     head: str | None = None
     old_head: dict[str, nn.Module] = field(default_factory=dict)
+    training: TrainingPlan = field(init=False)
 
     @property
     def held(self) -> tuple[int, ...]:
         """How many images may be held at a time."""
         batch = len(self.example)
-        alone = self.asked.batch is not None or self.asked.memory_bytes is None
+        alone = self.plan.batch is not None or self.plan.memory_bytes is None
         return (batch,) if alone else HELD[HELD.index(batch) :]
 
     @property
     def example(self) -> Tensor:
-        batch = self.asked.batch or next(size for size in HELD if size <= len(self.task.train))
+        batch = self.plan.batch or next(size for size in HELD if size <= len(self.task.train))
         return torch.zeros(batch, self.task.spec.input.shape[0], *self.size)
 
 
-def survey(asked: AdaptPlan) -> Ground:
+def survey(asked: AdaptPlan) -> AdaptGround:
     """The network with the head it will have, and the data as that network takes it.
 
     Errors: BadInput for a source, weights or data that cannot be used, and for data that does not fit the network.
@@ -73,7 +76,7 @@ def survey(asked: AdaptPlan) -> Ground:
     return ground
 
 
-def _timm_network(asked: AdaptPlan) -> Ground:
+def _timm_network(asked: AdaptPlan) -> AdaptGround:
     model, source = timm_network(asked.source.removeprefix("timm:"), Path(asked.weights) if asked.weights else None)
     if asked.weights is None:
         say("no --weights given: this network has learned nothing yet, and its frozen layers never will")
@@ -83,10 +86,10 @@ def _timm_network(asked: AdaptPlan) -> Ground:
     _check_channels(task, int(channels), asked.task)
     if white := task.spec.input.white:  # timm's figures are for a white of 1
         task = _normalised(task, source["mean"], source["std"], white)
-    return Ground(asked, model, task, sides(resolution))
+    return AdaptGround(asked, model, task, sides(resolution))
 
 
-def _network_of_a_run(asked: AdaptPlan) -> Ground:
+def _network_of_a_run(asked: AdaptPlan) -> AdaptGround:
     if asked.weights or asked.resolution:
         raise BadInput("weights and resolution are for networks of timm; a run's network has its own")
     result = RunFolder(Path(asked.source)).read_result()
@@ -98,7 +101,7 @@ def _network_of_a_run(asked: AdaptPlan) -> Ground:
     white = task.spec.input.white
     if bool(white) == bool(before.white):  # else the units of one are not known, and the data keeps its own figures
         task = _normalised(task, before.mean, before.std, white / before.white if white else 1.0)
-    return Ground(asked, model, task, size, result)
+    return AdaptGround(asked, model, task, size, result)
 
 
 def _check_channels(task: Task, taken: int, source: str) -> None:
@@ -127,30 +130,30 @@ def training_place(model: nn.Module) -> Iterator[str]:
         model.to("cpu")
 
 
-def teach_head(ground: Ground) -> None:
+def teach_head(ground: AdaptGround) -> None:
     """A new head learns alone, first: before that nobody can say what the other layers would bring."""
     if ground.head is not None:
         task = ground.task
         with training_place(ground.model):
-            first_lesson(ground.model, ground.head, task.train, task.spec, ground.size, ground.asked.seed)
+            first_lesson(ground.model, ground.head, task.train, task.spec, ground.size, ground.plan.seed)
 
 
-def judged(ground: Ground, split: Split, spec: TaskSpec) -> Evaluation:
+def judged(ground: AdaptGround, split: Split, spec: TaskSpec) -> Evaluation:
     with training_place(ground.model) as device:
         return evaluate(ground.model, split, spec, ground.size, device=device)
 
 
-def old_task(ground: Ground) -> Task | str:
+def old_task(ground: AdaptGround) -> Task | str:
     """The data that the network came from, as its run took it, or why it is not at hand."""
     if ground.result is None:
         return "the data that this network came from is not known"
     try:
-        return load_run_task(RunFolder(Path(ground.asked.source)))
+        return load_run_task(RunFolder(Path(ground.plan.source)))
     except BadInput as error:
         return str(error)
 
 
-def on_old_task(ground: Ground, old: Task) -> Score:
+def on_old_task(ground: AdaptGround, old: Task) -> Score:
     """On the old task's test part, with the old head on the network as it is now."""
     new = put_layers(ground.model, ground.old_head)
     try:

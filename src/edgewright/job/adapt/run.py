@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ from edgewright.backward.resolve import rules_of
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput
-from edgewright.core.files import sha256, write_text
+from edgewright.core.files import sha256
 from edgewright.core.home import user_path
 from edgewright.core.metric import Score
 from edgewright.core.progress import say
@@ -32,7 +32,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.tensors import mapped
 from edgewright.job.adapt.ground import (
-    Ground,
+    AdaptGround,
     judged,
     old_task,
     on_old_task,
@@ -43,6 +43,8 @@ from edgewright.job.adapt.ground import (
 from edgewright.job.adapt.plan import AdaptOptions, AdaptPlan
 from edgewright.job.adapt.ship import ship
 from edgewright.job.adapt.target import check_device, within_target
+from edgewright.job.base import Job, Run, Stage, Start, perform
+from edgewright.job.base import resume as go_on
 from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
@@ -52,7 +54,6 @@ from edgewright.train.finetune import FineTuned, FineTuneRecipe, fine_tune
 from edgewright.train.loop import training_device
 from edgewright.train.threads import threads_for
 
-RESULT = "adapt.json"
 BEGINNING = "beginning.safetensors"  # among the checkpoints
 CALIBRATION = 8  # batches that contributions are measured on
 CALIBRATION_IMAGES = 32  # of each
@@ -164,53 +165,141 @@ def dry_run(asked: AdaptPlan) -> TrainingPlan:
     return decide(within_target(survey(asked)))
 
 
-def run(asked: AdaptPlan, out: Path, began: float | None = None) -> AdaptResult:
+def run(asked: AdaptPlan, out: str | Path, began: float | None = None) -> AdaptResult:
     """Carry out what is asked in a new folder; began: `time.monotonic()` from when the minutes count, now by default.
 
     The folder is made when it is known that the budget can be kept.
     """
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(out)
-    folder.check_new()
-    ground = within_target(survey(asked))
-    plan = decide(ground)
-    with folder.locked():
-        folder.check_new()  # again: another process may have begun here meanwhile
-        _note_beginning(folder, ground, plan)
-        write_text(folder.adaptation, ground.asked.to_json())  # what holds this can be gone on with
-        return _walk(folder, ground, plan, began)
+    return perform(Adapt(), asked, out, began=began)
 
 
-def resume(out: Path, began: float | None = None) -> AdaptResult:
+def resume(out: str | Path, began: float | None = None) -> AdaptResult:
     """Go on with an adaptation that was cut; a finished one gives its result at once."""
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(Path(out))
-    if not folder.adaptation.exists():
-        raise BadInput(f"{out}: not an adaptation's folder (it holds no {folder.adaptation.name})")
-    if (folder.path / RESULT).exists() and folder.report.exists():
-        return _finished(folder)
-    ground = survey(AdaptPlan.parse(read_json(folder.adaptation), str(folder.adaptation)))
-    with folder.locked():
-        folder.sweep()
-        return _walk(folder, ground, _read_beginning(folder, ground), began)
+    return go_on(Adapt(), out, began=began)
 
 
-def _finished(folder: RunFolder) -> AdaptResult:
-    result = AdaptResult.parse(read_json(folder.path / RESULT), str(folder.path / RESULT))
-    for name, digest in result.saved.items():
-        path = folder.path / name
-        if not path.exists() or sha256(path) != digest:
-            fault = "altered since it was written" if path.exists() else "missing"
-            raise BadInput(f"{path}: {fault}; put a copy back, or adapt again into another folder")
-    return result
+Work = Run[AdaptGround]
 
 
-def decide(ground: Ground) -> TrainingPlan:
+class Before(NamedTuple):
+    """What the network is worth as it comes: on the new task, and on the old one, where its data is at hand. seconds:
+    that looking takes."""
+
+    figure: Score
+    old: Task | str
+    on_old: Score | None
+    seconds: float
+
+
+class Tuned(NamedTuple):
+    before: Before
+    tuned: FineTuned
+
+
+def judge(run: Work, _: None) -> Before:
+    """The network as it comes, before anything learns."""
+    ground, began = run.ground, time.monotonic()
+    figure = judged(ground, ground.task.test, ground.task.spec).score
+    old = old_task(ground)
+    on_old = None if isinstance(old, str) else on_old_task(ground, old)
+    return Before(figure, old, on_old, time.monotonic() - began)
+
+
+def tune(run: Work, before: Before) -> Tuned:
+    tuned = _tuned(run, 1.2 * before.seconds + SHIPPING_SECONDS)
+    if tuned.stopped:
+        say(tuned.stopped)
+    return Tuned(before, tuned)
+
+
+def hand_out(run: Work, state: Tuned) -> AdaptResult:
+    """Look at what has learned, and write its files."""
+    ground, task, (before, tuned) = run.ground, run.ground.task, state
+    asked, plan = ground.plan, ground.training
+    after = judged(ground, task.test, task.spec)
+    on_old = None
+    if before.on_old is not None and not isinstance(before.old, str):
+        on_old = _both(before.on_old, on_old_task(ground, before.old))
+    val = judged(ground, task.val, task.spec)
+    metrics = Metrics(decides=after.score.name, test=after.values, val=val.values, each=after.each)
+    parity, costs = ship(run.folder, ground, metrics)
+    return AdaptResult(
+        source=asked.source if asked.source.startswith("timm:") else Path(asked.source).name,
+        task=task.spec.model_dump(mode="json"),
+        plan=rows(plan),
+        stored_bytes=plan.stored_bytes,
+        full_stored_bytes=plan.full_stored_bytes,
+        memory_bytes=plan.memory_bytes,
+        full_memory_bytes=plan.full_memory_bytes,
+        macs=plan.macs,
+        full_macs=plan.full_macs,
+        training=plan,
+        new_head=ground.head,
+        figure=_both(before.figure, after.score),
+        val=tuned.val,
+        old_task=on_old,
+        old_task_missing=before.old if isinstance(before.old, str) else None,
+        tuned=tuned,
+        export=parity,
+        costs=costs,
+        seconds=run.watch.spent(),
+        seed=asked.seed,
+        saved={path.name: sha256(path) for path in (run.folder.model, run.folder.onnx)},
+    )
+
+
+class Adapt(Job[AdaptPlan, AdaptGround, AdaptResult]):
+    plan_file = "adapt_plan.json"
+    result_file = "adapt.json"
+    stages = (Stage("judge", judge), Stage("train", tune), Stage("deploy", hand_out))
+
+    def read_plan(self, folder: RunFolder) -> AdaptPlan:
+        path = folder.path / self.plan_file
+        if not path.exists():
+            raise BadInput(f"{folder.path}: not an adaptation's folder (it holds no {path.name})")
+        return AdaptPlan.parse(read_json(path), str(path))
+
+    def read_result(self, folder: RunFolder) -> AdaptResult:
+        path = folder.path / self.result_file
+        result = AdaptResult.parse(read_json(path), str(path))
+        for name, digest in result.saved.items():
+            saved = folder.path / name
+            if not saved.exists() or sha256(saved) != digest:
+                fault = "altered since it was written" if saved.exists() else "missing"
+                raise BadInput(f"{saved}: {fault}; put a copy back, or adapt again into another folder")
+        return result
+
+    def survey(self, plan: AdaptPlan, start: Start) -> AdaptGround:
+        ground = within_target(survey(plan))
+        known = None if start.begun is None else start.begun.folder.checkpoints / BEGINNING
+        ground.training = decide(ground) if known is None or not known.exists() else _read_beginning(known, ground)
+        return ground
+
+    def begin(self, run: Work) -> None:
+        """The plan, and what a new head has learned so far: what a resumed adaptation must start from."""
+        ground, path = run.ground, run.folder.checkpoints / BEGINNING
+        head = {} if ground.head is None else ground.model.get_submodule(ground.head).state_dict()
+        write_checkpoint(path, head, {"identity": _identity(ground), "plan": ground.training.model_dump(mode="json")})
+
+    def report(self, run: Work, result: AdaptResult) -> None:
+        from edgewright.report.parts.adaptation import write_adaptation  # plotly is slow to import
+
+        write_adaptation(run.folder.report, result)
+
+
+def _read_beginning(path: Path, ground: AdaptGround) -> TrainingPlan:
+    head, meta = read_checkpoint(path, _identity(ground))
+    if ground.head is not None:
+        ground.model.get_submodule(ground.head).load_state_dict(head)
+    return TrainingPlan.parse(meta["plan"], str(path))
+
+
+def decide(ground: AdaptGround) -> TrainingPlan:
     """Teach a new head, measure contributions on the training images, and plan.
 
     Errors: BudgetInfeasible, at once where no measurement could help.
     """
-    if ground.asked.memory_bytes is not None or ground.asked.macs is not None:
+    if ground.plan.memory_bytes is not None or ground.plan.macs is not None:
         _plan(ground, None)
     teach_head(ground)
     task = ground.task
@@ -219,7 +308,7 @@ def decide(ground: Ground) -> TrainingPlan:
         task.spec,
         batch_size=min(CALIBRATION_IMAGES, max(1, len(task.train) // 2)),
         size=ground.size,
-        shuffle=derive(ground.asked.seed, "contributions"),
+        shuffle=derive(ground.plan.seed, "contributions"),
         drop_last=True,
     )
     with training_place(ground.model) as device:
@@ -227,7 +316,7 @@ def decide(ground: Ground) -> TrainingPlan:
             ground.model,
             ((_at(device, x), _at(device, y)) for x, y in itertools.islice(images, CALIBRATION)),
             task.kind.loss,
-            allowed=ground.asked.methods,
+            allowed=ground.plan.methods,
         )
     return _plan(ground, contributions)
 
@@ -236,8 +325,8 @@ def _at(device: str, tree: Any) -> Any:
     return mapped(lambda one: one.to(device), tree)
 
 
-def _plan(ground: Ground, contributions: Contributions | None) -> TrainingPlan:
-    asked = ground.asked
+def _plan(ground: AdaptGround, contributions: Contributions | None) -> TrainingPlan:
+    asked = ground.plan
     return make_training_plan(
         ground.model,
         ground.example,
@@ -251,53 +340,6 @@ def _plan(ground: Ground, contributions: Contributions | None) -> TrainingPlan:
     )
 
 
-def _walk(folder: RunFolder, ground: Ground, plan: TrainingPlan, began: float) -> AdaptResult:
-    from edgewright.report.parts.adaptation import write_adaptation  # plotly is slow to import
-
-    asked, task = ground.asked, ground.task
-    looking = time.monotonic()
-    before = judged(ground, task.test, task.spec).score
-    old = old_task(ground)
-    old_before = None if isinstance(old, str) else on_old_task(ground, old)
-    reserve = 1.2 * (time.monotonic() - looking) + SHIPPING_SECONDS
-    tuned = _tune(folder, ground, plan, time.monotonic() - began + reserve)
-    if tuned.stopped:
-        say(tuned.stopped)
-    after = judged(ground, task.test, task.spec)
-    on_old = None
-    if old_before is not None and not isinstance(old, str):
-        on_old = _both(old_before, on_old_task(ground, old))
-    val = judged(ground, task.val, task.spec)
-    metrics = Metrics(decides=after.score.name, test=after.values, val=val.values, each=after.each)
-    parity, costs = ship(folder, ground, metrics)
-    result = AdaptResult(
-        source=asked.source if asked.source.startswith("timm:") else Path(asked.source).name,
-        task=task.spec.model_dump(mode="json"),
-        plan=rows(plan),
-        stored_bytes=plan.stored_bytes,
-        full_stored_bytes=plan.full_stored_bytes,
-        memory_bytes=plan.memory_bytes,
-        full_memory_bytes=plan.full_memory_bytes,
-        macs=plan.macs,
-        full_macs=plan.full_macs,
-        training=plan,
-        new_head=ground.head,
-        figure=_both(before, after.score),
-        val=tuned.val,
-        old_task=on_old,
-        old_task_missing=old if isinstance(old, str) else None,
-        tuned=tuned,
-        export=parity,
-        costs=costs,
-        seconds=time.monotonic() - began,
-        seed=asked.seed,
-        saved={path.name: sha256(path) for path in (folder.model, folder.onnx)},
-    )
-    write_text(folder.path / RESULT, result.to_json())
-    write_adaptation(folder.report, result)
-    return result
-
-
 def _both(before: Score, after: Score) -> BeforeAfter:
     return BeforeAfter(name=after.name, unit=after.unit, before=before.value, after=after.value)
 
@@ -308,32 +350,14 @@ def rows(plan: TrainingPlan) -> tuple[dict[str, Any], ...]:
     return tuple({name: getattr(row, name) for name in names} for row in plan.layers)
 
 
-def _note_beginning(folder: RunFolder, ground: Ground, plan: TrainingPlan) -> None:
-    """The plan, and what a new head has learned so far: what a resumed adaptation must start from."""
-    head = {} if ground.head is None else ground.model.get_submodule(ground.head).state_dict()
-    meta = {"identity": _identity(ground), "plan": plan.model_dump(mode="json")}
-    write_checkpoint(folder.checkpoints / BEGINNING, head, meta)
-
-
-def _read_beginning(folder: RunFolder, ground: Ground) -> TrainingPlan:
-    path = folder.checkpoints / BEGINNING
-    if not path.exists():
-        plan = decide(ground)
-        _note_beginning(folder, ground, plan)
-        return plan
-    head, meta = read_checkpoint(path, _identity(ground))
-    if ground.head is not None:
-        ground.model.get_submodule(ground.head).load_state_dict(head)
-    return TrainingPlan.parse(meta["plan"], str(path))
-
-
-def _identity(ground: Ground) -> dict[str, Any]:
+def _identity(ground: AdaptGround) -> dict[str, Any]:
     return {"data": ground.task.spec.digest, "network": model_signature(ground.model), "head": ground.head}
 
 
-def _tune(folder: RunFolder, ground: Ground, plan: TrainingPlan, gone: float) -> FineTuned:
-    """gone: seconds of the time allowed that are spent or promised elsewhere."""
-    asked, task = ground.asked, ground.task
+def _tuned(run: Work, reserve: float) -> FineTuned:
+    """reserve: seconds of the time allowed that are promised elsewhere."""
+    ground, plan = run.ground, run.ground.training
+    asked, task = ground.plan, ground.task
     recipe = FineTuneRecipe(
         lr=asked.lr,
         momentum=asked.momentum,
@@ -348,14 +372,15 @@ def _tune(folder: RunFolder, ground: Ground, plan: TrainingPlan, gone: float) ->
             recipe,
             size=ground.size,
             seed=asked.seed,
-            clock=_clock(asked, task, recipe, gone),
-            checkpoint=folder.checkpoints / "adapt.safetensors",
+            clock=_clock(run, recipe, reserve),
+            checkpoint=run.folder.checkpoints / "adapt.safetensors",
             device=training_device(),
         )
 
 
-def _clock(asked: AdaptPlan, task: Task, recipe: FineTuneRecipe, gone: float) -> Clock:
+def _clock(run: Work, recipe: FineTuneRecipe, reserve: float) -> Clock:
+    asked, images = run.ground.plan, len(run.ground.task.train)
     if asked.minutes is None:
-        steps = max(1, len(task.train) // (recipe.batch_size * recipe.accumulate))
+        steps = max(1, images // (recipe.batch_size * recipe.accumulate))
         return StepClock(steps * (asked.epochs or 1))
-    return TimeClock(max(LEAST_SECONDS, 60 * asked.minutes - gone), max_epochs=asked.epochs)
+    return TimeClock(max(LEAST_SECONDS, run.watch.left() - reserve), max_epochs=asked.epochs, from_now=True)

@@ -21,12 +21,12 @@ from edgewright.export.meaning import Known
 from edgewright.export.onnx import export_onnx
 from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph, count_macs, count_params
-from edgewright.job.adapt.ground import Ground
+from edgewright.job.adapt.ground import AdaptGround
 from edgewright.job.hand_over import hand_over
 from edgewright.space.resolve import make_space
 
 
-def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Export, dict[str, Cost]]:
+def ship(folder: RunFolder, ground: AdaptGround, metrics: Metrics) -> tuple[Export, dict[str, Cost]]:
     """Write the files; how far the ONNX file is from PyTorch, and what a run's network costs now (measured).
 
     Errors: GateFailed where the file computes something else; it is not left behind then.
@@ -45,9 +45,9 @@ def ship(folder: RunFolder, ground: Ground, metrics: Metrics) -> tuple[Export, d
     return deployed.parity, deployed.costs
 
 
-def _as_run(folder: RunFolder, ground: Ground, model: nn.Module, metrics: Metrics, made: Path) -> Deployed:
+def _as_run(folder: RunFolder, ground: AdaptGround, model: nn.Module, metrics: Metrics, made: Path) -> Deployed:
     assert ground.result is not None
-    old, asked, spec = ground.result, ground.asked, ground.task.spec
+    old, asked, spec = ground.result, ground.plan, ground.task.spec
     source = RunFolder(Path(asked.source))
     plan = source.read_plan()
     space = make_space(plan.space, spec)

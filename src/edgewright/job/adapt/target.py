@@ -9,7 +9,7 @@ from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.export.onnx import export_onnx
 from edgewright.ir.network import FLOAT_BYTES
-from edgewright.job.adapt.ground import Ground
+from edgewright.job.adapt.ground import AdaptGround
 
 
 def check_device(name: str | None) -> None:
@@ -25,14 +25,14 @@ def _with_ram(name: str) -> Device:
     return device
 
 
-def within_target(ground: Ground) -> Ground:
+def within_target(ground: AdaptGround) -> AdaptGround:
     """With the target's room as the ceiling of a step's memory, where a target was named; else as it is.
 
         room = RAM - peak activations in float32 - weights in float32, where the target has no flash to hold them
 
     Errors: BadInput for a ceiling above the room; BudgetInfeasible where running the network leaves none.
     """
-    asked = ground.asked
+    asked = ground.plan
     if asked.device is None:
         return ground
     device = _with_ram(asked.device)
@@ -55,7 +55,7 @@ def within_target(ground: Ground) -> Ground:
         )
     if asked.memory_bytes is None:
         say(f"{told} in float32: a training step may take the other {_kb(room)}")
-        ground.asked = asked.model_copy(update={"memory_bytes": room})
+        ground.plan = asked.model_copy(update={"memory_bytes": room})
     return ground
 
 

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,15 +17,12 @@ from torch import nn
 from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.base import apply
 from edgewright.core.cost import Budget, Cost, show
-from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError
 from edgewright.core.progress import progress
 from edgewright.export.runtimes.base import Kind
 from edgewright.job.compress.files import (
     EXACT,
     KEEPS,
-    File,
-    Trial,
     as_int8,
     as_it_was,
     files_of,
@@ -35,7 +31,8 @@ from edgewright.job.compress.files import (
     quick_costs,
     refusal,
 )
-from edgewright.job.compress.ground import Ground, excess
+from edgewright.job.compress.found import Decided, File, Trial, Way
+from edgewright.job.compress.ground import CompressGround, excess
 from edgewright.job.compress.shrink import Pruner, linearised
 
 AIM = 0.97  # of a latency's ceiling: measured again after the training, a file is not quicker than it was
@@ -47,31 +44,6 @@ NARROW = 0.02  # between a share that keeps and one that does not: near enough
 LEAST, MOST = 0.03, 0.98  # share of the cost that pruning may keep
 
 
-class Way(Frozen):
-    """One way to the ceilings that asks for training. plan: the rewrites before it, as data.   costs: of the untrained
-    network as a file of `type`.   merge, blocks: how it is finished afterwards (see `finished`).   rounded: whether it
-    learns as the int8 file that it will be."""
-
-    name: str
-    type: Kind
-    plan: dict[str, Any]
-    costs: dict[str, Cost]
-    merge: tuple[str, ...]
-    blocks: tuple[str, ...] = ()
-    rounded: bool = False
-
-
-class Decided(Frozen):
-    """What was found out before anything learns. merge: layers that merge, and are surely faster for it.   ready:
-    that exact rewrites and a type are enough.   ways: what to train otherwise, likeliest first."""
-
-    trials: tuple[Trial, ...]
-    merge: tuple[str, ...]
-    remarks: tuple[str, ...]
-    ready: bool
-    ways: tuple[Way, ...] = ()
-
-
 class NothingKeeps(BudgetInfeasible):
     """Nothing keeps the ceilings and the accuracy; `trials` is what was tried."""
 
@@ -80,8 +52,8 @@ class NothingKeeps(BudgetInfeasible):
         self.trials = trials
 
 
-def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decided, list[File]]:
-    """Measure what there is, and find what keeps the ceilings; files are made under `folder`, nothing is trained.
+def decide(ground: CompressGround, until: float = math.inf) -> tuple[Decided, list[File]]:
+    """Measure what there is, and find what keeps the ceilings; nothing is trained.
 
     until: `time.monotonic()` after which one way that keeps the ceilings is enough, and is not narrowed down further.
     Returns what was found, and the files of the network with exact rewrites alone.
@@ -94,7 +66,7 @@ def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decid
         merge, remarks = paying_merges(ground)
         bar.advance()
         network, found = finished(ground, ground.model, merge)
-        files = files_of(ground, network, found, folder / "exact")
+        files = files_of(ground, network, found, ground.scratch / "exact")
         bar.advance()
         trials = [own.trial("as it was", "what is to be compressed")]
         refusals = [refusal(ground, file) for file in files]
@@ -103,23 +75,23 @@ def decide(ground: Ground, folder: Path, until: float = math.inf) -> tuple[Decid
             raise BadInput(_nothing_to_do(ground, own, files, refusals))
         told = (*ground.device.remarks(), *remarks)
         decided = Decided(trials=tuple(trials), merge=merge, remarks=told, ready=None in refusals)
-        return (decided if decided.ready else _ways(ground, decided, files, folder, until)), files
+        return (decided if decided.ready else _ways(ground, decided, files, until)), files
 
 
-def _nothing_to_do(ground: Ground, own: File, files: list[File], refusals: Sequence[str | None]) -> str:
+def _nothing_to_do(ground: CompressGround, own: File, files: list[File], refusals: Sequence[str | None]) -> str:
     kept = ", ".join(show(name, own.costs[name].value) for name in ground.budget.ceilings())
     why = "; ".join(f"{file.kind} is {refusal}" for file, refusal in zip(files, refusals, strict=True))
     return f"the network keeps all ceilings as it is ({kept}), and nothing free makes it better ({why}); ask for less"
 
 
-def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, until: float) -> Decided:
+def _ways(ground: CompressGround, decided: Decided, files: list[File], until: float) -> Decided:
     """The networks to train, narrowed down to the ceilings."""
     usable = [file for file in files if file.refused is None] or files[:1]
     now_ms = min(file.costs["latency"].value for file in usable)
-    search = _Search(ground, decided.merge, files, now_ms, folder, until)
+    search = _Search(ground, decided.merge, files, now_ms, until)
     ways: list[Way] = []
     for step, find in (("quantise", search.rounded), ("prune", search.prune), ("linearise", search.linearise)):
-        if step not in ground.asked.steps:
+        if step not in ground.plan.steps:
             continue
         if ways and time.monotonic() > until:
             search.remarks.append(f"{step}: not looked at, for want of time")
@@ -137,13 +109,13 @@ def _ways(ground: Ground, decided: Decided, files: list[File], folder: Path, unt
     return decided.model_copy(update={"trials": trials, "ways": tuple(ways), "remarks": remarks})
 
 
-def _types(ground: Ground, files: list[File]) -> tuple[Kind, ...]:
+def _types(ground: CompressGround, files: list[File]) -> tuple[Kind, ...]:
     """The types to look for: float always, as what is slower in int8 when wide may not be so when narrow, and the other
     way round; int8 unless it loses too much of the network as it is."""
     return tuple(file.kind for file in files if file.kind == "fp32" or file.figure >= ground.floor - 1e-9)
 
 
-def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -> str:
+def _hopeless(ground: CompressGround, trials: Sequence[Trial], remarks: Sequence[str]) -> str:
     least = min(trials, key=lambda trial: excess(ground.budget, trial.costs))
     broken = "; ".join(ground.budget.broken(least.costs)) or least.verdict
     told = "; ".join(remarks)
@@ -152,11 +124,10 @@ def _hopeless(ground: Ground, trials: Sequence[Trial], remarks: Sequence[str]) -
 
 @dataclass
 class _Search:
-    ground: Ground
+    ground: CompressGround
     merge: tuple[str, ...]
     files: list[File]
     now_ms: float
-    folder: Path
     until: float
 
     def __post_init__(self) -> None:
@@ -195,7 +166,7 @@ class _Search:
         trial = self.tried(start.name, network, blocks)
         if aimed(self.ground.budget, trial.costs) <= 1:
             return self.way(start, plan, trial)
-        if "prune" not in self.ground.asked.steps:
+        if "prune" not in self.ground.plan.steps:
             return None
         return self.narrowed(replace(start, name=f"{start.name} and pruned"))
 
@@ -233,7 +204,7 @@ class _Search:
         """An untrained network as a file, in the type (of `kinds`) that comes nearest to the ceilings."""
         budget = self.ground.budget
         done, counts = finished(self.ground, network, self.merge, blocks)
-        found = quick_costs(self.ground, done, counts, kinds or self.kinds, self.folder / "probe")
+        found = quick_costs(self.ground, done, counts, kinds or self.kinds, self.ground.scratch / "probe")
         kind = min(found, key=lambda kind: excess(budget, found[kind]))
         verdict = "; ".join(budget.broken(found[kind])) or "has yet to learn"
         trial = Trial(name=name, type=kind, costs=found[kind], verdict=verdict)
@@ -283,7 +254,8 @@ def narrow(make: Callable[[float], tuple[float, Any]], late: Callable[[], bool] 
         if high - low < NARROW:
             break
         guess = share / used if used > 0 else high
-        share = guess if low < guess < high else (low + high) / 2
+        step = min(NARROW, (high - low) / 2)  # from both ends, or steps next to one of them would never get away
+        share = min(max(guess, low + step), high - step) if low < guess < high else (low + high) / 2
         if best is None and math.isfinite(used) and guess <= low and not tried_least:
             share, tried_least = low, True
     return best

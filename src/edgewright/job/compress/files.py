@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +19,11 @@ from edgewright.compress.rewrites import merge_linear
 from edgewright.compress.rewrites.merge_linear import Merge
 from edgewright.compress.worthwhile import worthwhile
 from edgewright.core.cost import Cost
-from edgewright.core.data import Frozen
 from edgewright.core.environment import versions
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_bytes
 from edgewright.core.progress import say
-from edgewright.device.compare import Ratio, compared
+from edgewright.device.compare import compared
 from edgewright.device.measure import TRIES, Latency, Runs
 from edgewright.export.choose.candidates import Candidate
 from edgewright.export.choose.choice import Choice, NothingFits, choose
@@ -37,7 +36,8 @@ from edgewright.export.runtimes.base import Kind, Network
 from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.export.ship.provenance import signed
 from edgewright.export.ship.source import read_onnx
-from edgewright.job.compress.ground import Ground, session_call
+from edgewright.job.compress.found import File
+from edgewright.job.compress.ground import CompressGround, session_call
 from edgewright.job.compress.shrink import measuring
 
 FREE = ("remove_identity", "fold_batch_norm")
@@ -50,45 +50,8 @@ LEARNED = "U8S8, learned steps and ranges"
 QUICK = 4  # images that int8 ranges are guessed from where only time matters
 
 
-class Trial(Frozen):
-    """One thing that was tried: a point of the trade curve. type: of its numbers.   figure: the one that decides, on
-    val, of the file as it would ship; None where it has not learned yet.   verdict: why it is not handed out, or
-    "handed out"."""
-
-    name: str
-    type: Kind
-    costs: dict[str, Cost]
-    figure: float | None = None
-    verdict: str = ""
-
-    @property
-    def latency_ms(self) -> float:
-        return self.costs["latency"].value
-
-
-@dataclass(frozen=True)
-class File:
-    """A file that could be shipped. figure: the one that decides, on val.   own: latency of the file as it was, in
-    turns with this one's.   ratio: of the two, None where nothing is measured.   refused: why it must not be handed
-    out, ceilings aside.   in_float: layers of an int8 file that had to stay in float."""
-
-    kind: Kind
-    path: Path
-    costs: dict[str, Cost]
-    figure: float
-    latency: Latency
-    own: Latency
-    ratio: Ratio | None
-    note: str = ""
-    refused: str | None = None
-    in_float: int = 0
-
-    def trial(self, name: str, verdict: str) -> Trial:
-        return Trial(name=name, type=self.kind, costs=self.costs, figure=self.figure, verdict=verdict)
-
-
 def finished(
-    ground: Ground, network: nn.Module, merge: tuple[str, ...], blocks: tuple[str, ...] = ()
+    ground: CompressGround, network: nn.Module, merge: tuple[str, ...], blocks: tuple[str, ...] = ()
 ) -> tuple[nn.Module, Rewriting]:
     """A network as it ships, each step checked: identities and norms gone, the layers named in `merge` as one, and
     `blocks`, which have lost their activations, whatever multiply-adds that takes."""
@@ -101,7 +64,7 @@ def finished(
     return apply(network, found, ground.checked), found
 
 
-def paying_merges(ground: Ground) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def paying_merges(ground: CompressGround) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Layers that are surely faster merged, nothing else being changed; and a sentence for each that are not."""
     found = look(ground.model, ground.example, (*FREE, "merge_linear"))
     found = worthwhile(ground.model, found, measuring(ground))
@@ -109,12 +72,12 @@ def paying_merges(ground: Ground) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(kept), tuple(f"{', '.join(one.layers)} stays as it is: {one.why}" for one in found.declined)
 
 
-def timed(ground: Ground, files: Sequence[Path]) -> list[Latency]:
+def timed(ground: CompressGround, files: Sequence[Path]) -> list[Latency]:
     """The latency of every file, in turns; by a law where nothing can be measured."""
     return ground.device.measure(files, RUNS.model_copy(update={"tries": TRIES}))
 
 
-def as_int8(ground: Ground, network: nn.Module) -> Rounded:
+def as_int8(ground: CompressGround, network: nn.Module) -> Rounded:
     """A finished network that is rounded wherever its int8 file will be, ready to learn.
 
     Errors: BadInput for an operator that cannot be rounded, and on processors whose int8 files are of other types.
@@ -127,7 +90,7 @@ def as_int8(ground: Ground, network: nn.Module) -> Rounded:
 
 
 def files_of(
-    ground: Ground, network: nn.Module, counts: Rewriting, folder: Path, rounded: Rounded | None = None
+    ground: CompressGround, network: nn.Module, counts: Rewriting, folder: Path, rounded: Rounded | None = None
 ) -> list[File]:
     """Every type of a finished network as a file, measured in turns with the file as it was; mildest type first.
 
@@ -154,14 +117,14 @@ def files_of(
 
 
 def _file(
-    ground: Ground, row: Candidate, counts: Rewriting, figure: float | None, latency: Latency, own: Latency
+    ground: CompressGround, row: Candidate, counts: Rewriting, figure: float | None, latency: Latency, own: Latency
 ) -> File:
     """A candidate as a file that is signed and judged. figure: of the float one; others have their gate's."""
     assert row.gate is not None and row.built is not None
     reached = (row.gate.accuracy or 0.0) if figure is None else figure
     note = row.built.note or (LEARNED if row.kind == "int8" else "")
     sign(ground, row.built.path, row.kind, note, reached, latency)
-    lost = f"loses {ground.figure_before - reached:.2f} points on val, {ground.asked.max_drop:g} allowed"
+    lost = f"loses {ground.figure_before - reached:.2f} points on val, {ground.plan.max_drop:g} allowed"
     return File(
         kind=row.kind,
         path=row.built.path,
@@ -176,7 +139,7 @@ def _file(
     )
 
 
-def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, latency: Latency) -> None:
+def sign(ground: CompressGround, path: Path, kind: Kind, note: str, figure: float, latency: Latency) -> None:
     """Write into a file where it came from and what was found out of it, as `edgewright show` reads it."""
     figures = {"latency_ms": latency.median_ms, "p90_ms": latency.p90_ms, "metric": figure}
     measured = {"runs": latency.runs, "threads": ground.threads, "cpu": ground.device.identity().get("cpu")}
@@ -186,7 +149,7 @@ def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, laten
         "winner": {"runtime": "onnxruntime", "type": kind, **figures},
         "note": note,
         "gate": {"source_accuracy": ground.figure_before, "decides": ground.task.spec.decides},
-        "max_drop": ground.asked.max_drop,
+        "max_drop": ground.plan.max_drop,
         "target": ground.device.name,
         "latency_of": "measured" if latency.how == "measured" else "law",
         "measured": measured if latency.how == "measured" else None,
@@ -195,7 +158,7 @@ def sign(ground: Ground, path: Path, kind: Kind, note: str, figure: float, laten
     write_bytes(path, signed(path, ground.metadata, facts))
 
 
-def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network:
+def _network(ground: CompressGround, exported: Path, rounded: Rounded | None) -> Network:
     """What files are built from; the int8 one is there already where it was learned."""
     found = Network(read_onnx(exported), calibration=ground.samples.calibration)
     if rounded is None:
@@ -205,7 +168,7 @@ def _network(ground: Ground, exported: Path, rounded: Rounded | None) -> Network
     return replace(found, int8=int8, int8_from=prepare(plain))
 
 
-def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
+def _choice(ground: CompressGround, network: Network, kinds: Sequence[Kind], allowed: float, folder: Path) -> Choice:
     """ONNX Runtime's files of all types that are asked for, held against the float one."""
     try:
         return choose(
@@ -223,7 +186,7 @@ def _choice(ground: Ground, network: Network, kinds: Sequence[Kind], allowed: fl
 
 
 def quick_costs(
-    ground: Ground, done: nn.Module, counts: Rewriting, kinds: Sequence[Kind], folder: Path
+    ground: CompressGround, done: nn.Module, counts: Rewriting, kinds: Sequence[Kind], folder: Path
 ) -> dict[Kind, dict[str, Cost]]:
     """What a finished network would cost as a file of each of some types, whatever it has learned; int8 only where it
     is surely faster than float, as otherwise it is not handed out.
@@ -244,7 +207,7 @@ def quick_costs(
     return found
 
 
-def quick_int8(ground: Ground, path: Path) -> Path:
+def quick_int8(ground: CompressGround, path: Path) -> Path:
     """The file in int8 with ranges from a few images: as quick as any, if not as right."""
     prepared = prepare(onnx.load(path))
     covered = ranges(collect(prepared, ground.samples.calibration[:QUICK]), CALIBRATORS["minmax"])
@@ -253,7 +216,7 @@ def quick_int8(ground: Ground, path: Path) -> Path:
     return made
 
 
-def refusal(ground: Ground, file: File) -> str | None:
+def refusal(ground: CompressGround, file: File) -> str | None:
     """Why a file is not what was asked for, or None: refused, over a ceiling, or neither faster nor smaller."""
     if file.refused:
         return file.refused
@@ -263,7 +226,7 @@ def refusal(ground: Ground, file: File) -> str | None:
     return unworthy(ground, file)
 
 
-def unworthy(ground: Ground, file: File) -> str | None:
+def unworthy(ground: CompressGround, file: File) -> str | None:
     """Why a file is no better than the one it comes from, where it is not."""
     faster = file.ratio.surely_faster if file.ratio else True
     if faster or file.costs["size"].value < SMALLER * size_before(ground):
@@ -271,13 +234,14 @@ def unworthy(ground: Ground, file: File) -> str | None:
     return f"not really faster ({file.ratio.text() if file.ratio else ''} of its time) and not really smaller"
 
 
-def size_before(ground: Ground) -> float:
+def size_before(ground: CompressGround) -> float:
     return ground.device.file_costs(ground.own, ground.counts[1])["size"].value
 
 
-def as_it_was(ground: Ground) -> File:
+def as_it_was(ground: CompressGround) -> File:
     """The file that is compared with, measured."""
     (latency,) = timed(ground, [ground.own])
-    kind: Kind = "int8" if ground.own != ground.run.float_onnx and ground.run.float_onnx.exists() else "fp32"
+    float_file = ground.source.folder.float_onnx
+    kind: Kind = "int8" if ground.own != float_file and float_file.exists() else "fp32"
     costs = file_costs(ground.device, ground.own, latency, *ground.counts)
     return File(kind, ground.own, costs, ground.figure_before, latency, latency, None)

@@ -2,9 +2,10 @@
 is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -33,6 +34,8 @@ from edgewright.export.load import load_model, load_run_task
 from edgewright.export.running import Says, gathered, tree_of
 from edgewright.export.runtimes.base import Kind
 from edgewright.export.ship.provenance import weights_sha256
+from edgewright.job.base import Ground
+from edgewright.job.compress.found import Decided, File
 from edgewright.job.compress.plan import CompressPlan
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Task, TaskSpec, batches, normalise
@@ -41,24 +44,34 @@ LOOKING_MS = 4_000.0  # about what one pass of a file over the images it is judg
 CHECKED = 8  # images that exact rewrites are checked on
 
 
-@dataclass
-class Ground:
-    """What a compression stands on. done: what was done to the network before, of a run that was compressed already.
-    budget: what is asked, and what the device itself allows."""
+class Source(NamedTuple):
+    """The run that is compressed."""
 
-    asked: CompressPlan
-    run: RunFolder
-    result: Result
+    folder: RunFolder
     plan: Plan
+    result: Result
+
+
+@dataclass
+class CompressGround(Ground):
+    """What a compression stands on. done: what was done to the network before, of a run that was compressed already.
+    budget: what is asked, and what the device itself allows.   files: those of the network with exact rewrites alone,
+    as far as they are made."""
+
+    plan: CompressPlan
+    source: Source
     model: nn.Module
     done: Rewriting | None
     task: Task
     device: Device
     budget: Budget
+    scratch: Path  # for files that are made on the way
+    decided: Decided = field(init=False)  # these two as soon as it is
+    files: list[File] | None = field(init=False)
 
     @property
     def size(self) -> Size:
-        return sides(self.result.architecture["resolution"])
+        return sides(self.source.result.architecture["resolution"])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,16 +83,16 @@ class Ground:
 
     @property
     def threads(self) -> int:
-        return self.asked.threads or self.plan.threads
+        return self.plan.threads or self.source.plan.threads
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        quantises = "quantise" in self.asked.steps and self.device.as_is
+        quantises = "quantise" in self.plan.steps and self.device.as_is
         return ("fp32", "int8") if quantises else ("fp32",)
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        return {"architecture": self.run.architecture.read_text(), "task": self.task.spec.model_dump_json()}
+        return {"architecture": self.source.folder.architecture.read_text(), "task": self.task.spec.model_dump_json()}
 
     @cached_property
     def checked(self) -> Tensor:
@@ -89,7 +102,8 @@ class Ground:
     @property
     def own(self) -> Path:
         """The file that is compared with: the float one where the device makes its own of it, in its own type."""
-        return self.run.float_onnx if not self.device.as_is and self.run.float_onnx.exists() else self.run.onnx
+        run = self.source.folder
+        return run.float_onnx if not self.device.as_is and run.float_onnx.exists() else run.onnx
 
     @cached_property
     def counts(self) -> tuple[int, int]:
@@ -112,7 +126,7 @@ class Ground:
     def samples(self) -> Samples:
         """What calibrates int8, and the val images by which everything is chosen."""
         most = max(COMPARISON, int(LOOKING_MS / self.own_ms))
-        return samples_of(self.task, (1, *self.shape), self.asked.seed, most)
+        return samples_of(self.task, (1, *self.shape), self.plan.seed, most)
 
     @property
     def metric(self) -> Metric:
@@ -136,7 +150,7 @@ class Ground:
     @property
     def floor(self) -> float:
         """What the figure on val must be at least."""
-        return self.figure_before - self.asked.max_drop
+        return self.figure_before - self.plan.max_drop
 
 
 def session_call(path: Path) -> Says:
@@ -144,7 +158,7 @@ def session_call(path: Path) -> Says:
     return partial(run_session, open_session(path))
 
 
-def held_out(ground: Ground, path: Path) -> dict[str, Score]:
+def held_out(ground: CompressGround, path: Path) -> dict[str, Score]:
     """All figures of a file on the held-out test samples, one at a time as it will be used."""
     call, kind = session_call(path), ground.task.kind
     states = [metric.start() for metric in kind.metrics]
@@ -156,8 +170,8 @@ def held_out(ground: Ground, path: Path) -> dict[str, Score]:
     return {metric.name: metric.score(state) for metric, state in zip(kind.metrics, states, strict=True)}
 
 
-def survey(asked: CompressPlan) -> Ground:
-    """The run's network and data, and where it must run.
+def survey(asked: CompressPlan, scratch: Path) -> CompressGround:
+    """The run's network and data, and where it must run; scratch: of `CompressGround`.
 
     Errors: BadInput for a folder that is no finished run, an altered file, data that are gone or have changed, and a
         ceiling that the device knows nothing of.
@@ -173,7 +187,7 @@ def survey(asked: CompressPlan) -> Ground:
     done = read_plan(read_json(run.rewrites), str(run.rewrites)) if run.rewrites.exists() else None
     task, budget = load_run_task(run), asked.budget.within(device.ceilings())
     _check_operators(run, result, plan, device)
-    return Ground(asked, run, result, plan, model, done, task, device, budget)
+    return CompressGround(asked, Source(run, plan, result), model, done, task, device, budget, scratch)
 
 
 def _check_operators(run: RunFolder, result: Result, plan: Plan, device: Device) -> None:

@@ -10,13 +10,12 @@ from edgewright.compress.rewrites.prune_channels import Prune
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Frozen
 from edgewright.core.result import Export
-from edgewright.core.run import RunFolder
 from edgewright.device.compare import Ratio
-from edgewright.job.compress.decide import Decided
-from edgewright.job.compress.files import EXACT, Trial
-from edgewright.job.compress.ground import Ground
-from edgewright.job.compress.ship import Handed
-from edgewright.job.compress.train import Learned
+from edgewright.job.base import Run
+from edgewright.job.compress.files import EXACT
+from edgewright.job.compress.found import Trial
+from edgewright.job.compress.ground import CompressGround
+from edgewright.job.compress.ship import Handed, Made
 from edgewright.train.loop import Trained
 
 
@@ -78,21 +77,12 @@ class CompressResult(Frozen):
     saved: dict[str, str]
 
 
-def result_of(
-    folder: RunFolder,
-    ground: Ground,
-    decided: Decided,
-    learned: list[Learned],
-    handed: Handed,
-    plan: Rewriting,
-    trials: tuple[Trial, ...],
-    seconds: float,
-) -> CompressResult:
-    """Everything together. plan: what was done to the network as it came."""
-    file, asked = handed.file, ground.asked
-    before = decided.trials[0]
+def result_of(run: Run[CompressGround], made: Made, handed: Handed, trials: tuple[Trial, ...]) -> CompressResult:
+    """Everything together."""
+    ground, file, learned = run.ground, handed.file, made.learned
+    asked, before = ground.plan, ground.decided.trials[0]
     return CompressResult(
-        source=ground.run.path.name,
+        source=ground.source.folder.path.name,
         task=ground.task.spec.model_dump(mode="json"),
         device=ground.device.identity(),
         budget=asked.budget,
@@ -113,18 +103,18 @@ def result_of(
         ratio=file.ratio,
         way=learned[-1].way.name if learned else EXACT,
         trials=trials,
-        rewrites=tuple(str(rewrite) for rewrite in plan.rewrites),
-        widths=widths(plan),
-        dropped=tuple(rewrite.layers[-1] for rewrite in plan.rewrites if isinstance(rewrite, Drop)),
-        remarks=decided.remarks,
+        rewrites=tuple(str(rewrite) for rewrite in made.plan.rewrites),
+        widths=widths(made.plan),
+        dropped=tuple(rewrite.layers[-1] for rewrite in made.plan.rewrites if isinstance(rewrite, Drop)),
+        remarks=ground.decided.remarks,
         learned=tuple(
             Learning(name=one.way.name, trial=number < len(learned) - 1, trained=one.trained)
             for number, one in enumerate(learned)
         ),
         export=handed.export,
-        seconds=seconds,
+        seconds=run.watch.spent(),
         seed=asked.seed,
-        saved=folder.read_result().files,
+        saved=run.folder.read_result().files,
     )
 
 

@@ -7,13 +7,8 @@ narrowed down to the ceilings by the measured time of the untrained network befo
 was. Val chooses; the held-out test images are looked at once, when the file is there.
 """
 
-import contextlib
-import json
-import math
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,23 +16,25 @@ from edgewright.compress.planner import read_plan
 from edgewright.core.cost import Budget
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError, GateFailed
-from edgewright.core.files import sha256, write_text
+from edgewright.core.files import sha256
 from edgewright.core.home import user_path
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
-from edgewright.job.compress.decide import Decided, NothingKeeps, decide
-from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, File, Trial, files_of, finished, refusal
-from edgewright.job.compress.ground import Ground, survey
+from edgewright.core.study import Study
+from edgewright.job.base import Job, Run, Stage, Start, perform
+from edgewright.job.base import resume as go_on
+from edgewright.job.compress.decide import NothingKeeps, decide
+from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, files_of, finished, refusal
+from edgewright.job.compress.found import Decided, File, Trial
+from edgewright.job.compress.ground import CompressGround, survey
 from edgewright.job.compress.plan import CompressOptions, CompressPlan
 from edgewright.job.compress.result import CompressResult, result_of
-from edgewright.job.compress.ship import Ready, fitting, ship
+from edgewright.job.compress.ship import Made, fitting, ship
 from edgewright.job.compress.train import LEAST_SECONDS, Learned, learn
 from edgewright.report.parts.compression import write_compression
 from edgewright.train.checkpoint import model_signature
 from edgewright.train.loop import Diverged
 
-RESULT = "compressed.json"
-NOTES = "decided.json"  # among the checkpoints
 DEFAULT_MINUTES = 20.0
 FINAL = (BudgetInfeasible, GateFailed, Diverged)  # going on would only come to the same again
 LOOKING = 0.3  # of the minutes, after which what to train is not narrowed down further
@@ -82,160 +79,150 @@ def resolved(asked: CompressPlan) -> CompressPlan:
     return asked.model_copy(update={"source": source, "minutes": minutes})
 
 
-def dry_run(asked: CompressPlan) -> tuple[Ground, Decided]:
+def dry_run(asked: CompressPlan) -> tuple[CompressGround, Decided]:
     """What would be done, measured as far as it can be without training; nothing is written."""
-    ground = survey(asked)
-    with _scratch() as folder:
-        return ground, decide(ground, folder)[0]
+    with tempfile.TemporaryDirectory(prefix="edgewright-") as scratch:
+        ground = survey(asked, Path(scratch))
+        return ground, decide(ground)[0]
 
 
-def run(asked: CompressPlan, out: Path, began: float | None = None) -> CompressResult:
+def run(asked: CompressPlan, out: str | Path, began: float | None = None) -> CompressResult:
     """Carry out what is asked in a new folder; began: `time.monotonic()` from when the minutes count, now by default.
 
     The folder is made when it is known that there is a way.
     """
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(out)
-    folder.check_new()
-    ground = survey(asked)
-    with _scratch() as scratch:
-        until = math.inf if asked.minutes is None else began + 60 * asked.minutes * LOOKING
-        decided, files = decide(ground, scratch, until)
-        existed = folder.path.exists()
-        with folder.locked():
-            folder.check_new()  # again: another process may have begun here meanwhile
-            _note(folder, ground, decided)
-            write_text(folder.compression, asked.to_json())  # what holds this can be gone on with
-            with _nothing_left(folder, existed, (*FINAL, BadInput)):
-                return _walk(folder, ground, decided, files if decided.ready else None, scratch, began)
+    return perform(Compress(), asked, out, began=began)
 
 
-def resume(out: Path, began: float | None = None) -> CompressResult:
+def resume(out: str | Path, began: float | None = None) -> CompressResult:
     """Go on with a compression that was cut; a finished one gives its result at once."""
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(Path(out))
-    if not folder.compression.exists():
-        raise BadInput(f"{out}: not a compression's folder (it holds no {folder.compression.name})")
-    if (folder.path / RESULT).exists() and folder.report.exists():
-        return _finished(folder)
-    ground = survey(CompressPlan.parse(read_json(folder.compression), str(folder.compression)))
-    with folder.locked(), _scratch() as scratch:
-        folder.sweep()
-        decided = _read_note(folder, ground)
-        with _nothing_left(folder, True, FINAL):
-            return _walk(folder, ground, decided, None, scratch, began)
+    return go_on(Compress(), out, began=began)
 
 
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
-        yield Path(folder)
+Work = Run[CompressGround]
 
 
-@contextlib.contextmanager
-def _nothing_left(folder: RunFolder, existed: bool, final: tuple[type[EdgewrightError], ...]) -> Iterator[None]:
-    """Where it turns out that there is nothing to hand out (`final`), the folder is as it was before."""
-    try:
-        yield
-    except final:
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        begun = (folder.plan, folder.result, folder.onnx, folder.float_onnx, folder.model, folder.rewrites)
-        for path in (folder.compression, *begun):  # a resumed one may have been killed while it wrote these
-            path.unlink(missing_ok=True)
-        if not existed:
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-
-
-def _finished(folder: RunFolder) -> CompressResult:
-    result = CompressResult.parse(read_json(folder.path / RESULT), str(folder.path / RESULT))
-    for name in result.saved:
-        folder.check_file(folder.path / name)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)  # of one that was killed at its very end
-    return result
-
-
-def _note(folder: RunFolder, ground: Ground, decided: Decided) -> None:
-    """What was measured: a resumed compression must go on with the same networks."""
-    folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    note = {
-        "identity": _identity(ground),
-        "device": ground.device.identity(),
-        "decided": decided.model_dump(mode="json"),
-    }
-    write_text(folder.checkpoints / NOTES, json.dumps(note))
-
-
-def _read_note(folder: RunFolder, ground: Ground) -> Decided:
-    path = folder.checkpoints / NOTES
-    note = read_json(path)
-    if not isinstance(note, dict) or note.get("identity") != _identity(ground):
-        raise BadInput(f"{path}: the network or the data changed since this was begun; compress into another folder")
-    if ground.asked.budget.latency_ms is not None:
-        ground.device.refuse_other(note.get("device") or {})
-    return Decided.parse(note.get("decided"), str(path))
-
-
-def _identity(ground: Ground) -> dict[str, Any]:
-    return {
-        "data": ground.task.spec.digest,
-        "network": model_signature(ground.model),
-        "weights": sha256(ground.run.model),
-    }
-
-
-def _walk(
-    folder: RunFolder, ground: Ground, decided: Decided, files: list[File] | None, scratch: Path, began: float
-) -> CompressResult:
+def teach(run: Work, _: None) -> list[Learned]:
+    """The trainings that are needed, none where exact rewrites and a type are enough."""
+    decided = run.ground.decided
     for remark in decided.remarks:
         say(remark)
-    learned: list[Learned] = []
-    network, plan, merge, blocks = ground.model, None, decided.merge, tuple[str, ...]()
-    if not decided.ready:
-        learned = learn(ground, decided.ways, folder.checkpoints, _seconds_left(ground, began))
+    return [] if decided.ready else learn(run.ground, decided.ways, run.folder.checkpoints, _seconds_left(run))
+
+
+def make_files(run: Work, learned: list[Learned]) -> Made:
+    """The network as it ships, as a file of each type."""
+    ground = run.ground
+    network, plan, merge, blocks = ground.model, None, ground.decided.merge, tuple[str, ...]()
+    if learned:
         way = learned[-1].way
         network, plan, merge, blocks = learned[-1].network, read_plan(way.plan, way.name), way.merge, way.blocks
     final, exact = finished(ground, network, merge, blocks)
-    plan = exact if plan is None else plan.then(exact)
+    files = None if learned else ground.files
     if files is None:
-        files = files_of(ground, final, exact, scratch / "final", learned[-1].rounded if learned else None)
-    file = fitting(ground, files)
-    trials = _trials(ground, decided, learned, files, file)
+        files = files_of(ground, final, exact, ground.scratch / "final", learned[-1].rounded if learned else None)
+    return Made(learned, final, exact if plan is None else plan.then(exact), files)
+
+
+def hand_out(run: Work, made: Made) -> CompressResult:
+    """The mildest file that keeps all that was asked, in a folder that is a run."""
+    ground = run.ground
+    file = fitting(ground, made.files)
+    trials = _trials(ground, made, file)
     if file is None:
-        raise _failure(ground, learned, files, trials)
-    handed = ship(folder, ground, Ready(final, plan if ground.done is None else ground.done.then(plan), files), file)
-    seconds = time.monotonic() - began
-    result = result_of(folder, ground, decided, learned, handed, plan, trials, seconds)
-    write_text(folder.path / RESULT, result.to_json())
-    write_compression(folder.report, result)
-    shutil.rmtree(folder.checkpoints)
-    return result
+        raise _failure(ground, made, trials)
+    return result_of(run, made, ship(run.folder, ground, made, file), trials)
 
 
-def _seconds_left(ground: Ground, began: float) -> float | None:
+class Compress(Job[CompressPlan, CompressGround, CompressResult]):
+    plan_file = "compress_plan.json"
+    result_file = "compressed.json"
+    stages = (Stage("train", teach), Stage("measure", make_files), Stage("deploy", hand_out))
+    hopeless = (BudgetInfeasible, GateFailed, Diverged)  # going on would only come to the same again
+    nothing_left_after = (*hopeless, BadInput)
+
+    def read_plan(self, folder: RunFolder) -> CompressPlan:
+        path = folder.path / self.plan_file
+        if not path.exists():
+            raise BadInput(f"{folder.path}: not a compression's folder (it holds no {path.name})")
+        return CompressPlan.parse(read_json(path), str(path))
+
+    def read_result(self, folder: RunFolder) -> CompressResult:
+        path = folder.path / self.result_file
+        result = CompressResult.parse(read_json(path), str(path))
+        for name in result.saved:
+            folder.check_file(folder.path / name)
+        return result
+
+    def survey(self, plan: CompressPlan, start: Start) -> CompressGround:
+        scratch = Path(start.open.enter_context(tempfile.TemporaryDirectory(prefix="edgewright-")))
+        ground = survey(plan, scratch)
+        noted = None if start.begun is None else _noted(start.begun.study, ground)
+        if noted is not None:
+            ground.decided, ground.files = noted, None
+        else:
+            ground.decided, files = decide(ground, start.after(LOOKING))
+            ground.files = files if ground.decided.ready else None
+        return ground
+
+    def begin(self, run: Work) -> None:
+        """What was measured: a resumed compression must go on with the same networks."""
+        run.study.note("identity", _identity(run.ground))
+        run.study.note("device", run.ground.device.identity())
+        run.study.note("decided", run.ground.decided.model_dump(mode="json"))
+
+    def report(self, run: Work, result: CompressResult) -> None:
+        write_compression(run.folder.report, result)
+
+    def tidy(self, folder: RunFolder) -> None:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+
+
+def _noted(study: Study, ground: CompressGround) -> Decided | None:
+    """What was decided when this was begun.   Errors: BadInput where it was for another network, data or device."""
+    if (identity := study.read_note("identity")) is None:
+        return None
+    if identity != _identity(ground):
+        raise BadInput(
+            f"{study.path}: the network or the data changed since this was begun; compress into another folder"
+        )
+    if ground.plan.budget.latency_ms is not None:
+        ground.device.refuse_other(study.read_note("device"))
+    return Decided.parse(study.read_note("decided"), str(study.path))
+
+
+def _identity(ground: CompressGround) -> dict[str, Any]:
+    return {
+        "data": ground.task.spec.digest,
+        "network": model_signature(ground.model),
+        "weights": sha256(ground.source.folder.model),
+    }
+
+
+def _seconds_left(run: Run[CompressGround]) -> float | None:
     """For the training: what is left of the minutes when the files have been made, measured and tested."""
-    if ground.asked.minutes is None:
+    ground = run.ground
+    if ground.plan.minutes is None:
         return None
     images = len(ground.samples.calibration) + 4 * len(ground.samples.comparison) + 2 * len(ground.task.test)
     shipping = SHIPPING_SECONDS + 2 * SECONDS * min(1.0, ground.own_ms / 10) + 1e-3 * ground.own_ms * images
-    return max(LEAST_SECONDS, 60 * ground.asked.minutes - (time.monotonic() - began) - shipping)
+    return max(LEAST_SECONDS, run.watch.left() - shipping)
 
 
-def _trials(
-    ground: Ground, decided: Decided, learned: list[Learned], files: list[File], shipped: File | None
-) -> tuple[Trial, ...]:
+def _trials(ground: CompressGround, made: Made, shipped: File | None) -> tuple[Trial, ...]:
     """Everything that was tried, with the figures and the verdicts of the files as they are now: without training they
     were among the trials before, and a resumed compression has measured them anew."""
-    stem = f"{learned[-1].way.name}, taught again" if learned else EXACT
+    stem = f"{made.learned[-1].way.name}, taught again" if made.learned else EXACT
     now: dict[str, Trial] = {}
-    for file in files:
+    for file in made.files:
         name = f"{stem}, {file.kind}"
         now[name] = file.trial(name, "handed out" if file is shipped else refusal(ground, file) or KEEPS)
-    return (*(now.pop(trial.name, trial) for trial in decided.trials), *now.values())
+    return (*(now.pop(trial.name, trial) for trial in ground.decided.trials), *now.values())
 
 
-def _failure(ground: Ground, learned: list[Learned], files: list[File], trials: tuple[Trial, ...]) -> EdgewrightError:
+def _failure(ground: CompressGround, made: Made, trials: tuple[Trial, ...]) -> EdgewrightError:
     """Nothing can be handed out: for what was lost, or for what was measured."""
+    learned, files = made.learned, made.files
     wanted = [file for file in files if not learned or file.kind == learned[-1].way.type] or files
     lost = [file for file in wanted if file.refused]
     if lost:

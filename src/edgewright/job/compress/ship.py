@@ -18,17 +18,20 @@ from edgewright.export.gates import compare
 from edgewright.export.graph import outputs_of
 from edgewright.export.meaning import Known
 from edgewright.export.parity import onnx_outputs, told, torch_outputs, verify
-from edgewright.job.compress.files import File, refusal
-from edgewright.job.compress.ground import Ground, held_out
+from edgewright.job.compress.files import refusal
+from edgewright.job.compress.found import File
+from edgewright.job.compress.ground import CompressGround, held_out
+from edgewright.job.compress.train import Learned
 from edgewright.job.hand_over import hand_over
 from edgewright.space.resolve import make_space
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A finished network with the files that it could ship as. plan: everything that was done to the run's own network
-    (before an earlier compression, where there was one)."""
+class Made:
+    """A finished network with the files that it could ship as. learned: its trainings, in order.   plan: what was done
+    to the network as it came."""
 
+    learned: Sequence[Learned]
     network: nn.Module
     plan: Rewriting
     files: Sequence[File]
@@ -44,29 +47,29 @@ class Handed:
     test_after: float
 
 
-def fitting(ground: Ground, files: Sequence[File]) -> File | None:
+def fitting(ground: CompressGround, files: Sequence[File]) -> File | None:
     """The mildest type that keeps all that was asked."""
     return next((file for file in files if refusal(ground, file) is None), None)
 
 
-def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
+def ship(folder: RunFolder, ground: CompressGround, made: Made, file: File) -> Handed:
     """Check the file and write the run.
 
     Errors: GateFailed where a float file computes something else than its network, or the test images, which are looked
         at here for the first time, say that more was lost than allowed. Nothing is handed out then.
     """
-    export = _parity(ground, ready.network, file)
+    export = _parity(ground, made.network, file)
     decides = ground.task.spec.decides
     before, after = held_out(ground, ground.own), held_out(ground, file.path)
     own, found = before[decides].value, after[decides].value
-    if own - found > ground.asked.max_drop + 1e-9:
+    if own - found > ground.plan.max_drop + 1e-9:
         raise GateFailed(
             f"on the {len(ground.task.test):,} held-out test samples {own - found:.2f} points are lost ({own:.2f} to "
-            f"{found:.2f} %), {ground.asked.max_drop:g} allowed, though on val it was "
+            f"{found:.2f} %), {ground.plan.max_drop:g} allowed, though on val it was "
             f"{ground.figure_before - file.figure:.2f}; nothing was handed out"
         )
-    write_folder(folder.path, ready.network, ready.plan)
-    float_file = next((other for other in ready.files if other.kind == "fp32"), None)
+    write_folder(folder.path, made.network, made.plan if ground.done is None else ground.done.then(made.plan))
+    float_file = next((other for other in made.files if other.kind == "fp32"), None)
     if file.kind != "fp32" and float_file is not None:
         write_bytes(folder.float_onnx, float_file.path.read_bytes())
     else:
@@ -78,7 +81,7 @@ def ship(folder: RunFolder, ground: Ground, ready: Ready, file: File) -> Handed:
     return Handed(file, export, own, found)
 
 
-def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
+def _parity(ground: CompressGround, network: nn.Module, file: File) -> Export:
     samples = held_out_samples(ground.task, ground.size)
     if file.kind == "fp32":
         return verify(network, file.path, samples, Known(ground.task.kind))
@@ -87,11 +90,11 @@ def _parity(ground: Ground, network: nn.Module, file: File) -> Export:
     return told(compare(names, expected, found, Known(ground.task.kind)))
 
 
-def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, metrics: Metrics) -> None:
-    space = make_space(ground.plan.space, ground.task.spec)
+def _write_run(folder: RunFolder, ground: CompressGround, file: File, export: Export, metrics: Metrics) -> None:
+    space = make_space(ground.source.plan.space, ground.task.spec)
     found = {
         "device": ground.device.identity(),
-        "budget": ground.asked.budget,
+        "budget": ground.plan.budget,
         "costs": file.costs,
         "runtime_peak_bytes": None,
         "metrics": metrics,
@@ -100,9 +103,9 @@ def _write_run(folder: RunFolder, ground: Ground, file: File, export: Export, me
         "latency_check": None,
     }
     asked = {
-        "budget": ground.asked.budget,
-        "device": ground.asked.device or ground.plan.device,
+        "budget": ground.plan.budget,
+        "device": ground.plan.device or ground.source.plan.device,
         "threads": ground.threads,
     }
-    architecture = space.read(read_json(ground.run.architecture))
-    hand_over(folder, ground.run, architecture, file.latency, found=found, asked=asked)
+    architecture = space.read(read_json(ground.source.folder.architecture))
+    hand_over(folder, ground.source.folder, architecture, file.latency, found=found, asked=asked)

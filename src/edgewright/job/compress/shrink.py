@@ -20,7 +20,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.device.measure import Latency
 from edgewright.export.blocks import measure_blocks
-from edgewright.job.compress.ground import Ground
+from edgewright.job.compress.ground import CompressGround
 from edgewright.task.base import batches
 
 BATCHES, BATCH = 12, 32  # of training images that importance is judged on
@@ -29,7 +29,7 @@ BATCHES, BATCH = 12, 32  # of training images that importance is judged on
 class Pruner:
     """Plans that leave some share of a network's latency; what the channels are worth is found out once."""
 
-    def __init__(self, ground: Ground, model: nn.Module) -> None:
+    def __init__(self, ground: CompressGround, model: nn.Module) -> None:
         self.ground, self.model = ground, model
         self.importance = remembered(taylor)
 
@@ -45,7 +45,7 @@ class Pruner:
             ground.task.spec,
             batch_size=min(BATCH, len(ground.task.train)),
             size=ground.size,
-            shuffle=derive(ground.asked.seed, "importance"),
+            shuffle=derive(ground.plan.seed, "importance"),
         )
         return plan_pruning(
             self.model,
@@ -72,7 +72,7 @@ def remembered(importance: Importance) -> Importance:
     return once
 
 
-def linearised(ground: Ground, share: float, now_ms: float) -> tuple[Rewriting, tuple[str, ...], str]:
+def linearised(ground: CompressGround, share: float, now_ms: float) -> tuple[Rewriting, tuple[str, ...], str]:
     """Drop the activations of the blocks that are surely faster merged, most time saved first, until about `share` of
     the network's latency, `now_ms`, is left; the plan, the blocks that merge afterwards, and a sentence.
 
@@ -105,6 +105,6 @@ def nearest(timings: Sequence[Timing]) -> str:
     return f"{best.layers[-1]} comes nearest with {best.text()}"
 
 
-def measuring(ground: Ground) -> Callable[[Sequence[nn.Module], tuple[int, ...]], Sequence[Latency]]:
+def measuring(ground: CompressGround) -> Callable[[Sequence[nn.Module], tuple[int, ...]], Sequence[Latency]]:
     """What times blocks where the network must run."""
     return partial(measure_blocks, device=ground.device)

@@ -11,9 +11,9 @@ from edgewright.compress.bits.qat import Rounded
 from edgewright.compress.planner import read_plan
 from edgewright.core.progress import say
 from edgewright.core.seed import derive
-from edgewright.job.compress.decide import Way
 from edgewright.job.compress.files import as_int8
-from edgewright.job.compress.ground import Ground
+from edgewright.job.compress.found import Way
+from edgewright.job.compress.ground import CompressGround
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.distil import distillation
 from edgewright.train.loop import Diverged, Loss, Trained, fit, training_device
@@ -37,7 +37,7 @@ class Learned:
         self.network = learner if self.rounded is None else self.rounded.float_network()
 
 
-def learn(ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None) -> list[Learned]:
+def learn(ground: CompressGround, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None) -> list[Learned]:
     """Train every way briefly, then the best of them in full; the last is the one to ship.
 
     seconds: for all of it; None where epochs say how long.
@@ -46,18 +46,18 @@ def learn(ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: flo
     tried: list[Learned] = []
     if len(ways) > 1:
         share = None if seconds is None else seconds * TRIAL
-        epochs = None if ground.asked.epochs is None else max(1, ground.asked.epochs // 5)
+        epochs = None if ground.plan.epochs is None else max(1, ground.plan.epochs // 5)
         tried = _trials(ground, ways, checkpoints, share, epochs)
     best = max(tried, key=lambda learned: learned.trained.val.rank, default=None)
     way = best.way if best else next(iter(ways))
     if tried:
         say(f"{way.name} goes on; after their trials, on val: {_figures(tried)}")
     left = None if seconds is None else max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-    return [*tried, train(ground, way, checkpoints / "train.safetensors", left, ground.asked.epochs)]
+    return [*tried, train(ground, way, checkpoints / "train.safetensors", left, ground.plan.epochs)]
 
 
 def _trials(
-    ground: Ground, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None, epochs: int | None
+    ground: CompressGround, ways: tuple[Way, ...], checkpoints: Path, seconds: float | None, epochs: int | None
 ) -> list[Learned]:
     """Every way trained briefly; one that diverges is out, unless all do."""
     tried: list[Learned] = []
@@ -75,13 +75,13 @@ def _figures(tried: list[Learned]) -> str:
     return ", ".join(f"{one.way.name} {one.trained.val}" for one in tried)
 
 
-def start(ground: Ground, way: Way) -> nn.Module:
+def start(ground: CompressGround, way: Way) -> nn.Module:
     """The network as a way leaves it before it learns."""
     network = apply(ground.model, read_plan(way.plan, way.name), ground.checked)
     return as_int8(ground, network) if way.rounded else network.requires_grad_(True)
 
 
-def train(ground: Ground, way: Way, checkpoint: Path, seconds: float | None, epochs: int | None) -> Learned:
+def train(ground: CompressGround, way: Way, checkpoint: Path, seconds: float | None, epochs: int | None) -> Learned:
     network = start(ground, way)
     task, macs = ground.task, way.costs["macs"].value
     recipe = gentle(ground, network, epochs or MOST_EPOCHS)
@@ -92,7 +92,7 @@ def train(ground: Ground, way: Way, checkpoint: Path, seconds: float | None, epo
 
 
 def _fit(
-    ground: Ground, way: Way, network: nn.Module, recipe: Recipe, loss: Loss, clock: Clock, checkpoint: Path
+    ground: CompressGround, way: Way, network: nn.Module, recipe: Recipe, loss: Loss, clock: Clock, checkpoint: Path
 ) -> Trained:
     try:
         return fit(
@@ -100,7 +100,7 @@ def _fit(
             ground.task,
             recipe,
             size=ground.size,
-            seed=derive(ground.asked.seed, "compress", way.name),
+            seed=derive(ground.plan.seed, "compress", way.name),
             clock=clock,
             checkpoint=checkpoint,
             device=training_device(),
@@ -112,14 +112,14 @@ def _fit(
         raise Diverged(f"{way.name}: {error}; a smaller --lr may help") from None
 
 
-def gentle(ground: Ground, network: nn.Module, epochs: float) -> Recipe:
+def gentle(ground: CompressGround, network: nn.Module, epochs: float) -> Recipe:
     """The task's recipe for a network that has learned: smaller steps, images that are not mixed."""
     recipe = recipe_for(ground.task.spec, epochs)
     rate = recipe.lr / GENTLER
     if not any(isinstance(module, _BatchNorm) for module in network.modules()):
         rate /= UNNORMED
     return recipe.model_copy(
-        update={"lr": ground.asked.lr or rate, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "warmup": 0.05}
+        update={"lr": ground.plan.lr or rate, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "warmup": 0.05}
     )
 
 

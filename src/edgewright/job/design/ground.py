@@ -14,6 +14,7 @@ from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
 from edgewright.device.table.table import LatencyModel
 from edgewright.ir.graph import count_macs
+from edgewright.job.base import Ground
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.base import downhill, least
 from edgewright.search.resolve import resolve_strategy
@@ -30,9 +31,9 @@ CALIBRATION_NETWORKS = 48
 MACS_PER_MS = 1e8  # about what one core of a large processor can do
 
 
-@dataclass(frozen=True)
-class Ground:
-    """What the plan's words stand for, loaded and checked: what the stages work on."""
+@dataclass
+class DesignGround(Ground):
+    """What a design stands on. latency: what predicts it in the space."""
 
     plan: Plan
     task: Task
@@ -87,14 +88,14 @@ def check(plan: Plan, dataset: Any = None) -> Named:
     return Named(task, device, space)
 
 
-def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> Ground:
+def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> DesignGround:
     """`check`, fit the device's latency table unless it is given, and see that some network meets the budget."""
     named = check(plan, dataset)
     if latency is None:
         latency = _calibrate(plan, named.space, named.device)
     elif "latency" in plan.budget.ceilings():
         named.device.refuse_other(latency.device)
-    ground = Ground(plan, named.task, named.device, named.space, latency)
+    ground = DesignGround(plan, named.task, named.device, named.space, latency)
     _check_feasible(ground)
     return ground
 
@@ -129,7 +130,7 @@ def _refuse_if_broken(budget: Budget, least_costs: Mapping[str, Cost]) -> None:
             )
 
 
-def _check_feasible(ground: Ground) -> None:
+def _check_feasible(ground: DesignGround) -> None:
     """Look for one network inside all ceilings; if there is none, say which ceiling binds and what can be had."""
     random = rng(ground.plan.seed, "feasible")
     best, excess = least(ground.space, ground.excess, random)

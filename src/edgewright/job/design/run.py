@@ -1,13 +1,12 @@
 """The main job: from a task and a budget to a network that fits, measured.
 
-    task + device -> search -> train -> export -> report
+    task + device -> search -> measure -> finalists -> train -> deploy -> report
 
-`design` walks it; `resume` goes on with a run that was cut, at any moment, by anything.
+`design` begins it; `resume` goes on with a run that was cut, at any moment, by anything.
 """
 
-import json
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,21 +14,23 @@ import yaml
 
 from edgewright.core.cost import Budget, as_fields
 from edgewright.core.data import read_yaml
-from edgewright.core.environment import environment
 from edgewright.core.errors import BadInput
-from edgewright.core.files import write_text
 from edgewright.core.home import user_path
 from edgewright.core.plan import DesignOptions, Plan
-from edgewright.core.pool import pool
 from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
-from edgewright.core.stopwatch import Stopwatch
-from edgewright.core.study import Study
 from edgewright.device.resolve import make_device
 from edgewright.device.table.table import LatencyModel
-from edgewright.job.design import stages, summary
-from edgewright.job.design.ground import Ground, survey
+from edgewright.job.base import Job, Stage, Start, perform
+from edgewright.job.base import resume as go_on
+from edgewright.job.design.choose import choose
+from edgewright.job.design.finalists import train_finalists
+from edgewright.job.design.ground import DesignGround, survey
+from edgewright.job.design.record import Work
+from edgewright.job.design.search import search
+from edgewright.job.design.ship import ship
+from edgewright.job.design.train import train_and_deploy
 from edgewright.report.parts.design import write_report
 from edgewright.task.base import Task
 from edgewright.task.kind import has_learned
@@ -105,56 +106,68 @@ def plan_text(plan: Plan) -> str:
     return yaml.safe_dump(plan.model_dump(mode="json", exclude_none=True, by_alias=True), sort_keys=False)
 
 
-def run(plan: Plan, out: Path, dataset: Any = None, began: float | None = None) -> Result:
+@dataclass(frozen=True)
+class Design(Job[Plan, DesignGround, Result]):
+    """dataset: what was handed over from Python in place of a source that has a name."""
+
+    dataset: Any = None
+
+    plan_file = "plan.yaml"
+    result_file = "result.json"
+    stages = (
+        Stage("search", search),
+        Stage("measure", choose),
+        Stage("finalists", train_finalists),
+        Stage("train", train_and_deploy),
+        Stage("deploy", ship),
+    )
+
+    def plan_text(self, plan: Plan) -> str:
+        return plan_text(plan)
+
+    def read_plan(self, folder: RunFolder) -> Plan:
+        return folder.read_plan()
+
+    def read_result(self, folder: RunFolder) -> Result:
+        for path in (folder.onnx, folder.model, folder.architecture):
+            folder.check_file(path)
+        return folder.read_result()
+
+    def survey(self, plan: Plan, start: Start) -> DesignGround:
+        known = None if start.begun is None else start.begun.study.read_note("latency_model")
+        latency = None if known is None else LatencyModel.parse(known, "what this run had measured")
+        ground = survey(plan, self.dataset, latency)
+        digest = None if start.begun is None else start.begun.study.read_note("task_digest")
+        if digest not in (None, ground.task.spec.digest):
+            raise BadInput(f"{plan.task}: the data changed since this run was begun; start a new one")
+        return ground
+
+    def begin(self, run: Work) -> None:
+        run.study.note("task_digest", run.ground.task.spec.digest)
+        run.study.note("latency_model", run.ground.latency.model_dump(mode="json"))
+
+    def report(self, run: Work, result: Result) -> None:
+        write_report(run.folder)
+        if remark := guesswork(run.ground.task, result):
+            say(remark)
+        say(f"report: {run.folder.report}")
+
+    def tidy(self, folder: RunFolder) -> None:
+        """Keep the chosen network's last checkpoint; other trainings and copies of the data go."""
+        kept = f"final-{folder.read_result().key}.safetensors"
+        for path in folder.checkpoints.glob("*"):
+            if path.name != kept:
+                path.unlink()
+
+
+def run(plan: Plan, out: str | Path, dataset: Any = None, began: float | None = None) -> Result:
     """Carry out a plan in a new run folder. began: `time.monotonic()` from when the minutes count, now by default."""
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(out)
-    folder.check_new()
-    ground = survey(plan, dataset)
-    with folder.locked():
-        folder.check_new()  # again: another run may have begun here meanwhile
-        write_text(folder.env, json.dumps(environment(), indent=2) + "\n")
-        write_text(folder.plan, plan_text(plan))
-        return _walk(folder, ground, time.monotonic() - began)
+    return perform(Design(dataset), plan, out, began=began)
 
 
 def resume(out: str | Path, dataset: Any = None, began: float | None = None) -> Result:
     """Go on with a run that was cut; a finished one gives its result at once. began: as of `run`."""
-    began = time.monotonic() if began is None else began
-    folder = RunFolder(Path(out))
-    plan = folder.read_plan()
-    if folder.result.exists() and folder.report.exists():
-        for path in (folder.onnx, folder.model, folder.architecture):
-            folder.check_file(path)
-        return folder.read_result()
-    with folder.locked():
-        with Study(folder.study) as study:
-            digest, latency = study.read_note("task_digest"), study.read_note("latency_model")
-        ground = survey(plan, dataset, None if latency is None else LatencyModel.parse(latency, str(folder.study)))
-        if digest not in (None, ground.task.spec.digest):
-            raise BadInput(f"{plan.task}: the data changed since {out} was begun; start a new run")
-        return _walk(folder, ground, time.monotonic() - began)
-
-
-def _walk(folder: RunFolder, ground: Ground, before: float) -> Result:
-    plan = ground.plan
-    folder.sweep()
-    with Study(folder.study) as study:
-        watch = Stopwatch(study, None if plan.minutes is None else plan.minutes * 60)
-        watch.add("prepare", before)
-        study.note("task_digest", ground.task.spec.digest)
-        study.note("latency_model", ground.latency.model_dump(mode="json"))
-        desk = stages.Desk(folder, ground, study, watch)
-        if not folder.result.exists():
-            _work(desk)
-        stages.tidy(folder)
-        with watch.stage("report"):
-            write_report(folder)
-    result = folder.read_result()
-    if remark := guesswork(ground.task, result):
-        say(remark)
-    say(f"report: {folder.report}")
-    return result
+    return go_on(Design(dataset), out, began=began)
 
 
 def guesswork(task: Task, result: Result) -> str | None:
@@ -168,21 +181,3 @@ def guesswork(task: Task, result: Result) -> str | None:
         f"{score} where a guesser has {guesses[score.name]:.1f}" for score in scores if score.name in guesses
     )
     return f"this network has learned hardly more than a guess: {told}; give it more time, and look at the targets"
-
-
-def _work(desk: stages.Desk) -> None:
-    plan, watch = desk.ground.plan, desk.watch
-    seconds = desk.study.read_note("allotted") or stages.allot(watch.left())
-    if plan.minutes is not None:
-        desk.study.note("allotted", seconds)
-    with pool(plan.workers, plan.ray) as workers:
-        with watch.stage("search"):
-            stages.search(desk, workers, seconds["search"])
-        with watch.stage("measure"):
-            finalists = stages.choose(desk, seconds["search"])
-        with watch.stage("finalists"):
-            ranking = stages.train_finalists(desk, workers, finalists, seconds["finalists"])
-    key, model, deployed, validation = stages.train_and_deploy(desk, ranking, seconds["deploy"])
-    with watch.stage("deploy"):
-        stages.ship(desk, key, model, deployed)
-        write_text(desk.folder.result, summary.summarise(desk, key, model, deployed, validation).to_json())

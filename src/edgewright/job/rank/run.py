@@ -12,25 +12,24 @@ What a seed draws does not depend on how many there are: a finished ranking goes
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from edgewright.core.data import Frozen, read_json
+from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
-from edgewright.core.files import write_text
 from edgewright.core.pool import Pool, pool
 from edgewright.core.progress import progress, say
-from edgewright.core.ranking import as_table, band_mean, between, over_seeds, stand, within_bands
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.study import Candidate, Study
 from edgewright.ir.signal import signal
+from edgewright.job.base import Ground, Job, Run, Stage, Start, perform
+from edgewright.job.rank.compare import RankResult, compare, one_each, truths_of
 from edgewright.job.rank.plan import RankPlan
 from edgewright.proxy.combination import combine
 from edgewright.proxy.resolve import proxies as known_proxies
@@ -45,7 +44,6 @@ from edgewright.task.load import absolute, load_task
 NAIVE = ("params", "macs")
 COMBINED = "combined"
 TIMED = 3  # networks that each proxy is timed on, alone
-PLAN, RESULT = "rank_plan.json", "rank.json"
 _NOTHING_SEEN = TaskSpec(
     name="no data", source="none", names=tuple(map(str, range(10))),
     inputs=(InputSpec(shape=(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3),),
@@ -53,44 +51,24 @@ _NOTHING_SEEN = TaskSpec(
 )  # fmt: skip
 
 
-class RankResult(Frozen):
-    """What came out; `rank.json` is this.
-
-    proxies: by name, for the first table: spearman, kendall, top1_accuracy, ..., intervals (95 %), band_spearman and
-    band_kendall (mean within ten narrow bands of MACs), seconds (a network, alone, one thread), or `missing`: why.
-    With several weight seeds, where the score depends on them, also seed_spearman, of each seed alone, and
-    seed_interval, 95 % of `spearman` over networks and seeds together; `intervals` are over networks.
-    tables: the same by table, then by proxy.   between: Spearman between proxies, rows and columns in `names` order.
-    """
-
-    schema_: int = Field(default=1, alias="schema")
-    space: str
-    sample: int
-    seed: int
-    seconds: float
-    weight_seeds: int = 1
-    proxies: dict[str, dict[str, Any]]
-    tables: dict[str, dict[str, dict[str, Any]]]
-    names: tuple[str, ...]
-    between: tuple[tuple[float | None, ...], ...]
-    average_accuracy: dict[str, float]
-    best_accuracy: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Work:
+@dataclass
+class RankGround(Ground):
     """What a ranking scores, and how.
 
     names: of the proxies.   rows: of the space.   first: for each row the one whose running scores are its own, too.
+    folder: for batches.   others: rankings that the report shows beside this one, by their folders' names.
     """
 
     plan: RankPlan
     folder: RunFolder
     space: TabularSpace
     spec: TaskSpec
+    tables: Sequence[Table]
     names: tuple[str, ...]
     rows: tuple[int, ...]
     first: Mapping[int, int]
+    workers: int | None
+    others: Sequence[tuple[str, "RankResult"]]
 
     @property
     def still(self) -> frozenset[str]:
@@ -130,42 +108,97 @@ class Work:
                     yield number, row, names
 
 
-def rank(plan: RankPlan, out: Path, *, workers: int | None = None, beside: Sequence[Path] = ()) -> RankResult:
-    """Score the sample, compare with the tables, write rank.json and report.html into `out`.
+Work = Run[RankGround]
+
+
+def rank(plan: RankPlan, out: str | Path, *, workers: int | None = None, beside: Sequence[Path] = ()) -> RankResult:
+    """Score the sample, compare with the tables, write rank.json and report.html into `out`, or go on there.
 
     Args: beside: folders of finished rankings, whose tables the report shows next to these.
     Errors: BadInput for an unknown space, proxy or column, a table that does not match the space, a proxy that needs
         data or labels where there are none, a folder that holds another ranking, one beside that holds none.
     """
+    plan = plan.model_copy(update={"data": absolute(plan.data) if plan.data else None})
+    return perform(Rank(RunFolder(Path(out)), workers, tuple(beside)), plan, out)
+
+
+class Scored(NamedTuple):
+    """scores: of every proxy, (networks,) or (seeds, networks).   seconds: that each takes for a network."""
+
+    scores: dict[str, np.ndarray]
+    seconds: dict[str, float]
+
+
+def score(run: Work, _: None) -> Scored:
+    """Every network by every proxy; what is scored already is taken from the study."""
+    work = run.ground
+    with pool(work.workers) as crew:
+        scores = _score(work, run.study, crew)
+    scores[COMBINED], each = _combined(work.space, work.rows)
+    return Scored(scores, _seconds_alone(work, run.study) | {COMBINED: each})
+
+
+def judge(run: Work, scored: Scored) -> RankResult:
+    """The statistics, and the report that shows the scores themselves."""
     from edgewright.report.parts.standings import write_standings  # plotly is slow to import
 
-    folder = RunFolder(out)
-    others = [(path.resolve().name, read_ranking(path)) for path in beside]
-    spec = _spec(plan)
-    space = make_tabular(plan.space, spec.input.shape[0], kind_of(spec).head.outputs, spec.size)
-    tables = [read_table(table, space) for table in plan.tables]
-    rows = tuple(sample_rows(space, tables, plan.sample, plan.seed))
-    first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
-    work = Work(plan, folder, space, spec, _names(plan), rows, first)
-    _begin(folder, plan)
-    began = time.perf_counter()
-    with folder.locked(), Study(folder.study) as study, pool(workers) as crew:
-        work = replace(work, names=_begun_with(work, study))
-        scores = _score(work, study, crew)
-        scores[COMBINED], each = _combined(space, rows)
-        alone = _seconds_alone(work, study) | {COMBINED: each}
-    result = compare(plan, space, tables, rows, scores, alone, time.perf_counter() - began)
-    write_text(out / RESULT, result.to_json())
-    one = {name: _one_each(values) for name, values in scores.items()}
-    write_standings(folder.report, plan.tables, result, one, _truths(plan, tables, rows), others)
+    work, plan = run.ground, run.ground.plan
+    result = compare(plan, work.space, work.tables, work.rows, scored.scores, scored.seconds, run.watch.spent())
+    one = {name: one_each(values) for name, values in scored.scores.items()}
+    truths = truths_of(plan, work.tables, work.rows)
+    write_standings(run.folder.report, plan.tables, result, one, truths, work.others)
     return result
+
+
+@dataclass(frozen=True)
+class Rank(Job[RankPlan, RankGround, RankResult]):
+    """folder: where it goes on.   workers: processes, None for one a core.   beside: of `rank`."""
+
+    folder: RunFolder
+    workers: int | None = None
+    beside: tuple[Path, ...] = ()
+
+    plan_file = "rank_plan.json"
+    result_file = "rank.json"
+    stages = (Stage("score", score), Stage("judge", judge))
+
+    def read_plan(self, folder: RunFolder) -> RankPlan:
+        path = folder.path / self.plan_file
+        return RankPlan.parse(read_json(path), str(path))
+
+    def read_result(self, folder: RunFolder) -> RankResult:
+        return read_ranking(folder.path)
+
+    def stands(self, folder: RunFolder) -> bool:
+        """Never: scores are kept, and the statistics are quick; what stands beside them may be other now."""
+        return False
+
+    def asked_again(self, folder: RunFolder, asked: RankPlan) -> RankPlan:
+        """The number of weight seeds may be another, and the data may have moved."""
+        begun, free = self.read_plan(folder), {"data", "weight_seeds"}
+        if begun.model_dump(exclude=free) != asked.model_dump(exclude=free):
+            raise BadInput(f"{folder.path}: holds another ranking (see {self.plan_file}); choose another folder")
+        return asked
+
+    def survey(self, plan: RankPlan, start: Start) -> RankGround:
+        others = [(path.resolve().name, read_ranking(path)) for path in self.beside]
+        spec = _spec(plan)
+        space = make_tabular(plan.space, spec.input.shape[0], kind_of(spec).head.outputs, spec.size)
+        tables = [read_table(table, space) for table in plan.tables]
+        rows = tuple(sample_rows(space, tables, plan.sample, plan.seed))
+        first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
+        names = _names(plan)
+        ground = RankGround(plan, self.folder, space, spec, tables, names, rows, first, self.workers, others)
+        if start.begun is not None:
+            ground.names = _begun_with(ground, start.begun.study)
+        return ground
 
 
 def read_ranking(folder: Path) -> RankResult:
     """What `rank` left in a folder.   Errors: BadInput where it left nothing, or it is no ranking of ours."""
-    path = folder / RESULT
+    path = folder / Rank.result_file
     if not path.is_file():
-        raise BadInput(f"{folder}: holds no {RESULT}; give the folder of a finished edgewright rank")
+        raise BadInput(f"{folder}: holds no {path.name}; give the folder of a finished edgewright rank")
     return RankResult.parse(read_json(path), str(path))
 
 
@@ -194,7 +227,7 @@ def _names(plan: RankPlan) -> tuple[str, ...]:
     return tuple(proxy.name for proxy in chosen if proxy.name not in hungry)
 
 
-def _begun_with(work: Work, study: Study) -> tuple[str, ...]:
+def _begun_with(work: RankGround, study: Study) -> tuple[str, ...]:
     """The work's proxies without those that are newer than what the study holds, which has no scores of them."""
     known = study.candidates()
     if not known:
@@ -205,23 +238,6 @@ def _begun_with(work: Work, study: Study) -> tuple[str, ...]:
     if newer:
         say(f"this ranking was begun without {', '.join(newer)}; for these take another folder")
     return tuple(name for name in work.names if name not in newer)
-
-
-def _begin(folder: RunFolder, plan: RankPlan) -> None:
-    """Make the folder, or find there the same plan, to go on with; only the number of weight seeds may be another."""
-    path = folder.path / PLAN
-    if not path.exists():
-        folder.check_new()
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.checkpoints.mkdir(exist_ok=True)
-        data = absolute(plan.data) if plan.data else None
-        write_text(path, plan.model_copy(update={"data": data}).to_json())
-        return
-    found, free = RankPlan.parse(read_json(path), str(path)), {"data", "weight_seeds"}
-    if found.model_dump(exclude=free) != plan.model_dump(exclude=free):
-        raise BadInput(f"{folder.path}: holds another ranking (see {PLAN}); choose another folder")
-    if found.weight_seeds != plan.weight_seeds:
-        write_text(path, found.model_copy(update={"weight_seeds": plan.weight_seeds}).to_json())
 
 
 def sample_rows(space: TabularSpace, tables: Sequence[Table], count: int | None, seed: int) -> list[int]:
@@ -239,7 +255,7 @@ def first_twins(space: TabularSpace, rows: Sequence[int]) -> dict[int, int]:
     return {row: found.setdefault(space.twin(row), row) for row in rows}
 
 
-def _score(work: Work, study: Study, crew: Pool) -> dict[str, np.ndarray]:
+def _score(work: RankGround, study: Study, crew: Pool) -> dict[str, np.ndarray]:
     """Every network's scores, as the study has them or as they are made now; NaN where a proxy has no value.
 
     (networks,) for what no seed changes, else (seeds, networks).
@@ -266,7 +282,7 @@ def _score(work: Work, study: Study, crew: Pool) -> dict[str, np.ndarray]:
     return {name: values[0] if name in still else values for name, values in scores.items()}
 
 
-def _draw_batches(work: Work) -> None:
+def _draw_batches(work: RankGround) -> None:
     """The batches of every seed, once; those that no seed changes need them for their shape."""
     waiting = [number for number in range(work.plan.weight_seeds) if not work.batches(number).exists()]
     if not waiting:
@@ -276,12 +292,7 @@ def _draw_batches(work: Work) -> None:
         save_batches(work.batches(number), images, count=plan.batches, size=plan.images, seed=work.seed(number))
 
 
-def _one_each(values: np.ndarray) -> np.ndarray:
-    """One score a network: the mean over the seeds, where there are some."""
-    return values.mean(axis=0) if values.ndim == 2 else values
-
-
-def _seconds_alone(work: Work, study: Study) -> dict[str, float]:
+def _seconds_alone(work: RankGround, study: Study) -> dict[str, float]:
     """Median seconds that each proxy takes for a network when it is asked for alone, building included, one thread."""
     noted, rows = study.read_note("seconds", {}), work.rows
     for name in work.names:
@@ -301,63 +312,3 @@ def _combined(space: TabularSpace, rows: Sequence[int]) -> tuple[np.ndarray, flo
     began = time.perf_counter()
     signals = [signal(graph for _, graph in space.blocks(space.at(row))) for row in rows]
     return combine(signals), (time.perf_counter() - began) / len(rows)
-
-
-def _truths(plan: RankPlan, tables: Sequence[Table], rows: Sequence[int]) -> dict[str, np.ndarray]:
-    """What every table says of the sampled networks, by the table as it was asked for."""
-    return {spelled: table.at(rows) for spelled, table in zip(plan.tables, tables, strict=True)}
-
-
-def compare(
-    plan: RankPlan,
-    space: TabularSpace,
-    tables: Sequence[Table],
-    rows: Sequence[int],
-    scores: Mapping[str, np.ndarray],
-    seconds: Mapping[str, float],
-    took: float,
-) -> RankResult:
-    """The statistics of every score on every table; scores (networks,), or (seeds, networks)."""
-    every = known_proxies()
-    lower = {name for name, proxy in every.items() if not proxy.higher_is_better}
-    signed = {name: -values if name in lower else values for name, values in scores.items()}
-    macs = _one_each(np.asarray(scores["macs"], dtype=float))
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    truths = _truths(plan, tables, rows)
-    for spelled, truth in truths.items():
-        found[spelled] = {}
-        for name, values in signed.items():
-            standing = _standing(values, truth, macs, plan)
-            if np.isnan(values).all():  # not a bad score: none at all, and the proxy says why
-                why = every[name].undefined(space.build(space.at(rows[0])))
-                standing = {"missing": why or "no value for any of these networks"}
-            found[spelled][name] = {**standing, "seconds": seconds.get(name)}
-    names, matrix = between({name: _one_each(values) for name, values in signed.items()})
-    return RankResult(
-        space=plan.space,
-        sample=len(rows),
-        seed=plan.seed,
-        seconds=took,
-        weight_seeds=plan.weight_seeds,
-        proxies=found[plan.tables[0]],
-        tables=found,
-        names=tuple(names),
-        between=tuple(tuple(None if np.isnan(x) else float(x) for x in line) for line in matrix),
-        average_accuracy={spelled: float(truth.mean()) for spelled, truth in truths.items()},
-        best_accuracy={spelled: float(truth.max()) for spelled, truth in truths.items()},
-    )
-
-
-def _standing(values: np.ndarray, truth: np.ndarray, macs: np.ndarray, plan: RankPlan) -> dict[str, Any]:
-    """How one score, higher is better, orders one table."""
-    one = _one_each(values)
-    standing = as_table(stand(one, truth, resamples=plan.resamples, seed=plan.seed))
-    if "missing" in standing:
-        return standing
-    bands = within_bands(one, truth, macs)
-    standing |= {"band_spearman": band_mean(bands), "band_kendall": band_mean(bands, "kendall")}
-    if values.ndim == 2 and not all(np.array_equal(line, values[0], equal_nan=True) for line in values):
-        each, interval = over_seeds(values, truth, resamples=plan.resamples, seed=plan.seed)
-        standing["seed_spearman"] = each
-        standing |= {"seed_interval": list(interval)} if plan.resamples else {}
-    return standing

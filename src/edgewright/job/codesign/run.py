@@ -8,9 +8,10 @@ as it comes, so a cut run goes on.
 import functools
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.ir.to_onnx import to_onnx
+from edgewright.job.base import Ground, Job, Run, Stage, Start, perform
 from edgewright.job.codesign.plan import CodesignPlan
 from edgewright.job.design.ground import MACS_PER_MS
 from edgewright.proxy.scores.nn_degree import nn_degree
@@ -43,7 +45,6 @@ from edgewright.task.base import Task
 from edgewright.task.load import absolute, load_task
 from edgewright.train.recipe import recipe_for
 
-PLAN, RESULT = "codesign_plan.json", "codesign.json"
 ATTEMPTS = 3  # at a network that keeps its ceilings when it is measured
 SPREAD = 40.0  # the largest sample has so many times the MACs of the smallest
 # A cell is w / 8, d and t / 8; the groups of the second level are each cell, then all widths, depths and links.
@@ -76,27 +77,88 @@ class CodesignResult(Frozen):
     seed: int
 
 
-def codesign(plan: CodesignPlan, out: Path, *, workers: int | None = None) -> CodesignResult:
+@dataclass
+class CodesignGround(Ground):
+    """What a co-design stands on. workers: processes that train samples, None for one a core."""
+
+    plan: CodesignPlan
+    task: Task
+    device: Device
+    space: LinkedSpace
+    workers: int | None = None
+
+    @functools.cached_property
+    def samples(self) -> list[Any]:
+        """The networks that are trained and measured."""
+        return pick(self.space, self.plan.samples, _most_macs(self.plan.budget), self.plan.seed)
+
+
+Work = Run[CodesignGround]
+
+
+class Known(NamedTuple):
+    """Of the samples: accuracy on val, percent, and median latency, ms."""
+
+    accuracies: list[float]
+    latencies: list[float]
+
+
+def codesign(plan: CodesignPlan, out: str | Path, *, workers: int | None = None) -> CodesignResult:
     """Carry out a plan in `out`, or go on there; writes codesign.json and architecture.json.
 
     Errors: BadInput for what cannot be read or fewer samples than the laws need; BudgetInfeasible where no network of
     the family keeps the budget by the laws; GateFailed where none keeps it when measured.
     """
-    folder = RunFolder(out)
-    device = make_device(plan.device, plan.threads)
-    task = load_task(plan.task, seed=plan.seed)
-    space = _space(plan, task)
-    _begin(folder, plan)
-    with folder.locked(), Study(folder.study) as study, pool(workers) as crew:
-        picked = pick(space, plan.samples, _most_macs(plan.budget), plan.seed)
-        accuracies = _train(study, crew, folder, plan, task, space, picked)
-        latencies = _measure(study, device, space, picked)
-    accuracy = fit_accuracy_law(STRENGTHS, np.array([strengths(a.cells) for a in picked]), accuracies)
-    latency = fit_analytic(np.array([_features(space, a) for a in picked]), latencies)
-    result = _search(plan, device, space, accuracy, latency, max(accuracies))
-    write_text(folder.architecture, space.read(result.architecture).model_dump_json(indent=2) + "\n")
-    write_text(out / RESULT, result.to_json())
+    return perform(Codesign(workers), plan.model_copy(update={"task": absolute(plan.task)}), out)
+
+
+def train_samples(run: Work, _: None) -> list[float]:
+    with pool(run.ground.workers) as crew:
+        return _train(run, crew)
+
+
+def measure_samples(run: Work, accuracies: list[float]) -> Known:
+    return Known(accuracies, _measure(run.study, run.ground.device, run.ground.space, run.ground.samples))
+
+
+def search(run: Work, known: Known) -> CodesignResult:
+    """Fit the laws on the samples, and look for what they promise most of."""
+    ground, space = run.ground, run.ground.space
+    told = np.array([strengths(sample.cells) for sample in ground.samples])
+    accuracy = fit_accuracy_law(STRENGTHS, told, known.accuracies)
+    latency = fit_analytic(np.array([_features(space, sample) for sample in ground.samples]), known.latencies)
+    result = _search(ground.plan, ground.device, space, accuracy, latency, max(known.accuracies))
+    write_text(run.folder.architecture, space.read(result.architecture).model_dump_json(indent=2) + "\n")
     return result
+
+
+@dataclass(frozen=True)
+class Codesign(Job[CodesignPlan, CodesignGround, CodesignResult]):
+    """workers: of `CodesignGround`."""
+
+    workers: int | None = None
+
+    plan_file = "codesign_plan.json"
+    result_file = "codesign.json"
+    reports = False
+    stages = (Stage("train", train_samples), Stage("measure", measure_samples), Stage("search", search))
+
+    def read_plan(self, folder: RunFolder) -> CodesignPlan:
+        path = folder.path / self.plan_file
+        return CodesignPlan.parse(read_json(path), str(path))
+
+    def read_result(self, folder: RunFolder) -> CodesignResult:
+        path = folder.path / self.result_file
+        return CodesignResult.parse(read_json(path), str(path))
+
+    def asked_again(self, folder: RunFolder, asked: CodesignPlan) -> CodesignPlan:
+        if self.read_plan(folder) != asked:
+            raise BadInput(f"{folder.path}: holds another codesign (see {self.plan_file}); choose another folder")
+        return asked
+
+    def survey(self, plan: CodesignPlan, start: Start) -> CodesignGround:
+        task = load_task(plan.task, seed=plan.seed)
+        return CodesignGround(plan, task, make_device(plan.device, plan.threads), _space(plan, task), self.workers)
 
 
 def _space(plan: CodesignPlan, task: Task) -> LinkedSpace:
@@ -104,18 +166,6 @@ def _space(plan: CodesignPlan, task: Task) -> LinkedSpace:
     if plan.family not in families:
         raise BadInput(f"unknown family '{plan.family}'; choose from {', '.join(families)}")
     return families[plan.family](task.spec.signature.inputs, task.kind.head)
-
-
-def _begin(folder: RunFolder, plan: CodesignPlan) -> None:
-    plan = plan.model_copy(update={"task": absolute(plan.task)})
-    path = folder.path / PLAN
-    if not path.exists():
-        folder.check_new()
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.checkpoints.mkdir(exist_ok=True)
-        write_text(path, plan.to_json())
-    elif CodesignPlan.parse(read_json(path), str(path)) != plan:
-        raise BadInput(f"{folder.path}: holds another codesign (see {PLAN}); choose another folder")
 
 
 def _most_macs(budget: Budget) -> float:
@@ -166,17 +216,11 @@ def strengths(cells: Iterable[Any]) -> tuple[float, ...]:
     return nn_degree(shapes), float(shapes[-1][0]), 1 / layers, layers
 
 
-def _train(
-    study: Study,
-    crew: Pool,
-    folder: RunFolder,
-    plan: CodesignPlan,
-    task: Task,
-    space: LinkedSpace,
-    picked: Sequence[Any],
-) -> list[float]:
+def _train(run: Work, crew: Pool) -> list[float]:
     """Accuracy on val, percent, of every sample after its training."""
-    data = folder.checkpoints / "data.safetensors"
+    study, checkpoints, plan, space = run.study, run.folder.checkpoints, run.ground.plan, run.ground.space
+    task, picked = run.ground.task, run.ground.samples
+    data = checkpoints / "data.safetensors"
     if not data.exists():
         save_splits(_part(task, plan), data)
     known = study.notes("accuracy:")
@@ -189,7 +233,7 @@ def _train(
             architecture=architecture.model_dump(mode="json"),
             recipe=recipe_for(task.spec, plan.epochs),
             data=data,
-            checkpoint=folder.checkpoints / f"{architecture.key()}.safetensors",
+            checkpoint=checkpoints / f"{architecture.key()}.safetensors",
             seed=plan.seed,
             epochs=plan.epochs,
             seconds=None,
@@ -200,7 +244,7 @@ def _train(
         for architecture, found in zip(waiting, crew.imap(train_finalist, [job(a) for a in waiting]), strict=True):
             known[architecture.key()] = found["val"]
             study.note(f"accuracy:{architecture.key()}", found["val"])
-            (folder.checkpoints / f"{architecture.key()}.safetensors").unlink(missing_ok=True)
+            (checkpoints / f"{architecture.key()}.safetensors").unlink(missing_ok=True)
             bar.advance()
     return [known[a.key()] for a in picked]
 

@@ -1,26 +1,47 @@
-"""result.json: what came out, gathered from the study and the deployed file."""
+"""What a design hands over: the files, and result.json, gathered from the study and the deployed file."""
 
 import math
-
-from torch import nn
+import shutil
+from collections.abc import Sequence
+from typing import Any
 
 from edgewright.core.environment import versions
-from edgewright.core.files import sha256
+from edgewright.core.files import sha256, write_text, written_whole
+from edgewright.core.ranking import spearman
 from edgewright.core.result import BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
-from edgewright.export.deploy import Deployed
 from edgewright.ir.graph import count_macs, count_params
-from edgewright.job.design.stages import Desk, rank_correlation
+from edgewright.job.design.record import Work, architecture_of
+from edgewright.job.design.train import Chosen
 from edgewright.search.halving import sizes
 from edgewright.task.pictures import Pictures
 from edgewright.train.evaluate import Evaluation, evaluate
 
 
-def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, validation: Evaluation) -> Result:
+def ship(run: Work, chosen: Chosen) -> Result:
+    """Put the files of the chosen network into the run folder, each of them whole; all that was found out."""
+    from safetensors.torch import save_file
+
+    write_text(run.folder.architecture, architecture_of(run, chosen.key).to_json())
+    with written_whole(run.folder.model) as part:
+        save_file({name: value.contiguous() for name, value in chosen.model.state_dict().items()}, part)
+    with written_whole(run.folder.onnx) as part:
+        shutil.copyfile(chosen.deployed.path, part)
+    return _result(run, chosen)
+
+
+def rank_correlation(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Spearman's between predicted and measured latency; None where fewer than three networks were measured."""
+    if len(rows) < 3:
+        return None
+    return spearman([row["predicted_ms"] for row in rows], [row["measured_ms"] for row in rows])
+
+
+def _result(run: Work, chosen: Chosen) -> Result:
     """Read the held-out test part, once, and write down everything; the figures of the report go into the study."""
-    ground, study = desk.ground, desk.study
-    architecture = desk.architecture(key)
+    ground, study, key, deployed = run.ground, run.study, chosen.key, chosen.deployed
+    architecture = architecture_of(run, key)
     task = ground.task
-    test = evaluate(model, task.test, task.spec, ground.size(architecture))
+    test = evaluate(chosen.model, task.test, task.spec, ground.size(architecture))
     shown = task.kind.pictures(task.test.inputs, task.test.targets, test.answers, task.spec.input.white)
     study.note("pictures", Pictures(pictures=tuple(shown)).model_dump(mode="json"))
     study.note("latency_samples", deployed.latency.samples)
@@ -33,22 +54,22 @@ def summarise(desk: Desk, key: str, model: nn.Module, deployed: Deployed, valida
         key=key,
         costs=deployed.costs,
         runtime_peak_bytes=deployed.runtime_peak,
-        metrics=metrics_of(test, validation),
+        metrics=metrics_of(test, chosen.validation),
         export=deployed.parity,
-        search=_search(desk),
-        finalists=_finalists(desk),
-        latency_check=_latency_check(desk),
+        search=_searched(run),
+        finalists=_finalists(run),
+        latency_check=_latency_check(run),
         latency_noise=Noise(
             runs=latency.runs,
             reference_ms=latency.reference_ms,
             reference_drift=latency.reference_drift,
             noisy=latency.noisy,
         ),
-        blocks=_blocks(desk, key),
-        seconds={name: round(seconds, 3) for name, seconds in desk.watch.seconds.items()},
+        blocks=_blocks(run, key),
+        seconds={name: round(seconds, 3) for name, seconds in run.watch.seconds.items()},
         seed=ground.plan.seed,
         versions=versions(),
-        files={path.name: sha256(path) for path in (desk.folder.onnx, desk.folder.model, desk.folder.architecture)},
+        files={path.name: sha256(path) for path in (run.folder.onnx, run.folder.model, run.folder.architecture)},
     )
 
 
@@ -57,9 +78,9 @@ def metrics_of(test: Evaluation, validation: Evaluation) -> Metrics:
     return Metrics(decides=test.score.name, test=test.values, val=validation.values, each=test.each)
 
 
-def _search(desk: Desk) -> Search:
-    evaluated, seconds = len(desk.study.candidates()), desk.watch.seconds["search"]
-    plan = desk.ground.plan
+def _searched(run: Work) -> Search:
+    evaluated, seconds = len(run.study.candidates()), run.watch.seconds["search"]
+    plan = run.ground.plan
     return Search(
         evaluated=evaluated,
         proxy=plan.proxy,
@@ -69,9 +90,9 @@ def _search(desk: Desk) -> Search:
     )
 
 
-def _finalists(desk: Desk) -> list[Finalist]:
-    rows = desk.study.read_note("finalists")
-    figures = {index: desk.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
+def _finalists(run: Work) -> list[Finalist]:
+    rows = run.study.read_note("finalists")
+    figures = {index: run.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
     finalists = []
     for row in rows:
         rungs = [index for index, found in figures.items() if row["key"] in found]
@@ -83,12 +104,12 @@ def _finalists(desk: Desk) -> list[Finalist]:
     return finalists
 
 
-def _latency_check(desk: Desk) -> LatencyCheck | None:
+def _latency_check(run: Work) -> LatencyCheck | None:
     """The candidates that were measured, and the networks of the calibration, each predicted without itself."""
-    check = desk.ground.latency.check
+    check = run.ground.latency.check
     calibration = zip(check.predicted_ms, check.measured_ms, strict=True)
     rows = [
-        *desk.study.read_note("measured"),
+        *run.study.read_note("measured"),
         *({"predicted_ms": predicted, "measured_ms": measured} for predicted, measured in calibration),
     ]
     errors = sorted(abs(row["predicted_ms"] / row["measured_ms"] - 1) for row in rows)
@@ -97,9 +118,9 @@ def _latency_check(desk: Desk) -> LatencyCheck | None:
     )
 
 
-def _blocks(desk: Desk, key: str) -> list[BlockShare]:
-    ground = desk.ground
-    blocks = ground.space.blocks(desk.architecture(key))
+def _blocks(run: Work, key: str) -> list[BlockShare]:
+    ground = run.ground
+    blocks = ground.space.blocks(architecture_of(run, key))
     shares = ground.latency.shares(blocks)
     return [
         BlockShare(

@@ -1,0 +1,111 @@
+"""Which candidates become finalists: the best by proxy whose whole network, measured, keeps the latency ceiling."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from edgewright.core.cost import show
+from edgewright.core.errors import GateFailed
+from edgewright.core.plan import Plan
+from edgewright.core.pool import Pool
+from edgewright.core.study import Candidate
+from edgewright.device.measure import Runs
+from edgewright.ir.to_onnx import to_onnx
+from edgewright.job.design.ground import DesignGround
+from edgewright.job.design.record import Work, allotted
+
+MOST_FAMILIES = 64
+LEAST_RUNS = 30
+
+
+class Entrants(NamedTuple):
+    """Who enters the halving, and the processes that train them."""
+
+    workers: Pool
+    keys: tuple[str, ...]
+
+
+def choose(run: Work, workers: Pool) -> Entrants:
+    """The finalists: the best candidates by proxy whose whole network, measured, keeps the latency ceiling.
+
+    After its seconds of a time-boxed run there may be fewer of them: large networks take seconds each to measure.
+
+    Notes predicted against measured latency for all that were measured.
+    """
+    noted = run.study.read_note("finalists")
+    if noted is None:
+        noted = _measured(run, allotted(run)["search"])
+    return Entrants(workers, tuple(row["key"] for row in noted))
+
+
+def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
+    plan, ground = run.ground.plan, run.ground
+    ceiling = plan.budget.ceilings().get("latency", float("inf"))
+    finalists: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
+    for candidate in _best_and_different(ground, run.study.candidates()):
+        predicted = candidate.costs["latency"].value
+        if predicted * _bias(measured) > ceiling:
+            continue
+        graph = ground.space.graph(ground.space.read(candidate.architecture))
+        (latency,) = ground.device.measure([to_onnx(graph)], Runs(most=_runs(plan, predicted, seconds)))
+        row = {
+            "key": candidate.key,
+            "predicted_ms": predicted,
+            "measured_ms": latency.median_ms,
+            "score": candidate.scores[plan.proxy],
+        }
+        measured.append(row)
+        if latency.median_ms <= 0.98 * ceiling:
+            finalists.append(row)
+        if len(finalists) == plan.finalists or len(measured) == 6 * plan.finalists:
+            break
+        if plan.minutes is not None and run.watch.spent("measure") > (seconds if finalists else 2 * seconds):
+            break
+    if not finalists:
+        raise GateFailed(
+            f"none of the {len(measured)} best candidates keeps the latency ceiling of {show('latency', ceiling)} when "
+            "measured as a whole (the table predicted that they would); is the machine busy? otherwise raise the "
+            "ceiling a little"
+        )
+    run.study.note("measured", measured)
+    run.study.note("finalists", finalists)
+    return finalists
+
+
+def _runs(plan: Plan, latency_ms: float, seconds: float) -> int:
+    """Runs of a candidate's measurement: in a time-boxed run, fewer of a slow network, so that every finalist has one.
+
+    What is claimed of the exported file is measured in full; this only chooses.
+    """
+    if plan.minutes is None:
+        return 200
+    return int(min(200, max(LEAST_RUNS, 1e3 * seconds / plan.finalists / latency_ms)))
+
+
+def _bias(measured: Sequence[dict[str, Any]]) -> float:
+    """Measured over predicted latency so far. A search finds the networks that the table flatters; 1 until it shows."""
+    if len(measured) < 4:
+        return 1.0
+    return max(1.0, statistics.median(row["measured_ms"] / row["predicted_ms"] for row in measured))
+
+
+def _best_and_different(ground: DesignGround, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best by proxy first, but those that share most blocks with a better one after all others.
+
+    Evolution ends among near relatives; training eight of one family would be choosing among one.
+    """
+    chosen: list[Candidate] = []
+    relatives: list[Candidate] = []
+    families: list[Counter[str]] = []
+    for candidate in sorted(candidates, key=lambda c: -c.scores[ground.plan.proxy]):
+        blocks = ground.space.blocks(ground.space.read(candidate.architecture))
+        family = Counter(graph.signature for _, graph in blocks[1:-1])
+        alike = len(families) == MOST_FAMILIES or any(
+            2 * (family & other).total() > max(family.total(), other.total()) for other in families
+        )
+        (relatives if alike else chosen).append(candidate)
+        if not alike:
+            families.append(family)
+    return [*chosen, *relatives]
