@@ -18,7 +18,7 @@ from edgewright.export.parity import torch_outputs
 from edgewright.export.runtimes.resolve import runtimes
 from edgewright.export.ship.ship import Shipped, ship
 from edgewright.task.base import InputSpec, TaskSpec, normalise
-from edgewright.task.sources.images import read_images
+from edgewright.task.image_files import read_images
 
 # ExecuTorch's and LiteRT's converters load for many seconds.
 FORMS = [

@@ -241,7 +241,7 @@ def test_two_inputs_and_two_outputs_to_the_end(tmp_path: Path, quick) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"image": np.zeros((9, 3, 10, 8))}, "has no array words: one for each input"),
+        ({"image": np.zeros((9, 3, 10, 8))}, "has no array words; give one for each input"),
         ({"image": np.zeros((9, 3, 10, 8)), "words": np.zeros((8, 6), int)}, "image has 9 samples and words 8"),
         ({"image": np.zeros((9, 3, 10, 8)), "words": np.zeros((9, 6))}, "words must be whole numbers"),
         ({"image": np.zeros((9, 3, 10, 8)), "words": np.zeros((9, 5), int)}, r"words has shape \(9, 5\); .* \(N, 6\)"),

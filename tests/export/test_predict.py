@@ -12,8 +12,8 @@ from edgewright.core.tensors import sides
 from edgewright.export.load import load_model
 from edgewright.export.predict import _unlike, lines, predict
 from edgewright.task.base import TaskSpec, normalise
+from edgewright.task.image_files import read_images
 from edgewright.task.kinds.classification import Classification
-from edgewright.task.sources.images import read_images
 
 
 @pytest.fixture

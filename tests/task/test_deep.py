@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from edgewright.task import deep
+from edgewright.task.image_files import read_images
 from edgewright.task.load import load_task
 from edgewright.task.pixels import formats
-from edgewright.task.sources.images import read_images
 from made_images import save_png_16, save_tiff_16
 
 RAMP = np.arange(16).reshape(4, 4)

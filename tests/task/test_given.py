@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edgewright.core.errors import BadInput
+from edgewright.task.image_files import read_images
 from edgewright.task.load import load_task, read_all_given, read_given
-from edgewright.task.sources.images import read_images
 from made_images import folder_of, noise
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from edgewright.core.errors import BadInput
 from edgewright.task import pixels
+from edgewright.task.image_files import expand_images, read_images
 from edgewright.task.load import load_task
-from edgewright.task.sources.images import expand_images, read_images
 
 
 def paint(path: Path, height: int = 40, width: int = 50, mode: str = "RGB", value: int = 100, **options) -> Path:

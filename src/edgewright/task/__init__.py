@@ -8,6 +8,6 @@ from edgewright.task.base import Task as Task
 from edgewright.task.base import TaskSpec as TaskSpec
 from edgewright.task.base import batches as batches
 from edgewright.task.base import normalise as normalise
+from edgewright.task.image_files import expand_images as expand_images
+from edgewright.task.image_files import read_images as read_images
 from edgewright.task.load import load_task as load_task
-from edgewright.task.sources.images import expand_images as expand_images
-from edgewright.task.sources.images import read_images as read_images

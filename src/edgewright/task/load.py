@@ -10,6 +10,7 @@ from edgewright.core.home import user_path
 from edgewright.core.progress import said_at_the_end
 from edgewright.core.tensors import Size
 from edgewright.task.base import Task, TaskSpec, Wishes
+from edgewright.task.image_files import given_files
 from edgewright.task.source import Given, Source
 from edgewright.task.sources import arrays, digits, images
 from edgewright.task.sources.dataset import dataset
@@ -112,7 +113,7 @@ def read_all_given(texts: Sequence[str], spec: TaskSpec) -> list[Given]:
         if is_source:
             found += [read_given(text, spec) for text in group]
         else:
-            found.append(images.given_files([Path(text) for text in group], spec))
+            found.append(given_files([Path(text) for text in group], spec))
     if not found:
         raise BadInput("no images given")
     return found

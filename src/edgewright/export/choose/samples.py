@@ -22,8 +22,8 @@ from edgewright.export.meaning import Known, Meaning, Unknown
 from edgewright.export.running import Sample
 from edgewright.export.ship.source import Source
 from edgewright.task.base import InputSpec, Split, Task, TaskSpec, kind_of, normalise
+from edgewright.task.image_files import expand_images, read_images
 from edgewright.task.sources.arrays import read_labels
-from edgewright.task.sources.images import expand_images, read_images
 
 CALIBRATION = 128
 COMPARISON = 1000

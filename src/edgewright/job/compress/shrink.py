@@ -52,6 +52,7 @@ class Pruner:
             ground.example,
             importance=self.importance,
             batches=itertools.islice(images, BATCHES),
+            loss=lambda model, x, targets: ground.task.kind.loss(model(x), targets),
             share=share,
             of="macs" if ground.budget.latency_ms is None else "latency",
             round_to=ground.device.align,

@@ -34,7 +34,7 @@ from edgewright.job.design.train import train_and_deploy
 from edgewright.report.parts.design import write_report
 from edgewright.task.base import Task
 from edgewright.task.kind import has_learned
-from edgewright.task.load import absolute
+from edgewright.task.load import absolute, choices
 
 DEFAULT_MINUTES = 30.0
 
@@ -74,7 +74,7 @@ def make_plan(config: Path | None, given: Mapping[str, Any], budget: Mapping[str
         raise BadInput(f"{where}: a plan is a mapping of keys to values")
     data = {**data, **given}
     if "task" not in data:
-        raise BadInput("no task given: --task digits, images:DIR or arrays:FILE.npz")
+        raise BadInput(f"no task given: --task {choices()}")
     ceilings = data.get("budget") or {}
     if isinstance(ceilings, dict):
         data["budget"] = {**ceilings, **budget} or _limits(data.get("device", "cpu"))

@@ -1,4 +1,4 @@
-"""A task from a folder of images, one sub-folder a class; and images read alone, for prediction."""
+"""A task from a folder of images, one sub-folder a class."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from edgewright.core.errors import BadInput
@@ -15,8 +14,9 @@ from edgewright.core.pool import cores
 from edgewright.core.progress import say
 from edgewright.task import deep
 from edgewright.task.assemble import Described, assemble, fingerprint, is_text
-from edgewright.task.base import InputSpec, Split, Task, TaskSpec, Wishes
+from edgewright.task.base import Split, Task, TaskSpec, Wishes
 from edgewright.task.finding import LeftOut, count_beside, files_below, folders_in, part_of, parts_in
+from edgewright.task.image_files import given_files
 from edgewright.task.kinds.classification import Classification
 from edgewright.task.pixels import (
     Faults,
@@ -26,10 +26,8 @@ from edgewright.task.pixels import (
     endings,
     formats,
     header_of,
-    is_image,
     remarks_in_one_line,
     room,
-    size_of,
     through,
 )
 from edgewright.task.sizes import frame_of
@@ -82,65 +80,6 @@ def images(folder: Path, wishes: Wishes) -> Task:
     return assemble(described, wishes, train=splits["train"], val=splits["val"], test=splits["test"])
 
 
-def read_images(paths: Sequence[Path], spec: TaskSpec) -> torch.Tensor:
-    """Images for prediction, as the task keeps its own: (N, C, H, W) raw.
-
-    Folders are expanded by `expand_images`, in whose order the images come. uint8, or float32 where white is not 255.
-    Unreadable files are one BadInput that names them.
-    """
-    one = only_map(spec)
-    files, bad = expand_images(paths), Faults(0)
-    stored = np.empty((len(files), *one.shape), np.uint8)
-    decode = decoder(Kept(one.shape[0], (one.shape[1], one.shape[2]), one.fit, one.deep_white))
-    with remarks_in_one_line("images"), ThreadPoolExecutor(cores()) as threads:
-        for row, image in enumerate(through(threads, decode, files, bad, "Reading images")):
-            if image is not None:
-                stored[row] = image
-    bad.check()
-    raw = torch.from_numpy(stored)
-    return raw if one.white == 255 else raw.float() * (one.white / 255)
-
-
-def only_map(spec: TaskSpec) -> InputSpec:
-    """The one input of a task that takes images.   Errors: BadInput for a task that takes something else."""
-    if len(spec.inputs) != 1 or not spec.inputs[0].is_map:
-        told = ", ".join(one.name for one in spec.inputs)
-        raise BadInput(
-            f"task '{spec.name}' takes {told}: image files alone cannot be read for it; give arrays:FILE.npz"
-        )
-    one = spec.inputs[0]
-    if one.white == 0:
-        raise BadInput(
-            f"task '{spec.name}' learned from float arrays of unknown scale: image files cannot be read for it"
-        )
-    if one.shape[0] not in (1, 3, 4):
-        raise BadInput(f"task '{spec.name}' has {one.shape[0]} channels: image files cannot be read for it")
-    return one
-
-
-def expand_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as given; each folder replaced by the image files below it, sorted. Others are counted and told."""
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            left_out = LeftOut()
-            found = files_below(path, left_out)
-            inside = [file for file in found if is_image(file)]
-            for file in set(found) - set(inside):
-                left_out.stranger(file)
-            if not inside:
-                raise BadInput(f"{path}: no images in this folder{f' (left out {left_out})' if str(left_out) else ''}")
-            left_out.tell(path)
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise BadInput(f"{path}: no such file or folder")
-    if not files:
-        raise BadInput("no images given")
-    return files
-
-
 def given(folder: Path, spec: TaskSpec, part: str | None) -> Given:
     """The images below a folder (or an image); with the names of its sub-folders as targets, where it has some."""
     place = parts_in(folder).get(part, folder) if part and folder.is_dir() else folder
@@ -151,18 +90,6 @@ def given(folder: Path, spec: TaskSpec, part: str | None) -> Given:
     if not labels or None in labels:
         return found
     return replace(found, targets=torch.tensor(labels), names=tuple(names))
-
-
-def given_files(paths: Sequence[Path], spec: TaskSpec) -> Given:
-    """Images, and all below folders, as they come."""
-    only_map(spec)
-    files = expand_images(paths)
-    return Given(
-        files=[str(path) for path in files],
-        stems=[path.stem for path in files],
-        take=lambda rows: read_images([files[row] for row in rows], spec),
-        size=lambda index: size_of(files[index]),
-    )
 
 
 SOURCE = Source("images", "DIR", "a folder for each class", images, given)
