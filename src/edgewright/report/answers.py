@@ -25,7 +25,8 @@ def _draw_bars(shown: Bars, name: str, figures: Figures) -> str:
 
 def _draw_gallery(shown: Gallery, name: str, figures: Figures) -> str:
     faces = [
-        f'<figure><img class="example{" small" if one.small else ""}" alt="{escape(one.truth or one.said)}" '
+        f'<figure class="{"wide" if one.wide else ""}">'
+        f'<img class="example{" small" if one.small else ""}" alt="{escape(one.truth or one.said)}" '
         f'src="{escape(one.image)}"><span class="said">{escape(one.said)}</span><br>'
         f'<span class="truth">{escape(one.truth)}</span></figure>'
         for one in shown.items

@@ -62,6 +62,7 @@ i.kind-end, b.kind-end, i.kind-other, b.kind-other { background:var(--k0) !impor
 .tabs button:focus-visible { outline:2px solid var(--ink); outline-offset:-3px; }
 [hidden] { display:none !important; }
 .faces { display:grid; grid-template-columns:repeat(auto-fill, minmax(92px, 1fr)); gap:14px 12px; }
+.faces figure.wide { grid-column:span 4; } .faces .wide img { aspect-ratio:auto; }
 .faces figure { margin:0; font-size:13px; line-height:1.35; overflow-wrap:anywhere; }
 .faces img { width:100%; aspect-ratio:1; object-fit:contain; border-radius:6px; border:1px solid var(--line);
   background:var(--page); margin-bottom:4px; } .faces img.small { image-rendering:pixelated; }

@@ -12,13 +12,13 @@ from edgewright.core.tensors import Size
 from edgewright.task.base import Task, TaskSpec, Wishes
 from edgewright.task.image_files import given_files
 from edgewright.task.source import Given, Source
-from edgewright.task.sources import arrays, digits, images
+from edgewright.task.sources import arrays, digits, images, masks
 from edgewright.task.sources.dataset import dataset
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-SOURCES: tuple[Source, ...] = (digits.SOURCE, images.SOURCE, arrays.SOURCE)
+SOURCES: tuple[Source, ...] = (digits.SOURCE, images.SOURCE, masks.SOURCE, arrays.SOURCE)
 
 
 def choices() -> str:
@@ -54,8 +54,8 @@ def load_task(
     """Load a task; classes, channels, resolution and normalisation are inferred from the data.
 
     Args:
-        source: "digits", "images:DIR", "arrays:FILE.npz", or (from Python) a map-style torch Dataset of (image, label),
-            or a pair (train, test) of them.
+        source: "digits", "images:DIR", "segment:DIR", "arrays:FILE.npz", or (from Python) a map-style torch Dataset of
+            (image, label), or a pair (train, test) of them.
         seed: decides what is split off where the source does not say.
         val_share: share of the training images that become the val part; 0 < val_share <= 0.5.
         skip_bad: how many unreadable image files are left out before they are an error (folders only).

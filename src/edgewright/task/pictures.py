@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -26,12 +27,14 @@ class Matrix(Frozen):
 
 
 class Shown(Frozen):
-    """One image, as a data URI, what was said of it and what is true. small: whether it is shown enlarged."""
+    """One image, as a data URI, what was said of it and what is true. small: whether it is shown
+    enlarged.   wide: whether it is several beside each other."""
 
     image: str
     said: str
     truth: str = ""
     small: bool = False
+    wide: bool = False
 
 
 class Gallery(Frozen):
@@ -63,7 +66,7 @@ class Pictures(Frozen):
     pictures: tuple[Picture, ...] = ()
 
 
-def data_uri(image: Tensor, white: float = 255.0) -> str:
+def data_uri(image: Tensor, white: float = 255.0, largest: int = LARGEST) -> str:
     """A stored image (C, H, W) as a PNG in a data: URI. `white`: the value of a white pixel; 0 where it is unknown, and
     then the image's own range is stretched. With a number of channels no picture has, the first one is shown."""
     values = image.to(torch.float32)
@@ -75,8 +78,20 @@ def data_uri(image: Tensor, white: float = 255.0) -> str:
     pixels = values.round().clamp(0, 255).to(torch.uint8).numpy()
     shown = pixels[:3].transpose(1, 2, 0) if len(pixels) in (3, 4) else pixels[0]
     picture = Image.fromarray(np.ascontiguousarray(shown))
-    if max(picture.size) > LARGEST:
-        picture.thumbnail((LARGEST, LARGEST))
+    if max(picture.size) > largest:
+        picture.thumbnail((largest, largest))
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def overlaid(image: Tensor, mask: Tensor | None, colours: Sequence[tuple[int, int, int]], white: float) -> Tensor:
+    """An image (C, H, W) as (3, H, W) uint8, with the classes of a mask (H, W) from 1 on laid over it in colours."""
+    low, high = (0.0, white) if white else (float(image.min()), float(image.max()))
+    gray = ((image.float() - low) / max(high - low, 1e-12) * 255).clamp(0, 255)
+    base = gray[:3] if len(gray) >= 3 else gray[:1].expand(3, -1, -1)
+    if mask is None:
+        return base.round().to(torch.uint8)
+    chosen = torch.tensor(colours)[mask.long() % len(colours)].movedim(-1, 0).float()
+    covered = ((mask > 0) & (mask < 255)).unsqueeze(0)
+    return torch.where(covered, 0.5 * base + 0.5 * chosen, base).round().to(torch.uint8)

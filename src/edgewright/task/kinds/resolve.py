@@ -6,9 +6,10 @@ from typing import Any
 from edgewright.core.errors import BadInput
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.classification import Classification
+from edgewright.task.kinds.segmentation import Segmentation
 from edgewright.task.kinds.several import Several
 
-_KINDS: tuple[type[Kind], ...] = (Classification, Several)
+_KINDS: tuple[type[Kind], ...] = (Classification, Segmentation, Several)
 
 
 def kinds() -> dict[str, type[Kind]]:
