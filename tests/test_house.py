@@ -204,6 +204,64 @@ def test_public_functions_take_few_parameters() -> None:
     assert crowded() == MORE_PARAMETERS, f"at most {MOST_PARAMETERS}, or as many as MORE_PARAMETERS says"
 
 
+# Names that other libraries do not promise to keep stand in one file, each with what is done without it.
+PRIVATE = "core/private.py"
+UNPROMISED = ("onnxruntime.quantization.registry", "torch.fx.graph.CodeGen")
+MEANT = {"_exit", "_replace"}  # documented under these names: of `os`, and of every named tuple
+
+
+def foreign_private(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of what a module takes from elsewhere though it begins with an underscore, or is `UNPROMISED`."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))} | MEANT
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)  # a field of a dataclass
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            own.add(node.value)  # setattr, and the slots of a class
+    for node in ast.walk(tree):
+        taken: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            taken = [f"{node.module}.{name.name}" for name in node.names]
+        elif isinstance(node, ast.Import):
+            taken = [name.name for name in node.names]
+        elif isinstance(node, ast.Attribute) and node.attr not in own and ast.unparse(node.value) != "self":
+            taken = [node.attr]
+        for name in taken:
+            parts = [part for part in name.split(".") if not (part.startswith("__") and part.endswith("__"))]
+            if any(part.startswith("_") for part in parts) or name.startswith(UNPROMISED):
+                yield node.lineno, name
+
+
+def test_private_names_of_others_stand_in_one_file() -> None:
+    found = [
+        f"src/edgewright/{path.relative_to(SOURCE)}:{line}: {name} (take what is public, or add it to {PRIVATE})"
+        for path in sorted(SOURCE.rglob("*.py"))
+        if path != SOURCE / PRIVATE
+        for line, name in foreign_private(ast.parse(path.read_text()))
+    ]
+    assert not found, "\n".join(found)
+    named = {name for _, name in foreign_private(ast.parse((SOURCE / PRIVATE).read_text()))}
+    assert {"_linear_pointwise", "onnxruntime.quantization.registry.QDQRegistry"} <= named
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from torch.utils import _pytree", "import torch._dynamo as d",
+        "from torch.nn.modules.batchnorm import _BatchNorm",
+        "x = tensor.untyped_storage()._cdata", "executor._processes.values()",
+        "from onnxruntime.quantization.registry import QDQRegistry", "from torch.fx.graph import CodeGen",
+    ],
+)  # fmt: skip
+def test_private_names_are_found(line: str) -> None:
+    assert [number for number, _ in foreign_private(ast.parse(f"import os\n{line}\nos._exit(1)\n"))] == [2]
+    assert not list(
+        foreign_private(ast.parse("class A:\n    def f(self):\n        self._x = self.__class__\n        self._x"))
+    )
+
+
 def test_no_large_file_is_tracked() -> None:
     large = [str(path) for path in tracked() if path.stat().st_size > 1_000_000]
     assert not large, "files over 1 MB"

@@ -164,5 +164,5 @@ def on_meta(model: nn.Module, example: Tensor) -> tuple[Any, set[int]]:
 
 
 def storage(tensor: Tensor) -> int:
-    """Identity of what holds a tensor's numbers; views share it."""
-    return tensor.untyped_storage()._cdata
+    """Identity of what holds a tensor's numbers; views share it, and nothing else has it while that lives."""
+    return id(tensor.untyped_storage())

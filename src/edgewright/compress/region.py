@@ -182,7 +182,7 @@ def _layer(model: nn.Module, part: Part) -> Layer:
     )
 
 
-def norm_as_scale(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def norm_as_scale(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
     """A batch norm in evaluation mode as factor and shift, float64:  gamma / sqrt(var + eps),  beta - mean factor."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

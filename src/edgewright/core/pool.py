@@ -72,19 +72,36 @@ def pool(workers: int | None = None, ray: str | None = None) -> Iterator[Pool]:
     if workers == 1:
         yield InProcess()
         return
-    # Spawned, not forked: torch's thread pool does not survive a fork.
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
-    )
+    context: Any = _Spawning()
+    executor = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(os.getpid(),))
     try:
         yield Processes(executor, workers)
         executor.shutdown()
     except BaseException:
         # Ctrl-C and errors must not wait for work that nobody wants any more.
-        for process in list((executor._processes or {}).values()):
-            process.terminate()
+        for process in context.made:
+            if process.pid is not None:  # it was begun
+                process.terminate()
         executor.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+class _Spawning:
+    """Multiprocessing's way of making processes, which remembers those it made, so that they can be ended.
+
+    Spawned, not forked: torch's thread pool does not survive a fork.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+        self._context = multiprocessing.get_context("spawn")
+
+    def Process(self, *arguments: Any, **options: Any) -> Any:
+        self.made.append(self._context.Process(*arguments, **options))
+        return self.made[-1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 def start_worker(parent: int) -> None:

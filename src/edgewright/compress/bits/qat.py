@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.graph import CodeGen
 
 from edgewright.core.errors import BadInput
 
@@ -235,11 +234,9 @@ def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:  # the exporter raises its own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"the network cannot be traced by torch.export for any batch ({reason})") from None
-    graph = module.graph
-    graph.set_codegen(CodeGen())  # one tensor in, one out; the exporter's takes and gives trees
-    result = next(node for node in graph.nodes if node.op == "output")
-    if isinstance(result.args[0], (tuple, list)):
-        result.args = (result.args[0][0],)
+    graph = fx.Graph()  # one tensor in, one out; the exporter's takes and gives trees
+    result = graph.graph_copy(module.graph, {})
+    graph.output(result[0] if isinstance(result, (tuple, list)) else result)
     return fx.GraphModule(module, graph)  # whose train() works, unlike that of what came
 
 

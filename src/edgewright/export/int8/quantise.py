@@ -21,6 +21,7 @@ import onnx.version_converter
 
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.files import refuse_full, scratch
+from edgewright.core.private import quantisable
 from edgewright.core.quiet import silent
 from edgewright.device.here.instructions import has_vnni, is_x86
 from edgewright.device.here.runtime import hushed
@@ -188,7 +189,6 @@ def quantise(
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, TensorsData
     from onnxruntime.quantization.calibrate import CalibrationMethod
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
@@ -206,7 +206,7 @@ def quantise(
             TensorsData(CalibrationMethod.MinMax, data),
             list(only),
             list(in_float),
-            list({*QLinearOpsRegistry, *QDQRegistry}),
+            quantisable(),
             {
                 "ActivationSymmetric": False,
                 "WeightSymmetric": True,

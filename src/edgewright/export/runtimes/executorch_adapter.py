@@ -14,6 +14,7 @@ from torch import nn
 
 from edgewright.core.errors import BadInput, one_line
 from edgewright.core.files import write_bytes
+from edgewright.core.private import executorch_threads
 from edgewright.core.quiet import silent
 from edgewright.core.tensors import TensorSpec, ask
 from edgewright.export.onnx import arguments, fold_batch_norms, prepared
@@ -69,11 +70,11 @@ class ExecuTorch(Runtime):
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
         with silent():
-            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool  # pyright: ignore[reportMissingImports]
+            from executorch.extension.pybindings import portable_lib  # pyright: ignore[reportMissingImports]
             from executorch.runtime import Runtime as Engine  # pyright: ignore[reportMissingImports]
             from executorch.runtime import Verification  # pyright: ignore[reportMissingImports]
 
-            _unsafe_reset_threadpool(threads)
+            executorch_threads(portable_lib, threads)
             try:
                 program = Engine.get().load_program(path, verification=Verification.InternalConsistency)
                 method = program.load_method("forward")

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgewright.backward.base import NORMS
 from edgewright.compress.base import apply
 from edgewright.compress.bits.qat import Rounded
 from edgewright.compress.planner import read_plan
@@ -116,7 +116,7 @@ def gentle(ground: CompressGround, network: nn.Module, epochs: float) -> Recipe:
     """The task's recipe for a network that has learned: smaller steps, images that are not mixed."""
     recipe = recipe_for(ground.task.spec, epochs)
     rate = recipe.lr / GENTLER
-    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if not any(isinstance(module, (*NORMS, nn.SyncBatchNorm)) for module in network.modules()):
         rate /= UNNORMED
     return recipe.model_copy(
         update={"lr": ground.plan.lr or rate, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "warmup": 0.05}
