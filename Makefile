@@ -47,10 +47,10 @@ demo: $(CORE) ## three minutes: design a network for handwritten digits; says wh
 	@echo; echo "Open the report: $(abspath $(OUT))/report.html"
 
 test: $(TEST) ## the whole test suite
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-fast: $(TEST) ## the tests that take a few seconds at most
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 lint: $(TEST) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -113,12 +113,9 @@ def test_a_finalist_that_diverges_ranks_last_and_is_not_tried_again(bench, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ray", [None, "local"])
-def test_a_training_that_diverges_elsewhere_comes_back_as_a_value(bench, tmp_path, ray):
-    if ray is not None:
-        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+def test_a_training_that_diverges_elsewhere_comes_back_as_a_value(bench, tmp_path):
     _, keys, job = bench
-    with pool_of(workers=2, ray=ray) as workers, Study(tmp_path / "study.db") as study:
+    with pool_of(workers=2) as workers, Study(tmp_path / "study.db") as study:
         ranking = halve(study, workers, keys[:2], [Rung(2, 1, None)], hot_for(job, keys[0], tmp_path), lambda: None)
     assert ranking == [keys[1], keys[0]]
 
