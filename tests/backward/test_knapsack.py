@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from edgewright.backward.plans import knapsack
 from edgewright.backward.plans.knapsack import FROZEN, Choice, Option, price, solve
+from edgewright.core import choose as core_choose
 
 
 def random_choices(seed: int) -> list[Choice]:
@@ -100,7 +100,7 @@ def test_of_two_that_are_worth_nearly_the_same_the_one_with_less_work_is_taken()
 
 def test_what_other_threads_write_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     """The solver runs for up to 20 seconds; stdout belongs to the whole process."""
-    solved = knapsack.milp
+    solved = core_choose.milp
 
     def with_company(*given, **options):
         other = threading.Thread(target=os.write, args=(1, b"of another thread\n"))
@@ -108,6 +108,6 @@ def test_what_other_threads_write_meanwhile_is_not_lost(monkeypatch: pytest.Monk
         other.join()
         return solved(*given, **options)
 
-    monkeypatch.setattr(knapsack, "milp", with_company)
+    monkeypatch.setattr(core_choose, "milp", with_company)
     assert solve(random_choices(3), 2**20, None, state=0) is not None
     assert "of another thread" in capfd.readouterr().out

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgewright.compress.base import Declined, Found, Plan, Rewrite, must_save, rebuilt, totals
@@ -26,7 +24,8 @@ from edgewright.compress.rewrites.remove_identity import RemoveIdentity
 from edgewright.compress.wiring import Wiring, trace
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
-from edgewright.core.files import write_text, written_whole
+from edgewright.core.files import write_text
+from edgewright.core.weights import put_weights, read_weights, write_weights
 
 Method = Callable[[nn.Module, Wiring], Found]
 METHODS: Mapping[str, Method] = {
@@ -101,9 +100,7 @@ def read_plan(data: Any, where: str) -> Plan:
 
 def write_folder(folder: Path, model: nn.Module, found: Plan) -> None:
     """The plan and the weights of `model`, which came of it: compress.json and model.safetensors."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    with written_whole(folder / WEIGHTS_FILE) as part:
-        save_file(state, part)
+    write_weights(folder / WEIGHTS_FILE, model)
     write_text(folder / PLAN_FILE, found.to_json())
 
 
@@ -113,10 +110,5 @@ def read_folder(folder: Path, fresh: nn.Module) -> tuple[nn.Module, Plan]:
     found = read_plan(read_json(folder / PLAN_FILE), str(folder / PLAN_FILE))
     model = rebuilt(fresh, found)
     weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise BadInput(f"{weights}: no such file")
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise BadInput(f"{weights}: not the weights of this network ({' '.join(str(error).split())[:200]})") from None
+    put_weights(model, read_weights(weights), f"{weights}: not the weights of this network")
     return model.eval(), found

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgewright.compress.planner import read_folder
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.run import RunFolder
+from edgewright.core.weights import put_weights, read_weights
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Task, TaskSpec
 from edgewright.task.load import load_task
@@ -35,13 +34,8 @@ def load_model(run_path: str | Path) -> nn.Module:
     if run.rewrites.exists():
         run.check_file(run.rewrites)
         return read_folder(run.path, model)[0]
-    try:
-        model.load_state_dict(_as_named_now(load_file(run.model), space.renamed))
-    except SafetensorError as error:
-        raise BadInput(f"{run.model}: not a safetensors file ({error})") from None
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{run.model}: not the weights of the network in {run.architecture.name} ({reason})") from None
+    weights = _as_named_now(read_weights(run.model), space.renamed)
+    put_weights(model, weights, f"{run.model}: not the weights of the network in {run.architecture.name}")
     return model.eval()
 
 

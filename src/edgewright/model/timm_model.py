@@ -4,11 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgewright.core.errors import BadInput, MissingExtra
+from edgewright.core.weights import read_weights
 
 
 def timm_network(name: str, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -41,12 +40,7 @@ def timm_network(name: str, weights: Path | None) -> tuple[nn.Module, dict[str, 
 
 
 def _read(weights: Path) -> dict[str, Tensor]:
-    if not weights.is_file():
-        raise BadInput(f"{weights}: no such file")
-    try:
-        return {name: value.float() for name, value in load_file(weights).items()}
-    except SafetensorError as error:
-        raise BadInput(f"{weights}: not a safetensors file ({error})") from None
+    return {name: value.float() for name, value in read_weights(weights).items()}
 
 
 def _load(model: nn.Module, values: dict[str, Tensor], refusal: str) -> None:

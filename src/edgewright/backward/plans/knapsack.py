@@ -1,4 +1,4 @@
-"""The choice of one method for each layer under ceilings, as a mixed-integer programme (scipy's milp).
+"""The choice of one method for each layer under ceilings, as a mixed-integer programme (`core.choose`).
 
 With sites i in running order, methods m, values v, and p_i = 1 where a gradient passes site i:
 
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array, csr_array
+
+from edgewright.core.choose import Following, Row, choose
 
 FROZEN = "frozen"
 SLIGHT = 1e-6  # of all value: what the whole memory weighs, so that of equal plans the smaller one is taken
@@ -62,46 +62,35 @@ def solve(
     value.
     """
     options = [(index, option) for index, choice in enumerate(choices) for option in choice.options]
-    count, sites = len(options), len(choices)
-    bytes_ = np.array(
-        [o.stored + (1 + state) * o.gradient for _, o in options] + [c.passing_bytes for c in choices], dtype=float
+    passing_bytes, passing_macs = (
+        np.array([getattr(choice, name) for choice in choices], dtype=float)
+        for name in ("passing_bytes", "passing_macs")
     )
-    work = np.array([o.macs for _, o in options] + [c.passing_macs for c in choices], dtype=float)
-    value = np.array([o.value for _, o in options] + [0.0] * sites)
-    slight = SLIGHT * (value.sum() or 1.0) * bytes_ / max(1.0, bytes_.sum())
-    constraints = [*_structure(options, count, sites)]
-    if memory is not None:
-        constraints.append(LinearConstraint(bytes_[None] / 1024, ub=memory / 1024))
+    bytes_ = np.array([option.stored + (1 + state) * option.gradient for _, option in options], dtype=float)
+    work = np.array([option.macs for _, option in options], dtype=float)
+    value = np.array([option.value for _, option in options])
+    light = SLIGHT * (value.sum() or 1.0) / max(1.0, bytes_.sum() + passing_bytes.sum())
+    labour = price(choices)
+    limits = {} if memory is None else {"bytes": float(memory)}
     if macs is not None:
-        spent = sum(choice.forward_macs for choice in choices)
-        constraints.append(LinearConstraint(work[None] / 1e6, ub=(macs - spent) / 1e6))
-    found = milp(
-        bytes_ / 1024 if cheapest else slight + price(choices) * work - value,
-        constraints=constraints,
-        integrality=np.array([1] * count + [0] * sites),
-        bounds=Bounds(0, 1),
-        options={"time_limit": SECONDS, "mip_rel_gap": 1e-4},
+        limits["macs"] = float(macs - sum(choice.forward_macs for choice in choices))
+    worth, passing = (
+        (-bytes_ / 1024, -passing_bytes / 1024)
+        if cheapest
+        else (value - light * bytes_ - labour * work, -light * passing_bytes - labour * passing_macs)
     )
-    if found.x is None:
-        return None
-    return {choices[i].layer: o.method for (i, o), taken in zip(options, found.x[:count], strict=True) if taken > 0.5}
+    following = Following(passing, {"bytes": passing_bytes, "macs": passing_macs}, _structure(options, len(choices)))
+    uses = {"bytes": bytes_, "macs": work}
+    found = choose([i for i, _ in options], worth, uses, limits, following, gap=1e-4, seconds=SECONDS)
+    return None if found is None else {choices[options[o][0]].layer: options[o][1].method for o in found}
 
 
-def _structure(options: Sequence[tuple[int, Option]], count: int, sites: int) -> list[LinearConstraint]:
-    """One method a layer; gradients pass everything after the first layer that learns; something learns."""
-    one = _matrix([(i, column, 1.0) for column, (i, _) in enumerate(options)], sites, count + sites)
-    onward = [(i, count + i + 1, 1.0) for i in range(sites - 1)] + [(i, count + i, -1.0) for i in range(sites - 1)]
-    learned = [(i, count + i + 1, 1.0) for i in range(sites - 1)]
-    learned += [(i, k, -1.0) for k, (i, o) in enumerate(options) if o.method != FROZEN and i < sites - 1]
-    any_ = [(0, k, 1.0) for k, (_, option) in enumerate(options) if option.method != FROZEN]
-    return [
-        LinearConstraint(one, 1, 1),
-        LinearConstraint(_matrix(onward, max(1, sites - 1), count + sites), lb=0),
-        LinearConstraint(_matrix(learned, max(1, sites - 1), count + sites), lb=0),
-        LinearConstraint(_matrix(any_, 1, count + sites), lb=1),
-    ]
-
-
-def _matrix(entries: Sequence[tuple[int, int, float]], rows: int, columns: int) -> csr_array:
-    row, column, value = zip(*entries, strict=True) if entries else ((), (), ())
-    return coo_array((np.array(value, dtype=float), (row, column)), shape=(rows, columns)).tocsr()
+def _structure(options: Sequence[tuple[int, Option]], sites: int) -> list[tuple[Row, float]]:
+    """Gradients pass everything after the first layer that learns; something learns."""
+    count = len(options)
+    rows: list[tuple[Row, float]] = []
+    for site in range(sites - 1):
+        learns = [(k, -1.0) for k, (i, option) in enumerate(options) if i == site and option.method != FROZEN]
+        rows.append(([(count + site + 1, 1.0), (count + site, -1.0)], 0.0))
+        rows.append(([(count + site + 1, 1.0), *learns], 0.0))
+    return [*rows, ([(k, 1.0) for k, (_, option) in enumerate(options) if option.method != FROZEN], 1.0)]

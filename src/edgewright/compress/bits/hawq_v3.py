@@ -5,7 +5,7 @@ r"""HAWQ-V3: how many bits each layer gets, by an integer programme over measure
 
 x_l: bits of layer l, its weights and what it reads.   H_l: Hessian of the loss with respect to W_l (n_l numbers).
 Costs: bytes, n_l b / 8; bit operations, MACs_l b^2; latency as measured.   Ties: a shortcut's convolution and the last
-one of its branch, whose outputs are added. Solved to optimality by scipy's `milp` (HiGHS).
+one of its branch, whose outputs are added. Solved to optimality (`core.choose`).
 
 Weights are quantised symmetrically for each output channel: s = max|w| / (2^(b-1) - 1).
 The trace is Hutchinson's: the mean of v^T H v over vectors v of random signs.
@@ -26,13 +26,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from edgewright.compress.bits.integer import quantised
+from edgewright.core.choose import LEAST, choose
 from edgewright.core.cost import figures
 from edgewright.core.data import Frozen
-from edgewright.core.errors import BadInput, BudgetInfeasible, EdgewrightError
+from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.seed import derive
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-LEAST = 1e-9  # a limit is kept to so much of itself, which is what adding up floats costs
 
 
 class Allocation(Frozen):
@@ -111,38 +111,16 @@ def _joined(table: NDArray[np.float64], groups: list[list[int]]) -> NDArray[np.f
 
 
 def _solve(omega: NDArray[Any], tables: dict[str, NDArray[Any]], limits: dict[str, float]) -> NDArray[np.int64]:
-    """One of the choices for each row. The solver keeps limits to 1e-6 only; what breaks one by that is solved anew
-    under a limit that much smaller."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
+    """One of the choices for each row."""
     rows, choices = omega.shape
     # Only differences count; scaled, so that the solver's absolute tolerances are far below the last digit.
-    worth = omega - omega.min(1, keepdims=True)
-    objective = worth.ravel() * (1e4 / max(worth.max(), 1e-300))
-    one_each = LinearConstraint(np.kron(np.eye(rows), np.ones(choices)), 1, 1)  # pyright: ignore[reportArgumentType]
-    allowed = dict.fromkeys(limits, 1.0)
-    for _ in range(50):
-        ceilings = [
-            LinearConstraint(tables[name].ravel()[None] / limits[name], -np.inf, allowed[name])  # pyright: ignore[reportArgumentType]
-            for name in limits
-        ]
-        found = milp(
-            objective,
-            constraints=[one_each, *ceilings],
-            integrality=np.ones(objective.size),
-            bounds=Bounds(0, 1),  # pyright: ignore[reportArgumentType]
-            options={"mip_rel_gap": 0.0},
-        )
-        if found.x is None:
-            raise BudgetInfeasible(f"no choice of bits keeps all limits together ({found.message})")
-        choice = found.x.reshape(rows, choices).argmax(1)
-        used = {name: tables[name][np.arange(rows), choice].sum() / limits[name] for name in limits}
-        broken = {name: share for name, share in used.items() if share > 1 + LEAST}
-        if not broken:
-            return choice
-        for name, share in broken.items():
-            allowed[name] -= share - 1
-    raise EdgewrightError("the integer programme does not settle: its limits are too near to what choices cost")
+    worth = omega.min(1, keepdims=True) - omega
+    place = np.repeat(np.arange(rows), choices).tolist()
+    uses = {name: table.ravel() for name, table in tables.items()}
+    found = choose(place, worth.ravel() * (1e4 / max(-worth.min(), 1e-300)), uses, limits)
+    if found is None:
+        raise BudgetInfeasible("no choice of bits keeps all limits together")
+    return np.array(found) % choices
 
 
 def penalties(model: nn.Module, traces: Mapping[str, float], bits: Sequence[int] = (4, 8)) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import nn
 
 from edgewright.core.cost import Cost
@@ -15,6 +14,7 @@ from edgewright.core.files import write_bytes
 from edgewright.core.progress import say
 from edgewright.core.result import BlockShare, Export, Metrics, Result
 from edgewright.core.run import RunFolder
+from edgewright.core.weights import write_weights
 from edgewright.device.resolve import make_device
 from edgewright.export.deploy import Deployed, count, deploy, held_out_samples
 from edgewright.export.meaning import Known
@@ -32,8 +32,7 @@ def ship(folder: RunFolder, ground: AdaptGround, metrics: Metrics) -> tuple[Expo
     Errors: GateFailed where the file computes something else; it is not left behind then.
     """
     model = ground.model.eval()
-    state = {name: value.detach().contiguous().clone() for name, value in model.state_dict().items()}
-    write_bytes(folder.model, save(state))
+    write_weights(folder.model, model)
     made = folder.checkpoints / "adapted.onnx"
     if ground.result is None:
         spec = ground.task.spec

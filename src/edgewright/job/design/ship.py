@@ -9,6 +9,7 @@ from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text, written_whole
 from edgewright.core.ranking import spearman
 from edgewright.core.result import BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
+from edgewright.core.weights import write_weights
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.record import Work, architecture_of
 from edgewright.job.design.train import Chosen
@@ -19,11 +20,8 @@ from edgewright.train.evaluate import Evaluation, evaluate
 
 def ship(run: Work, chosen: Chosen) -> Result:
     """Put the files of the chosen network into the run folder, each of them whole; all that was found out."""
-    from safetensors.torch import save_file
-
     write_text(run.folder.architecture, architecture_of(run, chosen.key).to_json())
-    with written_whole(run.folder.model) as part:
-        save_file({name: value.contiguous() for name, value in chosen.model.state_dict().items()}, part)
+    write_weights(run.folder.model, chosen.model)
     with written_whole(run.folder.onnx) as part:
         shutil.copyfile(chosen.deployed.path, part)
     return _result(run, chosen)
