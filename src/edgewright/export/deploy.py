@@ -54,7 +54,8 @@ def deploy(
     counted: multiply-adds and parameters of a network that was compressed, and is no longer what `graph` says.
     Raises GateFailed when the exported file computes something else.
     """
-    size = sides(graph.input_shape[1:])
+    taken = [graph.shapes[tensor] for tensor in graph.inputs]
+    size = next(sides(shape[1:]) for shape in taken if len(shape) == 3)  # beside a map there may be vectors
     export_onnx(model, task.spec.signature_at(size), path, metadata)
     parity = verify(model, path, held_out_samples(task, size), Known(task.kind))
     (latency,) = device.measure([path], Runs(most=RUNS, tries=TRIES))

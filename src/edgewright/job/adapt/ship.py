@@ -86,7 +86,11 @@ def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare
         return []
     return [
         share.model_copy(
-            update={"macs": count_macs(graph), "params": count_params(graph), "output_shape": graph.output_shape}
+            update={
+                "macs": count_macs(graph),
+                "params": count_params(graph),
+                "output_shape": graph.shapes[graph.outputs[0]],
+            }
         )
         for share, (_, graph) in zip(old.blocks, blocks, strict=True)
     ]

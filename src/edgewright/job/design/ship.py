@@ -126,7 +126,7 @@ def _blocks(run: Work, key: str) -> list[BlockShare]:
             latency_ms=share,
             macs=count_macs(graph),
             params=count_params(graph),
-            output_shape=graph.output_shape,
+            output_shape=graph.shapes[graph.outputs[0]],
         )
         for (name, graph), share in zip(blocks, shares, strict=True)
     ]
