@@ -40,7 +40,7 @@ from edgewright.report.page import page
 from edgewright.report.pictures import figure
 from edgewright.train.clip import RunningClip
 from edgewright.train.clock import learning_rate
-from edgewright.train.finetune import FineTuneRecipe
+from edgewright.train.recipe import fine_tuning
 
 STEP, HELD = 32, 8  # images of a step, and held at a time: by full always, by single methods unless --held says else
 RATES = (0.001, 0.003, 0.01, 0.03)
@@ -221,7 +221,7 @@ def adapt(bench: Bench, chosen: TrainingPlan | None, rate: float, images: int) -
 
 def _adapt(bench: Bench, rate: float, images: int) -> None:
     learning = [p for p in bench.model.parameters() if p.requires_grad]
-    optimizer, clip = torch.optim.SGD(learning, lr=rate, momentum=0.9), RunningClip(FineTuneRecipe().clip)
+    optimizer, clip = torch.optim.SGD(learning, lr=rate, momentum=0.9), RunningClip(fine_tuning().clip or 0.0)
     steps = images // STEP
     rows = bench.order("epoch")[: steps * STEP]
     for step, (x, y) in enumerate(bench.batches("train", rows, STEP)):

@@ -44,8 +44,10 @@ from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
 from edgewright.train.distil import distillation
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import Loss, fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.recipe import Recipe, recipe_for
+from edgewright.train.record import Record
+from edgewright.train.step import Loss
 
 PIXELS = 32
 MOST_MACS = 8.0  # a merge may have more multiply-adds; the clock decides
@@ -84,7 +86,11 @@ class Bench:
         if kept.exists():
             model.load_state_dict(load_file(kept))
             return model.eval()
-        steps = round(epochs * steps_per_epoch(len(self.task.train), recipe.batch_size))
+
+        def tell(record: Record) -> None:
+            print(name, record.epoch, f"{record.train_loss:.3f}", record.val, flush=True)
+
+        steps = round(epochs * steps_per_epoch(len(self.task.train), recipe.step_samples))
         fit(
             model,
             self.task,
@@ -92,10 +98,8 @@ class Bench:
             size=self.task.spec.size,
             seed=derive(self.arguments.seed, name),
             clock=StepClock(steps),
-            checkpoint=self.folder / f"{name}.checkpoint",
-            threads=1,
             loss=loss,
-            on_epoch=lambda record: print(name, record.epoch, f"{record.train_loss:.3f}", record.val, flush=True),
+            running=Running(self.folder / f"{name}.checkpoint", tell, threads=1),
         )
         save_file({key: value.contiguous().clone() for key, value in model.state_dict().items()}, kept)
         return model

@@ -30,7 +30,7 @@ from edgewright.job.design.run import resume, run
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.recipe import recipe_for
 
 MODELS = [
@@ -99,8 +99,8 @@ def train_timm(job: tuple[str, str, int, int, str]) -> dict:
         recipe,
         size=task.spec.size,
         seed=derive(seed, "train", variant),
-        clock=StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size)),
-        checkpoint=kept.with_suffix(".safetensors"),
+        clock=StepClock(epochs * steps_per_epoch(len(task.train), recipe.step_samples)),
+        running=Running(checkpoint=kept.with_suffix(".safetensors")),
     )
     test = evaluate(model, task.test, task.spec).values["accuracy"]
     row = {"variant": variant, "seed": seed, "test": test, "seconds": time.monotonic() - began}

@@ -55,7 +55,7 @@ def train(job: tuple[str, int, str, dict, int, int]) -> dict[str, float]:
     torch.manual_seed(derive(seed, "weights", architecture.key()))
     model = space.build(architecture)
     recipe = recipe_for(task.spec, epochs)
-    clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size))
+    clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.step_samples))
     trained = fit(model, task, recipe, size=task.spec.size, seed=seed, clock=clock)
     test = evaluate(model, task.test, task.spec).values["accuracy"]
     return {"test_accuracy": test, "val_accuracy": trained.val.value, "seconds": trained.seconds}

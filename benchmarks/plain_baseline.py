@@ -42,7 +42,7 @@ from edgewright.task.base import Task
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, TimeClock
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import fit, training_device
+from edgewright.train.loop import Running, fit, training_device
 from edgewright.train.recipe import recipe_for
 from edgewright.train.threads import threads_for
 
@@ -74,7 +74,8 @@ def expected_epochs(task: Task, size: Size, seconds: float) -> float:
     """How many epochs fit, by a few steps of another such network."""
     clock, recipe = StepClock(FIRST_STEPS), recipe_for(task.spec, 1)
     few = replace(task, val=task.val.take(slice(recipe.batch_size)))
-    found = fit(plain(task, 0), few, recipe, size=size, seed=0, clock=clock, device=training_device())
+    running = Running(device=training_device())
+    found = fit(plain(task, 0), few, recipe, size=size, seed=0, clock=clock, running=running)
     return seconds * found.samples_per_second / len(task.train)
 
 
@@ -88,7 +89,7 @@ def learned(model: Network, task: Task, seed: int, seconds: float) -> dict[str, 
             raise SystemExit(f"{seconds:.0f} s are over before the training begins; give more --minutes")
         found = fit(
             model, task, recipe_for(task.spec, epochs), size=size, seed=derive(seed, "plain"), clock=TimeClock(left),
-            device=training_device(), label="Plain network",
+            running=Running(device=training_device(), label="Plain network"),
         )  # fmt: skip
     took = time.monotonic() - began
     return {**evaluate(model, task.test, task.spec).values, "epochs": found.epochs, "minutes": took / 60}

@@ -54,7 +54,7 @@ def train(job: tuple[str, dict, int]) -> float:
     model = space.build(architecture)
     recipe = recipe_for(task.spec, epochs)
     size = space.resolution(architecture)
-    clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.batch_size))
+    clock = StepClock(epochs * steps_per_epoch(len(task.train), recipe.step_samples))
     fit(model, task, recipe, size=size, seed=0, clock=clock)
     return evaluate(model, task.test, task.spec, size).values["accuracy"]
 

@@ -47,8 +47,10 @@ from edgewright.task.base import Split, Task, batches
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import Loss, fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.recipe import Recipe
+from edgewright.train.record import Record
+from edgewright.train.step import Loss
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 METHODS = ("ours", "tp-taylor", "tp-norm")
@@ -186,11 +188,14 @@ def learned(model: nn.Module, task: Task, seed: int, method: str, options: argpa
     recipe = Recipe(
         lr=options.lr, weight_decay=5e-4, batch_size=128, warmup=0.05, label_smoothing=0.0, ema_decay=0.998,
     )  # fmt: skip
-    steps = options.epochs * steps_per_epoch(len(task.train) // options.views, recipe.batch_size)
+
+    def tell(one: Record) -> None:
+        print(f"{method} {seed}: epoch {one.epoch} val {one.val}", flush=True)
+
+    steps = options.epochs * steps_per_epoch(len(task.train) // options.views, recipe.step_samples)
     found = fit(
-        model, task, recipe, size=task.spec.size, seed=derive(seed, "prune"), clock=StepClock(steps), threads=1,
-        loss=loss, checkpoint=options.out / f"{method}-{seed}.ckpt", label=f"{method}, seed {seed}",
-        on_epoch=lambda one: print(f"{method} {seed}: epoch {one.epoch} val {one.val}", flush=True),
+        model, task, recipe, size=task.spec.size, seed=derive(seed, "prune"), clock=StepClock(steps), loss=loss,
+        running=Running(options.out / f"{method}-{seed}.ckpt", tell, threads=1, label=f"{method}, seed {seed}"),
     )  # fmt: skip
     return found.seconds
 

@@ -39,7 +39,7 @@ from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Split, Task, normalise
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock, steps_per_epoch
-from edgewright.train.loop import fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.recipe import Recipe, recipe_for
 
 CALIBRATION = 128
@@ -69,8 +69,8 @@ def cifar(data: str, weights: Path, images: int, tests: int) -> tuple[Task, nn.M
 
 
 def train(model: nn.Module, task: Task, seed: int, epochs: float, recipe: Recipe) -> None:
-    steps = max(1, round(epochs * steps_per_epoch(len(task.train), recipe.batch_size)))
-    fit(model, task, recipe, size=task.spec.size, seed=seed, clock=StepClock(steps), threads=1)
+    steps = max(1, round(epochs * steps_per_epoch(len(task.train), recipe.step_samples)))
+    fit(model, task, recipe, size=task.spec.size, seed=seed, clock=StepClock(steps), running=Running(threads=1))
 
 
 def images(task: Task, split: Split) -> Tensor:

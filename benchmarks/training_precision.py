@@ -28,7 +28,7 @@ from edgewright.task.base import Task, batches
 from edgewright.task.load import load_task
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.precision import Precision, computing, prepared
 from edgewright.train.recipe import recipe_for
 
@@ -74,10 +74,10 @@ def learned(
     one: Contestant, task: Task, seed: int, clock: Clock, precision: Precision | None, checkpoint: Path, epochs: float
 ) -> dict[str, Any]:
     """Train it; what came out."""
-    model = one.build(seed)
+    model, recipe = one.build(seed), recipe_for(task.spec, epochs).model_copy(update={"precision": precision})
     found = fit(
-        model, task, recipe_for(task.spec, epochs), size=one.size, seed=seed, clock=clock, threads=1,
-        precision=precision, checkpoint=checkpoint, label=checkpoint.stem,
+        model, task, recipe, size=one.size, seed=seed, clock=clock,
+        running=Running(checkpoint, threads=1, label=checkpoint.stem),
     )  # fmt: skip
     accuracy = evaluate(model, task.test, task.spec, one.size).values["accuracy"]
     return {

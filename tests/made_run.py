@@ -19,7 +19,7 @@ from edgewright.space.resolve import make_space
 from edgewright.task.load import load_task
 from edgewright.train.clock import StepClock
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.recipe import recipe_for
 
 MACS = (1.0e5, 2.5e5)
@@ -38,7 +38,7 @@ def make_digits_run(path: Path) -> RunFolder:
         model = space.build(architecture)
     size = space.resolution(architecture)
     recipe = recipe_for(task.spec, 8)
-    fit(model, task, recipe, size=size, seed=0, clock=StepClock(STEPS), threads=1)
+    fit(model, task, recipe, size=size, seed=0, clock=StepClock(STEPS), running=Running(threads=1))
     run, graph = RunFolder(path), space.graph(architecture)
     path.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, run.model)

@@ -19,8 +19,9 @@ from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.stored import read_splits, write_splits
 from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
-from edgewright.train.loop import Diverged, Trained, fit, training_device
+from edgewright.train.loop import Diverged, Running, fit, training_device
 from edgewright.train.recipe import Recipe
+from edgewright.train.record import Trained
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
         torch.manual_seed(derive(job.seed, "weights", architecture.key()))
         model = space.build(architecture)
     if job.epochs is not None:
-        clock = StepClock(job.epochs * steps_per_epoch(len(train), job.recipe.batch_size))
+        clock = StepClock(job.epochs * steps_per_epoch(len(train), job.recipe.step_samples))
     else:
         clock = TimeClock(job.seconds or 1.0)
     trained = fit(
@@ -87,8 +88,7 @@ def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
         size=space.resolution(architecture),
         seed=derive(job.seed, "train", architecture.key()),
         clock=clock,
-        checkpoint=job.checkpoint,
-        device=training_device(),
+        running=Running(checkpoint=job.checkpoint, device=training_device()),
     )
     return model, trained
 

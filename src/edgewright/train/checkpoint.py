@@ -18,7 +18,7 @@ from edgewright.core.tensors import Size
 from edgewright.task.base import Task
 from edgewright.train.clock import Clock
 
-FORMAT = "edgewright checkpoint 3"
+FORMAT = "edgewright checkpoint 4"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -142,6 +142,6 @@ def learning_rate(progress: float, *, peak: float, warmup: float) -> float:
     return peak * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
 
 
-def steps_per_epoch(num_train: int, batch_size: int) -> int:
-    """Whole batches in one pass over the data; a rest smaller than a batch waits for the next shuffle."""
-    return max(1, num_train // batch_size)
+def steps_per_epoch(num_train: int, step_samples: int) -> int:
+    """Whole steps in one pass over the data; a rest smaller than a step waits for the next shuffle."""
+    return max(1, num_train // step_samples)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from edgewright.core.tensors import ask, leaves, mapped
 from edgewright.task.kind import Kind
-from edgewright.train.loop import Loss
+from edgewright.train.step import Loss
 
 
 def distillation(

@@ -11,46 +11,32 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput, EdgewrightError
-from edgewright.core.metric import Score
 from edgewright.core.progress import progress as progress_bar
-from edgewright.core.seed import derive
-from edgewright.core.tensors import Size, ask, mapped
-from edgewright.task.augment.default import moving
-from edgewright.task.base import Task, batches
-from edgewright.task.kind import Kind
-from edgewright.train.checkpoint import (
-    flatten_optimizer,
-    joined,
-    parted,
-    read_checkpoint,
-    restore_optimizer,
-    training_identity,
-    write_checkpoint,
-)
-from edgewright.train.clock import Clock, learning_rate, steps_per_epoch
-from edgewright.train.ema import Ema
-from edgewright.train.evaluate import evaluate
-from edgewright.train.optimizer import make_optimizer
-from edgewright.train.precision import Precision, Turns, bfloat16_possible, computing, prepared
+from edgewright.core.tensors import Size, rows
+from edgewright.task.base import Split, Task
+from edgewright.train.checkpoint import joined, parted, read_checkpoint, training_identity, write_checkpoint
+from edgewright.train.clock import Clock, learning_rate
+from edgewright.train.evaluate import Evaluation, evaluate
+from edgewright.train.precision import bfloat16_possible, prepared
 from edgewright.train.recipe import Recipe
+from edgewright.train.record import Record, Trained
+from edgewright.train.samples import Samples
 from edgewright.train.settle import settle
+from edgewright.train.step import Learner, Loss
 from edgewright.train.threads import torch_threads
 
-Loss = Callable[[nn.Module, Any, Any], Tensor]  # network, inputs, targets: for trees of each
-
-EVALUATIONS = 20  # at most this many in one training: with very short epochs they would take longer than the epochs
+LOOKS = 20  # at val, evenly over the progress: with very short epochs they would take longer than the epochs
+LOOKING = 0.25  # of the work at most between epochs' ends, counting a learned sample as three that are looked at
 # Up to so many steps the statistics of batch norm, a running average of a running average, lag far behind the weights:
 # a network that had learned its task in 30 steps would be judged, and shipped, at the level of guessing.
 FEW_STEPS = 1000
 SETTLING_IMAGES = 512
-CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints; every epoch that takes longer is kept
+CHECKPOINT_SECONDS = 1.0  # the least time between two checkpoints, for one that is written in a twentieth of it
 STRETCH_SECONDS = 60.0  # an epoch can take hours: after so long the work so far is kept, and told, within it
 
 
@@ -58,39 +44,23 @@ class Diverged(EdgewrightError):
     """The loss, or what the network answers, is no longer a number: so it would be again with this seed and recipe."""
 
 
-class EpochRecord(Frozen):
-    """One epoch. progress: 0 to 1.   train_loss: mean over the epoch.   val: of the averaged weights, None where it was
-    not looked at.   seconds: since the start of the training.   precision: of its last step."""
+@dataclass(frozen=True)
+class Running:
+    """What a training does besides learning.
 
-    epoch: int
-    step: int
-    progress: float
-    lr: float
-    train_loss: float
-    val: Score | None
-    seconds: float
-    precision: Precision = "float32"
+    checkpoint: file to go on from if it is there, and to write as it goes (see CHECKPOINT_SECONDS); of a finished
+    training, it gives back what that gave.   tell: called with each new record.   device: where it computes.   threads:
+    of torch, during the training only; None leaves them.   label: of the progress bar.
+    """
 
-
-class Trained(Frozen):
-    """What a training was. val: the figure that decides, of the final averaged weights.   samples_per_second: while
-    learning, all overheads but evaluation and checkpoints included, of this process."""
-
-    history: tuple[EpochRecord, ...]
-    val: Score
-    seconds: float
-    epochs: float
-    steps: int
-    samples_per_second: float
+    checkpoint: Path | None = None
+    tell: Callable[[Record], None] | None = None
+    device: torch.device | str = "cpu"
+    threads: int | None = None
+    label: str = "Training"
 
 
-def loss_of(kind: Kind, smoothing: float = 0.0) -> Loss:
-    """The default: the kind's own loss of what the network gives."""
-
-    def loss(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
-        return kind.loss(ask(model, inputs), targets, smoothing)
-
-    return loss
+PLAIN = Running()
 
 
 def training_device() -> str:
@@ -106,48 +76,44 @@ def fit(
     size: Size,
     seed: int,
     clock: Clock,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    device: torch.device | str = "cpu",
-    threads: int | None = None,
     loss: Loss | None = None,
-    precision: Precision | None = None,
-    label: str = "Training",
+    running: Running = PLAIN,
 ) -> Trained:
-    """Train `model` in place; it ends with the running average of its weights, in evaluation mode, on the CPU.
+    """Train what learns of `model` in place; it ends with the weights that the recipe keeps, in evaluation mode, on the
+    CPU.
 
-    The average at the end of the schedule is what is kept, not the epoch that looked best on val: val chooses between
-    networks, and a maximum over epochs would flatter each of them.
+    Fresh weights keep the average at the end of the schedule, not the epoch that looked best on val: val chooses
+    between networks, and a maximum over epochs would flatter each of them.
 
     Args:
         size: height and width of the maps that the model takes, pixels.
         seed: of order, augmentation, mixing and dropout. The model's first weights are the caller's.
         clock: StepClock for a training that repeats bit by bit, TimeClock for one that ends in time.
-        checkpoint: file to go on from if it is there, and to write after every epoch (at most once a second) and
-            every minute of a longer one; a finished one gives back the finished training.
-        on_epoch: called with each new epoch's record.   threads: of torch, during the training only; None leaves them.
         loss: (model, inputs, targets) -> scalar; default the kind's own, with the recipe's smoothing. This is where
             distillation and its kin come in.
-        precision: of products. None: where the clock counts time, the quicker one here, which the first steps find
-            out; where it counts steps, float32, so that the training repeats.
-    Errors: Diverged when the loss or the outputs are no longer numbers; BadInput for another training's checkpoint.
+    Errors: Diverged when the loss or the outputs are no longer numbers, unless the best weights are kept: then they
+        stand, and `stopped` says at which step. BadInput for another training's checkpoint, where nothing learns, and
+        for a network whose outputs are not numbers to begin with.
     """
-    if precision is None and (clock.repeats or not bfloat16_possible(device)):
-        precision = "float32"
-    loss = loss or loss_of(task.kind, recipe.label_smoothing)
-    with torch_threads(threads), _own_randomness(device), progress_bar(label, total=100) as bar:
-        run = _Run(model, task, recipe, size, seed, clock, device, loss, Turns(precision))
-        with prepared(model, precision):
-            run.begin(checkpoint)
-            bar.advance(100 * run.progress)
-            while not run.finished:
-                before = run.progress
-                record = run.stretch()
-                run.save(checkpoint)
-                bar.advance(100 * (run.progress - before))
-                bar.note(f"epoch {math.ceil(run.epochs)}" + (f"  val {run.val}" if run.val is not None else ""))
-                if on_epoch is not None and record is not None:
-                    on_epoch(record)
+    settled = recipe.precision
+    if settled is None and (clock.repeats or not bfloat16_possible(running.device)):
+        settled = "float32"
+    chosen = recipe.model_copy(update={"precision": settled})
+    with (
+        torch_threads(running.threads),
+        _own_randomness(running.device),
+        progress_bar(running.label, total=100) as bar,
+    ):
+        learner = Learner(model, chosen, task.kind, loss=loss, seed=seed, device=running.device)
+        run = _Run(learner, Samples(task, recipe, size, seed), clock, running.checkpoint)
+        with prepared(model, settled):
+            done = 0.0
+            for record in run.stretches():
+                bar.advance(100 * (run.progress - done))
+                done = run.progress
+                bar.note(f"epoch {math.ceil(run.epochs)}" + (f"  val {run.looks[-1].val}" if run.looks else ""))
+                if record is not None and running.tell is not None:
+                    running.tell(record)
         return run.end()
 
 
@@ -155,242 +121,226 @@ def fit(
 class _Run:
     """The state of one training; `fit` is its only user."""
 
-    model: nn.Module
-    task: Task
-    recipe: Recipe
-    size: Size
-    seed: int
+    learner: Learner
+    samples: Samples
     clock: Clock
-    device: torch.device | str
-    loss: Loss
-    turns: Turns
-    step: int = 0
-    epochs: float = 0.0
+    checkpoint: Path | None
     progress: float = 0.0
-    val: Score | None = None
-    evaluated_at: int = -1  # the step that val is of, and the progress then
-    evaluated_progress: float = 0.0
-    total_loss: float = 0.0  # of the epoch under way
-    history: list[EpochRecord] = field(default_factory=list)
-    learned_images: int = 0
+    rate: float = 0.0
+    total_loss: float = 0.0  # of the steps since the last record
+    history: list[Record] = field(default_factory=list)
+    looks: list[Record] = field(default_factory=list)  # those of them that looked at val
+    best: dict[str, Tensor] | None = None  # the weights of the best look, where they are kept
+    stopped: str | None = None
+    learned_samples: int = 0
     learned_seconds: float = 0.0
-    # What the last evaluation, checkpoint and step took: this much must be left when the steps stop.
-    evaluation_seconds: float = 0.0
+    # What the last look, checkpoint and step took: this much must be left when the steps stop.
+    look_seconds: float = 0.0
     save_seconds: float = 0.0
     step_seconds: float = 0.0
     saved_at: float = -math.inf
 
     def __post_init__(self) -> None:
-        # Fewer images than a batch holds: one step an epoch.
-        self.batch_size = min(self.recipe.batch_size, len(self.task.train))
-        self.per_epoch = steps_per_epoch(len(self.task.train), self.batch_size)
-        self.model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.ema = Ema(self.model, self.recipe.ema_decay)
-        self.optimizer = make_optimizer(self.model, self.recipe)
+        samples = self.samples
+        self.task, self.recipe, self.per_epoch = samples.task, samples.recipe, samples.per_epoch
         self.identity = training_identity(
-            self.model, self.recipe, self.task, size=self.size, seed=self.seed, clock=self.clock
-        )
+            self.learner.network, self.recipe, self.task, size=samples.size, seed=samples.seed, clock=self.clock
+        ) | {"what learns": sorted(self.learner.learning)}
+
+    @property
+    def step(self) -> int:
+        return self.learner.step
+
+    @property
+    def epochs(self) -> float:
+        return self.step / self.per_epoch
 
     @property
     def finished(self) -> bool:
-        return self.progress >= 1
+        return self.progress >= 1 or self.stopped is not None
 
-    def begin(self, checkpoint: Path | None) -> None:
-        """Start the clock, and go on from the checkpoint where there is one."""
+    def stretches(self) -> Iterator[Record | None]:
+        """The training, from where it is to its end: after each stretch, which is kept by then, its record if any."""
         self.clock.start()
-        if checkpoint is not None and checkpoint.exists():
-            self._restore(checkpoint)
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._restore(self.checkpoint)
         if not self.finished:
-            self._estimate_evaluation()
-
-    def stretch(self) -> EpochRecord | None:
-        """Go on with the epoch under way, for STRETCH_SECONDS at most; its record when it, or the training, is over."""
-        number, done = int(self.epochs), round(self.epochs % 1 * self.per_epoch)
-        self.model.train()
-        count, lr, began = 0, 0.0, time.perf_counter()
-        if done == 0:
-            self.total_loss = 0.0
-        for inputs, targets in self._inputs(number, done):
-            self._look_at_clock()
-            if self.finished or (count and time.perf_counter() - began > STRETCH_SECONDS):
-                break
-            lr = learning_rate(self._middle_of_step(), peak=self.recipe.lr, warmup=self.recipe.warmup)
-            # Dropout draws from torch's global state; fit gives the caller's back.
-            torch.manual_seed(derive(self.seed, "dropout", self.step))
-            mixing = torch.Generator().manual_seed(derive(self.seed, "mix", self.step))
-            mixed = self.task.kind.mixed(inputs, targets, mixing, self.recipe.mixup, self.recipe.cutmix)
-            self.total_loss += self._update(*mixed, lr, number + 1)
-            count += 1
-            self.epochs = number + (done + count) / self.per_epoch
-            self.step_seconds = (time.perf_counter() - began) / count
-        self._look_at_clock()
-        self.learned_images += count * self.batch_size
-        self.learned_seconds += time.perf_counter() - began
-        if not self.finished and done + count < self.per_epoch:
-            return None
-        due = self.finished or int(self.progress * EVALUATIONS) > int(self.evaluated_progress * EVALUATIONS)
-        if due and self.evaluated_at != self.step:
-            self._evaluate()
-        if done + count == 0:
-            return None
-        record = EpochRecord(
-            epoch=number + 1,
-            step=self.step,
-            progress=self.progress,
-            lr=lr,
-            train_loss=self.total_loss / (done + count),
-            val=self.val if self.evaluated_at == self.step else None,
-            seconds=self.clock.spent(),
-            precision=self.turns.chosen or "float32",
-        )
-        self.history.append(record)
-        return record
-
-    def save(self, checkpoint: Path | None) -> None:
-        """Write the checkpoint, unless the last one is younger than CHECKPOINT_SECONDS and this is not the end."""
-        began = time.monotonic()
-        if checkpoint is None or (began - self.saved_at < CHECKPOINT_SECONDS and not self.finished):
-            return
-        parts = {
-            "model": self.model.state_dict(),
-            "average": self.ema.model.state_dict(),
-            "optimizer": flatten_optimizer(self.optimizer),
-        }
-        meta = {
-            "identity": self.identity,
-            "step": self.step,
-            "epochs": self.epochs,
-            "progress": self.progress,
-            "val": None if self.val is None else self.val.model_dump(),
-            "evaluated_at": self.evaluated_at,
-            "evaluated_progress": self.evaluated_progress,
-            "total_loss": self.total_loss,
-            "precision": self.turns.chosen,
-            "spent": self.clock.spent(),
-            "history": [record.model_dump() for record in self.history],
-        }
-        write_checkpoint(checkpoint, joined(parts), meta)
-        self.saved_at = time.monotonic()
-        self.save_seconds = self.saved_at - began
+            yield self._begin()
+        self.parts = self.samples.steps(self.step)
+        while not self.finished:
+            record = self._stretch()
+            self._save()
+            yield record
 
     def end(self) -> Trained:
-        """Put the average into the model."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.model.load_state_dict(self.ema.model.state_dict())
-        self.model.to("cpu").to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
-        assert self.val is not None  # the last step's evaluation
+        """Put what is kept into the model."""
+        self.learner.hand_out(self.best)
+        kept = self.looks[-1] if self.best is None else max(self.looks, key=lambda look: look.rank)
+        assert kept.val is not None
         return Trained(
             history=tuple(self.history),
-            val=self.val,
+            val=kept.val,
             seconds=self.clock.spent(),
             epochs=self.epochs,
             steps=self.step,
-            samples_per_second=self.learned_images / self.learned_seconds if self.learned_images else 0.0,
+            samples_per_second=self.learned_samples / self.learned_seconds if self.learned_samples else 0.0,
+            stopped=self.stopped,
         )
 
-    def _inputs(self, number: int, start: int) -> Iterator[tuple[Any, Any]]:
-        return batches(
-            self.task.train,
-            self.task.spec,
-            batch_size=self.batch_size,
-            size=self.size,
-            shuffle=derive(self.seed, "epoch", number),
-            augment=moving(self.recipe.augment, self.task.spec),
-            drop_last=True,
-            start=start,
-        )
+    def _begin(self) -> Record | None:
+        """The first look, where what came may be what is kept; else, how long a look will take."""
+        if self.recipe.keep == "best" and not self.history:
+            return self._look()
+        part, began = self.task.val.take(slice(self.samples.batch_size)), time.monotonic()
+        self._evaluated(part)
+        images = len(self.task.val) + min(SETTLING_IMAGES, len(self.task.train))
+        self.look_seconds = (time.monotonic() - began) * images / max(1, len(part))
+        return None
 
-    def _update(self, inputs: Any, targets: Any, lr: float, epoch: int) -> float:
-        """One step of the optimizer and of the average; the batch's loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        inputs, targets = self._here(inputs), mapped(lambda y: y.to(self.device), targets)
-        value = self.turns.take(lambda precision: self._gradients(inputs, targets, precision))
+    def _stretch(self) -> Record | None:
+        """Steps up to the next record, for STRETCH_SECONDS at most; the record, if it came to that."""
+        first, began = self.step, time.perf_counter()
+        self._look_at_clock()
+        while not (self.finished or self._tells()):
+            if self.step > first and time.perf_counter() - began > STRETCH_SECONDS:
+                break
+            self._learn()
+            self.step_seconds = (time.perf_counter() - began) / max(1, self.step - first)
+            self._look_at_clock()
+        self.learned_seconds += time.perf_counter() - began
+        if self.stopped is not None or not (self.finished or self._tells()):
+            return None
+        if self._due():
+            return self._look()
+        return None if self.finished else self._record(None)
+
+    def _tells(self) -> bool:
+        """Whether there is something to tell after this step: a look, or the end of an epoch."""
+        if self.recipe.looks == "epoch":
+            return self.step % self.per_epoch == 0 and self.step > (self.history[-1].step if self.history else 0)
+        learned = (self.step - self._last_look()[0]) * self.recipe.step_samples
+        # Counted in samples, not in seconds, so that a resumed training looks at the same steps.
+        return self._due() and LOOKING * 3 * learned >= len(self.task.val)
+
+    def _due(self) -> bool:
+        """Whether it is time for a look at val."""
+        due = self.finished or int(self.progress * LOOKS) > int(self._last_look()[1] * LOOKS)
+        return due and self._last_look()[0] != self.step
+
+    def _last_look(self) -> tuple[int, float]:
+        """Its step and progress."""
+        return (self.looks[-1].step, self.looks[-1].progress) if self.looks else (-1, 0.0)
+
+    def _learn(self) -> None:
+        parts = next(self.parts)
+        # In the middle of the step to come, so that neither the first nor the last one is at rate zero.
+        middle = self.clock.progress(self.step + 0.5, self.epochs + 0.5 / self.per_epoch)
+        self.rate = learning_rate(max(self.progress, middle), peak=self.recipe.lr, warmup=self.recipe.warmup)
+        value = self.learner.learn(parts, self.rate)
         if not math.isfinite(value):
-            raise Diverged(
-                f"the training diverged: the loss is {value} in epoch {epoch}, step {self.step + 1}, at a learning "
-                f"rate of {lr:.3g}; lower the recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
+            number, epoch = self.step + 1, self.step // self.per_epoch + 1
+            return self._diverged(
+                f"the loss is {value} in epoch {epoch}, step {number}, at a learning rate of {self.rate:.3g}"
             )
-        self.optimizer.step()
-        self.ema.update()
-        self.step += 1
-        return value
-
-    def _here(self, inputs: Any) -> Any:
-        """On the device, maps in the layout in which convolutions are fastest."""
-
-        def place(x: Tensor) -> Tensor:
-            return x.to(self.device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(self.device)
-
-        return mapped(place, inputs)
-
-    def _gradients(self, inputs: Any, targets: Any, precision: Precision) -> float:
-        with computing(precision, self.device):
-            loss = self.loss(self.model, inputs, targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        return loss.item()
+        self.total_loss += value
+        self.learned_samples += sum(rows(y) for _, y in parts)
+        return None
 
     def _look_at_clock(self) -> None:
-        margin = 1.1 * self.evaluation_seconds + self.save_seconds + 1.5 * self.step_seconds
+        margin = 1.1 * self.look_seconds + self.save_seconds + 1.5 * self.step_seconds
         # The margin is an estimate and may grow or shrink; progress only goes forward.
         self.progress = max(self.progress, self.clock.progress(self.step, self.epochs, margin))
 
-    def _middle_of_step(self) -> float:
-        """Progress in the middle of the step to come, so that neither the first nor the last one is at rate zero."""
-        return max(self.progress, self.clock.progress(self.step + 0.5, self.epochs + 0.5 / self.per_epoch))
-
-    def _evaluate(self) -> None:
+    def _look(self) -> Record | None:
         began = time.monotonic()
-        self._settle()
-        found = evaluate(self.ema.model, self.task.val, self.task.spec, self.size, device=self.device)
+        if 0 < self.step <= FEW_STEPS and not self.recipe.freeze_norms:
+            images = (self.learner.placed(x) for x, _ in self.samples.as_they_are(self.step))
+            settle(self.learner.shown, images, max(1, SETTLING_IMAGES // self.samples.batch_size))
+        found = self._evaluated(self.task.val)
+        self.look_seconds = time.monotonic() - began
         if not found.finite:  # the last step broke it, and no loss was taken since
-            raise Diverged(
-                f"the training diverged: the network's outputs are not numbers after step {self.step}; lower the "
-                f"recipe's lr ({self.recipe.lr:g}), or look for extreme values in the data"
-            )
-        self.val, self.evaluated_at, self.evaluated_progress = found.score, self.step, self.progress
-        self.evaluation_seconds = time.monotonic() - began
+            return self._diverged(f"the network's outputs are not numbers after step {self.step}")
+        record = self._record(found)
+        if self.recipe.keep == "best" and all(record.rank > look.rank for look in self.looks):
+            self.best = self.learner.taken()
+        self.looks.append(record)
+        self._consider_ending()
+        return record
 
-    def _settle(self) -> None:
-        """After few steps, take the average's batch norm statistics anew, from training images as they are."""
-        if self.step > FEW_STEPS:
-            return
-        images = batches(
-            self.task.train,
-            self.task.spec,
-            batch_size=self.batch_size,
-            size=self.size,
-            shuffle=derive(self.seed, "settle", self.step),
-            drop_last=True,
+    def _evaluated(self, part: Split) -> Evaluation:
+        return evaluate(self.learner.shown, part, self.task.spec, self.samples.size, device=self.learner.device)
+
+    def _record(self, found: Evaluation | None) -> Record:
+        """Note where the training is; in the place of a record of the same step, which had not looked at val."""
+        again = self.history.pop() if self.history and self.history[-1].step == self.step else None
+        steps = self.step - (self.history[-1].step if self.history else 0)
+        record = Record(
+            epoch=self.epochs,
+            step=self.step,
+            progress=self.progress,
+            lr=self.rate,
+            train_loss=again.train_loss if again else self.total_loss / steps if steps else None,
+            val=found.score if found else None,
+            val_loss=found.loss if found else None,
+            seconds=self.clock.spent(),
+            precision=self.learner.turns.chosen or "float32",
         )
-        settle(self.ema.model, (self._here(x) for x, _ in images), max(1, SETTLING_IMAGES // self.batch_size))
+        self.history.append(record)
+        self.total_loss = 0.0
+        return record
 
-    def _estimate_evaluation(self) -> None:
-        val = self.task.val
-        part = val.take(slice(self.batch_size))
+    def _consider_ending(self) -> None:
+        waited = len(self.looks) - 1 - max(range(len(self.looks)), key=lambda index: self.looks[index].rank)
+        if self.recipe.patience and waited >= self.recipe.patience and not self.finished:
+            self.stopped = f"nothing on val got better for {waited} looks at it"
+
+    def _diverged(self, what: str) -> None:
+        """The end: of the training, where the best weights are kept; else of all."""
+        if self.recipe.keep == "last":
+            raise Diverged(
+                f"the training diverged: {what}; lower the recipe's lr ({self.recipe.lr:g}), or look for extreme "
+                "values in the data"
+            )
+        if not self.history:
+            raise BadInput("the network's outputs are not numbers before the first step; look at its weights")
+        best = max(self.looks, key=lambda look: look.rank)
+        kept = f"the weights are those of step {best.step}, the best on val"
+        self.stopped = f"{what}, with the recipe's lr at {self.recipe.lr:g}; {kept}"
+
+    def _save(self) -> None:
+        """Write the checkpoint, unless the last one is young and this is not the end."""
         began = time.monotonic()
-        evaluate(self.ema.model, part, self.task.spec, self.size, self.batch_size, self.device)
-        images = len(val) + min(SETTLING_IMAGES, len(self.task.train))
-        self.evaluation_seconds = (time.monotonic() - began) * images / max(1, len(part))
+        least = CHECKPOINT_SECONDS * max(1.0, 20 * self.save_seconds)
+        if self.checkpoint is None or (began - self.saved_at < least and not self.finished):
+            return
+        parts, facts = self.learner.state()
+        meta = {
+            "identity": self.identity,
+            "learner": facts,
+            "progress": self.progress,
+            "total_loss": self.total_loss,
+            "rate": self.rate,
+            "stopped": self.stopped,
+            "spent": self.clock.spent(),
+            "history": [record.model_dump() for record in self.history],
+        }
+        write_checkpoint(self.checkpoint, joined({**parts, "best": self.best or {}}), meta)
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
 
     def _restore(self, checkpoint: Path) -> None:
         tensors, meta = read_checkpoint(checkpoint, self.identity)
         try:
-            parts = parted(tensors, ("model", "average", "optimizer"))
-            self.model.load_state_dict(parts["model"])
-            self.ema.model.load_state_dict(parts["average"])
-            restore_optimizer(self.optimizer, parts["optimizer"])
-            self.step, self.epochs, self.progress = int(meta["step"]), float(meta["epochs"]), float(meta["progress"])
-            self.evaluated_at, self.evaluated_progress = int(meta["evaluated_at"]), float(meta["evaluated_progress"])
+            parts = parted(tensors, ("model", "average", "optimizer", "best"))
+            self.learner.restore(parts, meta["learner"])
+            self.best = parts["best"] or None
+            self.progress, self.rate, self.stopped = float(meta["progress"]), float(meta["rate"]), meta["stopped"]
             self.total_loss = float(meta["total_loss"])
-            self.turns = Turns(self.turns.chosen or meta["precision"])
-            self.val = None if meta["val"] is None else Score.parse(meta["val"], str(checkpoint))
-            self.history = [EpochRecord.parse(record, str(checkpoint)) for record in meta["history"]]
+            self.history = [Record.parse(record, str(checkpoint)) for record in meta["history"]]
+            self.looks = [record for record in self.history if record.val is not None]
             self.clock.start(float(meta["spent"]))
         except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
             raise BadInput(f"{checkpoint}: altered since it was written ({error}); remove it to start anew") from None
-        self.ema.updates = self.step
 
 
 @contextlib.contextmanager

@@ -18,9 +18,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum 0.9, or AdamW; fused where the device has the kernel (a third of the step's time)."""
+    """SGD or AdamW; fused where the device has the kernel (a third of the step's time)."""
     groups = [group for group in parameter_groups(model, recipe.weight_decay) if group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for g in groups for p in g["params"])
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=fused)
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)

@@ -49,9 +49,10 @@ from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
 from edgewright.train.checkpoint import model_signature, read_checkpoint, write_checkpoint
-from edgewright.train.clock import Clock, StepClock, TimeClock
-from edgewright.train.finetune import FineTuned, FineTuneRecipe, fine_tune
-from edgewright.train.loop import training_device
+from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
+from edgewright.train.loop import Running, fit, training_device
+from edgewright.train.recipe import Recipe, fine_tuning
+from edgewright.train.record import Trained
 from edgewright.train.threads import threads_for
 
 BEGINNING = "beginning.safetensors"  # among the checkpoints
@@ -60,7 +61,6 @@ CALIBRATION_IMAGES = 32  # of each
 DEFAULT_MINUTES = 10.0
 SHIPPING_SECONDS = 8.0  # for export, comparison and report, set aside from the minutes allowed
 LEAST_SECONDS = 5.0  # of fine-tuning, however few minutes are allowed
-STEP_IMAGES = 32  # whose gradients make one step
 
 
 class BeforeAfter(Frozen):
@@ -98,7 +98,7 @@ class AdaptResult(Frozen):
     val: Score
     old_task: BeforeAfter | None
     old_task_missing: str | None
-    tuned: FineTuned
+    tuned: Trained
     export: Export
     costs: dict[str, Cost]
     seconds: float
@@ -193,7 +193,7 @@ class Before(NamedTuple):
 
 class Tuned(NamedTuple):
     before: Before
-    tuned: FineTuned
+    tuned: Trained
 
 
 def judge(run: Work, _: None) -> Before:
@@ -354,33 +354,26 @@ def _identity(ground: AdaptGround) -> dict[str, Any]:
     return {"data": ground.task.spec.digest, "network": model_signature(ground.model), "head": ground.head}
 
 
-def _tuned(run: Work, reserve: float) -> FineTuned:
+def _tuned(run: Work, reserve: float) -> Trained:
     """reserve: seconds of the time allowed that are promised elsewhere."""
     ground, plan = run.ground, run.ground.training
     asked, task = ground.plan, ground.task
-    recipe = FineTuneRecipe(
-        lr=asked.lr,
-        momentum=asked.momentum,
-        batch_size=plan.held,
-        accumulate=max(1, STEP_IMAGES // plan.held),
-        augment=default_augment(task.spec),
-    )
+    recipe = fine_tuning(plan.held, default_augment(task.spec))
+    recipe = recipe.model_copy(update={"lr": asked.lr, "momentum": asked.momentum})
     with threads_for(sum(row.forward_macs for row in plan.layers)), applied(ground.model, plan):
-        return fine_tune(
+        return fit(
             ground.model,
             task,
             recipe,
             size=ground.size,
             seed=asked.seed,
             clock=_clock(run, recipe, reserve),
-            checkpoint=run.folder.checkpoints / "adapt.safetensors",
-            device=training_device(),
+            running=Running(run.folder.checkpoints / "adapt.safetensors", device=training_device(), label="Adapting"),
         )
 
 
-def _clock(run: Work, recipe: FineTuneRecipe, reserve: float) -> Clock:
+def _clock(run: Work, recipe: Recipe, reserve: float) -> Clock:
     asked, images = run.ground.plan, len(run.ground.task.train)
     if asked.minutes is None:
-        steps = max(1, images // (recipe.batch_size * recipe.accumulate))
-        return StepClock(steps * (asked.epochs or 1))
+        return StepClock(steps_per_epoch(images, recipe.step_samples) * (asked.epochs or 1))
     return TimeClock(max(LEAST_SECONDS, run.watch.left() - reserve), max_epochs=asked.epochs, from_now=True)

@@ -16,7 +16,7 @@ from edgewright.job.compress.files import EXACT
 from edgewright.job.compress.found import Trial
 from edgewright.job.compress.ground import CompressGround
 from edgewright.job.compress.ship import Handed, Made
-from edgewright.train.loop import Trained
+from edgewright.train.record import Trained
 
 
 class Figures(Frozen):

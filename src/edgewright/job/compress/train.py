@@ -16,8 +16,10 @@ from edgewright.job.compress.found import Way
 from edgewright.job.compress.ground import CompressGround
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.distil import distillation
-from edgewright.train.loop import Diverged, Loss, Trained, fit, training_device
+from edgewright.train.loop import Diverged, Running, fit, training_device
 from edgewright.train.recipe import Recipe, recipe_for
+from edgewright.train.record import Trained
+from edgewright.train.step import Loss
 from edgewright.train.threads import threads_for
 
 GENTLER = 2.0  # the recipe of a task is for fresh weights; these have learned
@@ -85,6 +87,8 @@ def train(ground: CompressGround, way: Way, checkpoint: Path, seconds: float | N
     network = start(ground, way)
     task, macs = ground.task, way.costs["macs"].value
     recipe = gentle(ground, network, epochs or MOST_EPOCHS)
+    if way.rounded:  # of rounded numbers 16 bits would round once more
+        recipe = recipe.model_copy(update={"precision": "float32"})
     loss = distillation(ground.model, ground.task.kind, alpha=ALPHA, temperature=TEMPERATURE)
     with threads_for(recipe.batch_size * macs):
         trained = _fit(ground, way, network, recipe, loss, _clock(len(task.train), recipe, seconds, epochs), checkpoint)
@@ -102,11 +106,8 @@ def _fit(
             size=ground.size,
             seed=derive(ground.plan.seed, "compress", way.name),
             clock=clock,
-            checkpoint=checkpoint,
-            device=training_device(),
             loss=loss,
-            precision="float32" if way.rounded else None,  # of rounded numbers 16 bits would round once more
-            label="Learning again",
+            running=Running(checkpoint=checkpoint, device=training_device(), label="Learning again"),
         )
     except Diverged as error:
         raise Diverged(f"{way.name}: {error}; a smaller --lr may help") from None
@@ -125,5 +126,5 @@ def gentle(ground: CompressGround, network: nn.Module, epochs: float) -> Recipe:
 
 def _clock(images: int, recipe: Recipe, seconds: float | None, epochs: int | None) -> Clock:
     if seconds is None:
-        return StepClock((epochs or 1) * steps_per_epoch(images, recipe.batch_size))
+        return StepClock((epochs or 1) * steps_per_epoch(images, recipe.step_samples))
     return TimeClock(seconds, max_epochs=epochs or MOST_EPOCHS)

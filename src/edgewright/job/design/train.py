@@ -1,5 +1,6 @@
 """The full training of the best finalist, and its file; where that diverges or breaks the budget, the next one's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ from edgewright.job.design.record import Work, allotted, architecture_of, candid
 from edgewright.search.finalists import briefly_trained
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
-from edgewright.train.loop import Diverged, EpochRecord, fit, training_device
+from edgewright.train.loop import Diverged, Running, fit, training_device
 from edgewright.train.recipe import recipe_for
+from edgewright.train.record import Record
 from edgewright.train.threads import threads_for
 
 
@@ -81,8 +83,8 @@ def _train(run: Work, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
         run.study.note(f"epochs:{key}", expected)
     recipe = recipe_for(ground.task.spec, expected)
 
-    def on_epoch(record: EpochRecord) -> None:
-        run.study.record_epoch(key, "final", record.epoch, record.model_dump(mode="json"))
+    def tell(record: Record) -> None:
+        run.study.record_epoch(key, "final", math.ceil(record.epoch), record.model_dump(mode="json"))
         run.watch.save()
 
     with threads_for(recipe.batch_size * count_macs(ground.space.graph(architecture))):
@@ -92,10 +94,8 @@ def _train(run: Work, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
             recipe,
             size=ground.size(architecture),
             seed=derive(plan.seed, "train", key),
-            clock=_clock(run, len(ground.task.train), recipe.batch_size, seconds),
-            checkpoint=begun,
-            on_epoch=on_epoch,
-            device=training_device(),
+            clock=_clock(run, len(ground.task.train), recipe.step_samples, seconds),
+            running=Running(checkpoint=begun, tell=tell, device=training_device()),
         )
         return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture))
 
@@ -115,11 +115,11 @@ def _better_than(run: Work, key: str, seconds: float) -> tuple[nn.Module, Evalua
     return None
 
 
-def _clock(run: Work, num_train: int, batch_size: int, seconds: float | None) -> Clock:
+def _clock(run: Work, num_train: int, step_samples: int, seconds: float | None) -> Clock:
     plan = run.ground.plan
     if seconds is not None:
         return TimeClock(seconds, max_epochs=plan.epochs, from_now=True)
-    return StepClock((plan.epochs or 1) * steps_per_epoch(num_train, batch_size))
+    return StepClock((plan.epochs or 1) * steps_per_epoch(num_train, step_samples))
 
 
 def fresh_model(ground: DesignGround, architecture: Architecture) -> nn.Module:

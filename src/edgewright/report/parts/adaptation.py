@@ -174,7 +174,7 @@ def trade_curve(plan: TrainingPlan) -> Figure | None:
 
 def learning(result: Any) -> Figure:
     """Val accuracy over steps."""
-    looks = result.tuned.history
+    looks = result.tuned.looks
     trace = {
         "type": "scatter",
         "mode": "lines+markers",

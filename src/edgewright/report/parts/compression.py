@@ -176,7 +176,7 @@ def learning(result: Any) -> Figure:
     """Val accuracy over epochs of every training, and what there was before."""
     traces = []
     for number, one in enumerate(result.learned):
-        looks = [record for record in one.trained.history if record.val is not None]
+        looks = one.trained.looks
         traces.append({
             "type": "scatter",
             "mode": "lines+markers",
