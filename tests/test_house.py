@@ -176,8 +176,6 @@ MORE_PARAMETERS: dict[str, int] = {
     "search/strategies/evolution.py::Evolution.__init__": 9,
     "search/strategies/linas.py::LINAS.__init__": 9,
     "search/strategies/reinforce.py::Reinforce.__init__": 10,
-    "train/finetune.py::fine_tune": 10,
-    "train/loop.py::fit": 13,
 }
 
 

@@ -21,7 +21,7 @@ from edgewright.job.adapt.plan import AdaptPlan
 from edgewright.job.adapt.run import AdaptResult, adapt
 from edgewright.task.base import Task, TaskSpec
 from edgewright.task.load import load_task
-from edgewright.train import finetune
+from edgewright.train import loop
 from edgewright.train.evaluate import evaluate
 from edgewright.train.head import put_layers
 
@@ -141,7 +141,7 @@ def test_an_adapted_run_is_adapted_again(other, new_tasks, tmp_path: Path) -> No
 
 def cut_in_looks(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """The process ends when it looks at val for the `at`-th time."""
-    real, count = finetune.evaluate, [0]
+    real, count = loop.evaluate, [0]
 
     def evaluate_until(*arguments, **options):
         count[0] += 1
@@ -149,8 +149,8 @@ def cut_in_looks(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(finetune, "evaluate", evaluate_until)
-    monkeypatch.setattr(finetune, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "evaluate", evaluate_until)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("at", ["the middle", pytest.param("the export", marks=pytest.mark.slow)])
@@ -222,9 +222,9 @@ def test_a_run_that_began_in_the_folder_meanwhile_is_not_overwritten(digits_run,
 
 def test_a_loss_that_is_no_number_keeps_what_came(digits_run, new_tasks, tmp_path: Path) -> None:
     result = adapt(digits_run.path, task=new_tasks["inverted"], out=tmp_path / "x", **{**OPTIONS, "lr": 1e30})
-    assert result.tuned.stopped is not None and "in step 2" in result.tuned.stopped
+    assert result.tuned.stopped is not None and "in epoch 1, step 2," in result.tuned.stopped
     assert result.figure.after == result.figure.before
-    assert "ended early: the loss is nan in step 2" in (tmp_path / "x" / "report.html").read_text()
+    assert "ended early: the loss is nan in epoch 1, step 2," in (tmp_path / "x" / "report.html").read_text()
 
 
 def test_the_old_task_is_said_to_be_missing_where_it_is(digits_run, new_tasks, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from edgewright.job.compress import files as compress_files
 from edgewright.job.compress import run as job
 from edgewright.job.compress.run import compress_run
 from edgewright.train import loop
+from edgewright.train.step import Learner
 
 
 def test_a_finished_compression_resumes_to_its_result(pruned, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_cut_at_the_end_and_resumed(digits_run, pruned, known, tmp_path, monkeyp
     with pytest.raises(BadInput, match="edgewright compress has not finished here; edgewright compress --resume"):
         edgewright.load_model(out)
     monkeypatch.setattr(job, "decide", interrupt)
-    monkeypatch.setattr(loop._Run, "_update", interrupt)
+    monkeypatch.setattr(Learner, "learn", interrupt)
     result = job.resume(out)
     assert result.trials[1].costs["macs"] == pruned[1].trials[1].costs["macs"]
     assert on_test(edgewright.load_model(out)) == pytest.approx(result.after.test)

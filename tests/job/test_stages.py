@@ -43,7 +43,7 @@ def work(tmp_path):
 
 
 def test_a_resumed_training_gets_the_seconds_that_are_left_beside_those_it_had(work):
-    clock = train._clock(work, num_train=100, batch_size=10, seconds=20.0)
+    clock = train._clock(work, num_train=100, step_samples=10, seconds=20.0)
     clock.start(spent=60.0)  # what the checkpoint of a killed process says
     assert clock.progress(1, 1) == pytest.approx(0.75, abs=0.01)
 

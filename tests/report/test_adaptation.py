@@ -22,7 +22,7 @@ from edgewright.report.parts.adaptation import (
     unit_for,
     write_adaptation,
 )
-from edgewright.train.finetune import FineTuned, Look
+from edgewright.train.record import Record, Trained
 
 
 def network(blocks: int = 2) -> nn.Module:
@@ -41,7 +41,7 @@ def planned(blocks: int = 2, memory: int = 40_000) -> TrainingPlan:
 def made(training: TrainingPlan, **changes: Any) -> Any:
     scores = [Score(name="accuracy", value=60.0 + i) for i in range(5)]
     looks = tuple(
-        Look(step=8 * i, epoch=i / 2, train_loss=1.0, val=score, val_loss=1.0, seconds=i)
+        Record(epoch=i / 2, step=8 * i, progress=i / 4, lr=0.1, train_loss=1.0, val=score, val_loss=1.0, seconds=i)
         for i, score in enumerate(scores)
     )
     found = {
@@ -52,7 +52,7 @@ def made(training: TrainingPlan, **changes: Any) -> Any:
         "figure": SimpleNamespace(before=61.04, after=72.51),
         "old_task": SimpleNamespace(before=80.0, after=78.25),
         "old_task_missing": None,
-        "tuned": FineTuned(history=looks, val=scores[-1], steps=32, epochs=2.0, seconds=4.0),
+        "tuned": Trained(history=looks, val=scores[-1], seconds=4.0, epochs=2.0, steps=32, samples_per_second=9.0),
         "seconds": 65.0,
     }
     return SimpleNamespace(**{**found, **changes})

@@ -32,7 +32,11 @@ def training(name: str, trial: bool) -> Any:
     looks = [None if n == 1 else Score(name="accuracy", value=60.0 + n) for n in range(5)]
     history = [SimpleNamespace(epoch=n, val=look, precision="bfloat16") for n, look in enumerate(looks)]
     return SimpleNamespace(
-        name=name, trial=trial, trained=SimpleNamespace(history=history, steps=1234, epochs=5.0, seconds=30.0)
+        name=name,
+        trial=trial,
+        trained=SimpleNamespace(
+            history=history, looks=[one for one in history if one.val], steps=1234, epochs=5.0, seconds=30.0
+        ),
     )
 
 

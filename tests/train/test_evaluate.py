@@ -3,14 +3,11 @@ import math
 import pytest
 import torch
 from torch import nn
-from train_toys import RECIPE, conv_net, toy_task
+from train_toys import RECIPE, TUNING, conv_net, learned, toy_task
 
 from edgewright.core.errors import BadInput
 from edgewright.task.base import Split
-from edgewright.train.clock import StepClock
 from edgewright.train.evaluate import evaluate
-from edgewright.train.finetune import FineTuneRecipe, fine_tune
-from edgewright.train.loop import fit
 
 
 class Said(nn.Module):
@@ -82,10 +79,8 @@ def test_a_network_that_keeps_what_it_made_learns_after_it_was_looked_at() -> No
     x = torch.randn(4, 2, 8, 8, requires_grad=True)
     model(x).sum().backward()
     assert x.grad is not None
-    recipe = FineTuneRecipe(lr=0.01, batch_size=8, accumulate=1)
-    found = fine_tune(Remembering(), task, recipe, size=(8, 8), seed=0, clock=StepClock(6))
-    assert found.steps == 6
-    assert fit(Remembering(), task, RECIPE, size=(8, 8), seed=0, clock=StepClock(6)).steps == 6
+    for recipe in (RECIPE, TUNING):
+        assert learned(Remembering(), task, recipe, steps=6).steps == 6
 
 
 def test_model_and_random_state_stay_as_they_were() -> None:

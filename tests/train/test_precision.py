@@ -8,8 +8,10 @@ from train_toys import RECIPE, conv_net, toy_task
 
 from edgewright.train import loop, precision
 from edgewright.train.clock import StepClock, TimeClock
-from edgewright.train.loop import EpochRecord, fit
+from edgewright.train.loop import Running, fit
 from edgewright.train.precision import Turns, computing, prepared
+from edgewright.train.record import Record
+from edgewright.train.step import loss_of
 
 
 def mixed() -> nn.Module:
@@ -118,9 +120,8 @@ def test_prepared_is_undone_after_an_error_and_does_nothing_for_float32() -> Non
 
 def test_a_training_in_bfloat16_learns_and_keeps_its_numbers_in_float32() -> None:
     model = conv_net()
-    trained = fit(
-        model, toy_task(), RECIPE, size=(8, 8), seed=0, clock=StepClock(150), precision="bfloat16",
-    )  # fmt: skip
+    recipe = RECIPE.model_copy(update={"precision": "bfloat16"})
+    trained = fit(model, toy_task(), recipe, size=(8, 8), seed=0, clock=StepClock(150))
     assert (trained.val.value, trained.history[-1].precision) == (100.0, "bfloat16")
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32, torch.int64}
 
@@ -130,7 +131,7 @@ def test_a_training_that_counts_steps_is_in_float32_and_one_in_time_takes_turns(
 ) -> None:
     monkeypatch.setattr(loop, "bfloat16_possible", lambda device: True)
     seen: list[bool] = []
-    plain = loop.loss_of(toy_task().kind)
+    plain = loss_of(toy_task().kind)
 
     def loss(model: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         seen.append(torch.is_autocast_enabled("cpu"))
@@ -159,15 +160,14 @@ def test_a_training_that_goes_on_does_so_in_the_precision_it_chose(
     monkeypatch.setattr(precision, "WORTH", math.inf)  # bfloat16 whatever it takes
     monkeypatch.setattr(precision, "HOPELESS", math.inf)
 
-    def stop(record: EpochRecord) -> None:
+    def stop(record: Record) -> None:
         if record.epoch == 3:  # of five steps: the turns are over
             raise KeyboardInterrupt
 
-    def train(on_epoch=None):
+    def train(tell=None):
         clock = TimeClock(60, max_epochs=5)
         return fit(
-            conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=clock, checkpoint=tmp_path / "c",
-            on_epoch=on_epoch,
+            conv_net(), toy_task(), RECIPE, size=(8, 8), seed=0, clock=clock, running=Running(tmp_path / "c", tell),
         )  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):

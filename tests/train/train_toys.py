@@ -4,9 +4,13 @@ import torch
 from torch import nn
 
 from edgewright.task.base import InputSpec, Split, Task, TaskSpec
-from edgewright.train.recipe import Recipe
+from edgewright.train.clock import StepClock
+from edgewright.train.loop import Running, fit
+from edgewright.train.recipe import Recipe, fine_tuning
+from edgewright.train.record import Trained
 
 RECIPE = Recipe(optimizer="sgd", lr=0.1, batch_size=16, label_smoothing=0.0)
+TUNING = fine_tuning().model_copy(update={"accumulate": 2, "warmup": 0.0, "patience": 0})
 
 
 def toy_task(train: int = 90, val: int = 41, classes: int = 3, side: int = 8) -> Task:
@@ -32,6 +36,40 @@ def toy_task(train: int = 90, val: int = 41, classes: int = 3, side: int = 8) ->
         digest="toy",
     )
     return Task(spec, part(train), part(val), part(val))
+
+
+class Untouchable:
+    """A part that nobody may look at."""
+
+    def __getattr__(self, name: str):
+        raise AssertionError(f"it was touched: {name}")
+
+    def __len__(self) -> int:
+        raise AssertionError("it was touched: len")
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(one: nn.Module, other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.state_dict().items())
+
+
+def learned(model: nn.Module, task: Task | None = None, recipe: Recipe = RECIPE, steps: int = 40, **options) -> Trained:
+    """Trained on the toy task, seed 3; `running`'s fields and `fit`'s as options."""
+    names = {"checkpoint", "tell", "threads"}
+    running = Running(**{name: options.pop(name) for name in names & options.keys()})
+    given = {"size": (8, 8), "seed": 3, "clock": StepClock(steps), "running": running} | options
+    return fit(model, toy_task() if task is None else task, recipe, **given)
+
+
+def timeless(found: Trained) -> dict:
+    """All of it that two equal trainings have in common."""
+    told = found.model_dump(exclude={"seconds", "samples_per_second"})
+    for record in told["history"]:
+        record.pop("seconds")
+    return told
 
 
 def linear_net(classes: int = 3) -> nn.Module:

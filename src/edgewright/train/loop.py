@@ -22,7 +22,7 @@ from edgewright.task.base import Split, Task
 from edgewright.train.checkpoint import joined, parted, read_checkpoint, training_identity, write_checkpoint
 from edgewright.train.clock import Clock, learning_rate
 from edgewright.train.evaluate import Evaluation, evaluate
-from edgewright.train.precision import bfloat16_possible, prepared
+from edgewright.train.precision import Turns, bfloat16_possible, prepared
 from edgewright.train.recipe import Recipe
 from edgewright.train.record import Record, Trained
 from edgewright.train.samples import Samples
@@ -98,13 +98,13 @@ def fit(
     settled = recipe.precision
     if settled is None and (clock.repeats or not bfloat16_possible(running.device)):
         settled = "float32"
-    chosen = recipe.model_copy(update={"precision": settled})
     with (
         torch_threads(running.threads),
         _own_randomness(running.device),
         progress_bar(running.label, total=100) as bar,
     ):
-        learner = Learner(model, chosen, task.kind, loss=loss, seed=seed, device=running.device)
+        turns = Turns(settled)
+        learner = Learner(model, recipe, task.kind, loss=loss, seed=seed, device=running.device, turns=turns)
         run = _Run(learner, Samples(task, recipe, size, seed), clock, running.checkpoint)
         with prepared(model, settled):
             done = 0.0

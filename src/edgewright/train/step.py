@@ -43,6 +43,7 @@ class Learner:
     Args:
         loss: (model, inputs, targets) -> scalar, a mean over the batch; None for the kind's own.
         seed: of mixing and dropout; a step's randomness is a function of it and of the step's number.
+        turns: how steps find out the precision they compute in; None for the recipe's, or float32.
     Errors: BadInput where nothing learns.
     """
 
@@ -55,6 +56,7 @@ class Learner:
         loss: Loss | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        turns: Turns | None = None,
     ) -> None:
         self.network, self.recipe, self.kind, self.seed, self.device = network, recipe, kind, seed, device
         self.loss = loss or loss_of(kind, recipe.label_smoothing)
@@ -68,7 +70,7 @@ class Learner:
         self.average = None if recipe.ema_decay is None else Ema(network, recipe.ema_decay)
         self.optimizer = make_optimizer(network, recipe)
         self.clip = None if recipe.clip is None else RunningClip(recipe.clip, recipe.longest)
-        self.turns = Turns(recipe.precision)
+        self.turns = turns or Turns(recipe.precision or "float32")
         self.step = 0
         self._to_train()
 
