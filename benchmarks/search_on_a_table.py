@@ -15,7 +15,7 @@ from edgewright.core.files import write_text
 from edgewright.report.parts.regret import write_regret_report
 from edgewright.search.regret import Trials, choices, regret_curves, table_lines
 from edgewright.space.spaces.nasbench201 import NASBench201
-from edgewright.space.table import read_table
+from edgewright.space.table import Ceiling, read_table
 
 
 def main() -> None:
@@ -40,8 +40,7 @@ def main() -> None:
             space,
             accuracy,
             options.strategies,
-            latency=latency,
-            ceiling=ceiling,
+            ceilings=[Ceiling(options.latency, latency, ceiling)],
             reward=options.reward,
             trials=Trials(queries=options.queries, repeats=options.repeats, seed=options.seed),
             workers=options.workers,

@@ -15,8 +15,8 @@ def _catalogue(rows: dict[str, Any], as_json: bool, more: dict[str, dict[str, An
         return
     for entry in entries:
         print(f"{entry['name']:<18}{entry['summary']}\n{'':<18}{entry['source']}")
-        if "can" in entry:
-            print(f"{'':<18}can: {', '.join(entry['can'])}")
+        for word, values in (more or {}).get(entry["name"], {}).items():
+            print(f"{'':<18}{word}: {', '.join(values)}")
 
 
 @app.command()
@@ -26,7 +26,9 @@ def devices(as_json: AsJson = False) -> None:
     from edgewright.device.resolve import devices as known
 
     rows = known()
-    _catalogue(rows, as_json, {name: {"can": sorted(row.can)} for name, row in rows.items()})
+    _catalogue(
+        rows, as_json, {name: {"can": sorted(row.can), "costs": sorted(row.gives)} for name, row in rows.items()}
+    )
 
 
 @app.command()

@@ -94,14 +94,14 @@ def _show(out: Path, result: Any, as_json: bool) -> None:
     if as_json:
         print(result.to_json(), end="")
         return
-    from edgewright.core.cost import show
+    from edgewright.core.cost import show, words
 
     old, new = result.before, result.after
     print(f"{'on test':<16}{old.test:.2f} before, {new.test:.2f} after")
-    for name in ("latency", "size", "peak_memory", "macs", "params"):
+    for name in new.costs:
         was, is_ = (show(name, figures.costs[name].value) for figures in (old, new))
         faster = f" ({result.ratio.text()} of the time)" if name == "latency" and result.ratio else ""
-        print(f"{name.replace('_', ' '):<16}{was} before, {is_} after{faster}")
+        print(f"{words(name):<16}{was} before, {is_} after{faster}")
     print(f"{'numbers':<16}{old.type} before, {new.type} after" + (f": {new.note}" if new.note else ""))
     print(f"{'what was done':<16}{result.way}" + (f", {result.learned[-1].trained.epochs:.1f} epochs of learning again"
                                                   if result.learned else ""))  # fmt: skip

@@ -50,12 +50,12 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
     if as_json:
         print(result.to_json(), end="")
         return
-    from edgewright.core.cost import show
+    from edgewright.core.cost import show, words
 
     ceilings = result.budget.ceilings()
     for name, cost in result.costs.items():
         limit = f"  (ceiling {show(name, ceilings[name])}: met)" if name in ceilings else ""
-        print(f"{name.replace('_', ' '):<16}{show(name, cost.value):<20}{cost.how}{limit}")
+        print(f"{words(name):<16}{show(name, cost.value):<20}{cost.how}{limit}")
     for name, value in result.metrics.test.items():
         decides = "  (decides)" if name == result.metrics.decides and len(result.metrics.test) > 1 else ""
         print(f"{'test ' + name.replace('_', ' '):<24}{value:.2f}{decides}")

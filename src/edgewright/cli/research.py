@@ -16,7 +16,11 @@ Workers = Annotated[int | None, typer.Option(help="Processes [default: all cores
 
 @app.command()
 @guarded
-@asks(RankPlan, names={"tables": ("--table",)}, after={"tables": ("out",), "weight_seeds": ("beside",)})
+@asks(
+    RankPlan,
+    names={"tables": ("--table",), "ceilings": ("--ceiling",)},
+    after={"tables": ("out",), "weight_seeds": ("beside",)},
+)
 def rank(
     asked: Asked,
     out: Annotated[Path, typer.Option(help="Folder for rank.json and report.html; goes on where it was cut.")],
@@ -27,7 +31,7 @@ def rank(
 ) -> None:
     """Compare training-free scores on published tables."""
     from edgewright.job.rank import run as job
-    from edgewright.report.parts.standings import in_order
+    from edgewright.report.parts.standings import average_words, in_order
 
     plan = RankPlan.parse(asked, "the options")
     weight_seeds = plan.weight_seeds
@@ -36,7 +40,7 @@ def rank(
         print(result.to_json(), end="")
         return
     seeds = f"{f'{weight_seeds} seeds':>16}" if weight_seeds > 1 else ""
-    print(f"{'proxy':<20}{'Spearman':>9}{seeds}{'Kendall':>9}{'its choice':>12}{'s a net':>9}")
+    print(f"{'proxy':<20}{'Spearman':>9}{seeds}{'Kendall':>9}{'its choice':>12}{'over average':>14}{'s a net':>9}")
     for name in in_order(result.proxies):
         row = result.proxies[name]
         if "missing" in row:
@@ -47,13 +51,15 @@ def rank(
         between = f"{min(each):.3f} to {max(each):.3f}" if each else ""
         spread = f"{between:>16}" if weight_seeds > 1 else ""
         order, kendall = f"{row['spearman']:>9.3f}{spread}", f"{row['kendall']:>9.3f}"
-        print(f"{name:<20}{order}{kendall}{row['top1_accuracy']:>10.2f} %{seconds:>9}")
+        chosen = f"{row['top1_accuracy']:>10.2f} %{row['relative_improvement']:>+12.2f} %"
+        print(f"{name:<20}{order}{kendall}{chosen}{seconds:>9}")
+    print(average_words(result, plan.tables[0]))
     print(f"report: {out / 'report.html'}")
 
 
 @app.command()
 @guarded
-@asks(TableSearchPlan, names={"strategies": ("--strategy",)})
+@asks(TableSearchPlan, names={"strategies": ("--strategy",), "ceilings": ("--ceiling",)})
 def search(
     asked: Asked,
     workers: Workers = None,
@@ -63,13 +69,14 @@ def search(
 ) -> None:
     """Compare search strategies on a published table."""
     from edgewright.job.table_search.table_search import search_table
-    from edgewright.search.regret import table_lines
+    from edgewright.search.regret import inside_words, table_lines
 
     found = search_table(TableSearchPlan.parse(asked, "the options"), workers=workers, out=out)
     if as_json:
         print(found.to_json(), end="")
         return
     print("\n".join(table_lines(found)))
+    print(inside_words(found))
     if out is not None:
         print(f"report: {out / 'search.html'}")
 
@@ -85,7 +92,7 @@ def codesign(
     quiet: Quiet = False,
 ) -> None:
     """FLASH: laws from a few samples, then a quick search."""
-    from edgewright.core.cost import show
+    from edgewright.core.cost import show, words
     from edgewright.job.codesign import run as job
 
     plan = CodesignPlan.parse({"budget": {}, **asked}, "the options")
@@ -95,7 +102,7 @@ def codesign(
         return
     print(found.description)
     for name, value in found.costs.items():
-        print(f"{name.replace('_', ' '):<16}{show(name, value.value):<20}{value.how}")
+        print(f"{words(name):<16}{show(name, value.value):<20}{value.how}")
     print(f"{'latency by law':<16}{show('latency', found.predicted_latency_ms)}")
     law = found.accuracy_law
     order = "" if law.rank_correlation is None else f", Spearman {law.rank_correlation:.2f}"

@@ -11,7 +11,7 @@ gives `identity`, `take_turns`, `time_plain` and `profile`, and has latency tabl
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import monotonic
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import onnx
 
-from edgewright.core.cost import Cost, CostName, cost
+from edgewright.core.cost import KINDS, Cost, CostName, cost
 from edgewright.core.errors import BadInput
 from edgewright.core.home import cache_folder
 from edgewright.device.board.target import Type
@@ -38,21 +38,23 @@ FILE_BYTES_PER_OP = 190
 FILE_BYTES = 2048
 Can = Literal["measure", "predict", "limits", "peak_memory"]
 Network = bytes | Path | onnx.ModelProto
+COUNTED = frozenset({"size", "peak_memory", "macs", "params"})  # costs that any device gives: `Device.costs`
 UNCOMPARED = ("cores",)  # of an identity: a container may be given fewer of the same
 
 
 class Device(ABC):
     """Something that a network must fit.
 
-    name: as people call it.   can: see the top of this file.   threads: inside one operator.   types: of numbers that
-    it computes in, the first is what is counted with.   as_is: whether the exported file itself runs there; where not,
-    a tool of the device's own turns the float file into what does, and nothing is gained by choosing a type here.
-    align: channels go in groups of so many.   runtime: what runs networks there, by its name in `export.runtimes`
-    where it is one of those.
+    name: as people call it.   can: see the top of this file.   gives: the costs of a network that are known there.
+    threads: inside one operator.   types: of numbers that it computes in, the first is what is counted with.   as_is:
+    whether the exported file itself runs there; where not, a tool of the device's own turns the float file into what
+    does, and nothing is gained by choosing a type here.   align: channels go in groups of so many.   runtime: what runs
+    networks there, by its name in `export.runtimes` where it is one of those.
     """
 
     name: str
     can: frozenset[Can] = frozenset()
+    gives: frozenset[CostName] = COUNTED | {"latency"}
     threads: int = 1
     types: tuple[Type, ...] = ("fp32", "bf16", "int8")
     as_is: bool = True
@@ -139,8 +141,14 @@ class Device(ABC):
         """What the device itself allows, beside what the user asks: bytes of memory and of files."""
         return {}
 
-    def check(self, ceilings: Container[str]) -> None:  # noqa: B027 (most devices know all their costs)
+    def check(self, ceilings: Iterable[CostName]) -> None:
         """Errors: BadInput for a ceiling that nobody could hold a network against on this device."""
+        for name in ceilings:
+            if name not in self.gives:
+                raise BadInput(
+                    f"{self.name} does not say the {KINDS[name].title} of a network; leave {KINDS[name].field} out, or "
+                    "name a board whose file says it (docs/targets.md)"
+                )
 
     def refused(self, graph: Graph) -> list[str]:
         """The operators of a graph that it cannot run, by kind, each as often as it occurs."""

@@ -29,7 +29,7 @@ class Latency(Frozen):
     """What a network took, in ms: one `session.run` from a NumPy array to a NumPy array, batch 1.
 
     reference_ms: median of the fixed reference network in the same minutes. reference_drift: slowest over fastest
-    quarter of its runs (medians), minus 1; more than 0.05 makes the measurement `noisy`. how: "analytic" where nothing
+    quarter of its runs (medians), minus 1; more than 0.05 makes the measurement `noisy`. how: "law" where nothing
     was run and a law said it (runs: 0).
     """
 
@@ -62,7 +62,7 @@ class Latency(Frozen):
     def by_law(cls, milliseconds: float) -> "Latency":
         """What a law says of a device that is not here."""
         figures = dict.fromkeys(("median_ms", "p90_ms", "p99_ms", "minimum_ms"), milliseconds)
-        return cls(**figures, runs=0, reference_ms=0.0, reference_drift=0.0, samples=(milliseconds,), how="analytic")
+        return cls(**figures, runs=0, reference_ms=0.0, reference_drift=0.0, samples=(milliseconds,), how="law")
 
     @property
     def noisy(self) -> bool:

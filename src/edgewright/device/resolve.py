@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgewright.core.errors import BadInput
 from edgewright.device import agent
-from edgewright.device.base import Can, Device
+from edgewright.device.base import COUNTED, Can, Device
 from edgewright.device.board.board import Board
 from edgewright.device.board.target import Target, read_target, targets
 from edgewright.device.here.cpu import Cpu
@@ -19,12 +19,13 @@ TABLES = "latency tables after Cai et al., 'ProxylessNAS', ICLR 2019, arXiv:1812
 
 @dataclass(frozen=True)
 class Known:
-    """A device that can be named. source: where its runtime or figures are described.   can: see `base`.   make: it,
-    with so many threads."""
+    """A device that can be named. source: where its runtime or figures are described.   can, gives: see `base`.   make:
+    it, with so many threads."""
 
     summary: str
     source: str
     can: frozenset[Can]
+    gives: frozenset[str]
     make: Callable[[int], Device]
 
 
@@ -33,12 +34,14 @@ HERE = {
         "This machine's processor through ONNX Runtime, float32, batch 1, one thread by default.",
         f"ONNX Runtime (https://onnxruntime.ai); {TABLES}",
         Cpu.can,
+        Cpu.gives,
         Cpu,
     ),
     "loopback": Known(
         "This machine again, asked over a pipe: another process, without torch, as a board would have.",
         f"what a board over a wire goes through, without a board; {TABLES}",
         Remote.can,
+        Remote.gives,
         partial(Remote, "loopback", (sys.executable, "-I", agent.__file__)),
     ),
 }
@@ -50,7 +53,7 @@ def devices() -> dict[str, Known]:
 
 
 def _board(target: Target) -> Known:
-    return Known(target.summary, target.source, target.can, partial(Board, target))
+    return Known(target.summary, target.source, target.can, COUNTED | target.gives, partial(Board, target))
 
 
 def make_device(name: str, threads: int = 1) -> Device:

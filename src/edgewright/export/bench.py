@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from edgewright.core.cost import Budget, Cost, show
+from edgewright.core.cost import Budget, Cost, show, words
 from edgewright.core.data import Frozen
 from edgewright.core.result import Noise
 from edgewright.core.run import RunFolder
@@ -35,9 +35,7 @@ class BenchReport(Frozen):
         lines = [f"{'':<14}{'now':<20}{'in the run':<20}ceiling"]
         for name, now in self.costs.items():
             ceiling = show(name, ceilings[name]) if name in ceilings else "-"
-            lines.append(
-                f"{name.replace('_', ' '):<14}{show(name, now.value):<20}{_recorded(name, self.recorded):<20}{ceiling}"
-            )
+            lines.append(f"{words(name):<14}{show(name, now.value):<20}{_recorded(name, self.recorded):<20}{ceiling}")
         latency = self.costs["latency"]
         spread = ", ".join(f"{name} {show('latency', value)}" for name, value in _spread(latency).items())
         runs = f"over {self.noise.runs} runs: {spread}" if self.noise.runs else "by the device's law; nothing was run"

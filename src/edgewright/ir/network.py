@@ -16,6 +16,7 @@ from edgewright.ir.graph import Graph, needed_ops, whole_numbers
 FLOAT_BYTES = 4
 INDEX_BYTES = 8  # of the classes that an argmax gives, of the words that an embedding reads
 ACTIVATIONS = frozenset({"relu", "hardsigmoid"})  # what a convolution takes in
+VIEWS = frozenset({"flatten", "reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"})  # nothing moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,26 @@ def together(network: Network) -> list[list[Node]]:
         groups[host].append(node)
         owner |= dict.fromkeys(node.outputs, host)
     return groups
+
+
+def moved_bytes(network: Network, number_bytes: int = FLOAT_BYTES) -> int:
+    """Bytes between memory and what computes: of all that runs as one (`together`) the activations that it reads and
+    writes, each once, and its weights, numbers of so many bytes; biases are left out.
+
+    Errors: BadInput for an operator that cannot be counted.
+    """
+    groups = together(network)
+    made = [{name for node in group for name in node.outputs} for group in groups]
+    read = [{name for node in group for name in node.inputs} - own for group, own in zip(groups, made, strict=True)]
+    crossing = set(network.outputs).union(*read)
+    moved = sum(
+        network.sizes[name]
+        for group, taken, own in zip(groups, read, made, strict=True)
+        if not {node.kind for node in group} <= VIEWS
+        for name in taken | (own & crossing)
+    )
+    weights = sum(counts.numbers(known(node, network.where).weight) for node in network.nodes)
+    return moved + number_bytes * weights
 
 
 def _takes(host: Sequence[Node], node: Node) -> bool:

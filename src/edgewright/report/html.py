@@ -42,11 +42,6 @@ def unbroken(text: str) -> str:
     return re.sub(r"(?<=\d) (?=\S)", "&nbsp;", escape(text))
 
 
-def unitless(name: str, text: str) -> str:
-    """A cost's text for a row whose head names multiply-adds or parameters already."""
-    return text.removesuffix(" MACs").removesuffix(" parameters") if name in ("macs", "params") else text
-
-
 def duration(seconds: float) -> str:
     """Seconds for people: '0.4 s', '42 s', '3 min 05 s', '1 h 02 min'."""
     if seconds < 9.95:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from edgewright.core.cost import show
+from edgewright.core.cost import amount, show
 from edgewright.core.result import BlockShare
 from edgewright.core.tensors import sides, size_text
 
@@ -114,7 +114,7 @@ def table(drawn: list[Row]) -> str:
         f'<tr><th scope="row"><i class="dot kind-{escape(row.kind)}"></i>{escape(row.name)}</th>'
         f'<td class="words">{escape(row.words)}</td>'
         f'<td class="whole">{shape_words(row.share.output_shape)}<small>{_kept(row.words)}</small></td>'
-        f'<td class="num wide">{show("params", row.share.params).removesuffix(" parameters")}</td>'
+        f'<td class="num wide">{amount("params", row.share.params)}</td>'
         f'<td class="bar"><span class="track"><b class="kind-{escape(row.kind)}" '
         f'style="width:{100 * row.share.latency_ms / most:.1f}%"></b></span></td>'
         f'<td class="num">{_percent(row.share.latency_ms / total)}</td></tr>'

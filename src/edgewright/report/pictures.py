@@ -113,7 +113,7 @@ def pareto_by_score(facts: Facts) -> Figure | None:
             x, y = [c.costs["latency"].value for c in part], [c.scores[proxy] for c in part]
             traces.append(scatter(name, x, y, [_hover(c, facts) for c in part], marker))
     traces.insert(1, _staircase([x for x, _ in every], [y for _, y in every]))
-    line = ceiling_line(facts.result.budget.latency_ms)
+    line = ceiling_line(facts.result.budget.ceilings().get("latency"))
     return figure(traces, "predicted latency, ms", f"{proxy} score (higher is better)", **line)
 
 
@@ -135,7 +135,7 @@ def pareto_by_figure(facts: Facts) -> Figure | None:
         marker = CHOSEN if chosen else {"color": "$accent", "size": 10}
         hover = [_hover(known[f.key], facts) for f in some]
         traces.append(scatter(name, [f.measured_ms for f in some], [f.val or 0.0 for f in some], hover, marker))
-    line = ceiling_line(facts.result.budget.latency_ms)
+    line = ceiling_line(facts.result.budget.ceilings().get("latency"))
     return figure(traces, "measured latency, ms", on_val(facts.decides), **line)
 
 
@@ -208,8 +208,9 @@ def latency_distribution(facts: Facts) -> Figure | None:
                 "bgcolor": "$card",
             }
         )
-    budget = ceiling_line(facts.result.budget.latency_ms)
-    if budget and (facts.result.budget.latency_ms or 0) <= edge * 1.25:
+    ceiling = facts.result.budget.ceilings().get("latency")
+    budget = ceiling_line(ceiling)
+    if budget and (ceiling or 0) <= edge * 1.25:
         shapes += budget["shapes"]
         notes += [{**budget["annotations"][0], "y": 0.6, "xanchor": "left", "xshift": 4}]
     return figure([bars], "latency of one run, ms", "runs", shapes=shapes, annotations=notes, bargap=0.02, height=320)

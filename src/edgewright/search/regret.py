@@ -3,7 +3,11 @@
     regret(q) = best accuracy of the table inside the ceiling - best accuracy inside it among the first q queries
 
 in percentage points, averaged over repeats that differ in the seed alone, with a bootstrap interval of that mean. A
-query is one look at the table's accuracy. Latencies are known beforehand, as a measured latency table makes them.
+query is one look at the table's accuracy. Costs are known beforehand, as a measured latency table makes them.
+
+What is found in the end is also told as its relative improvement over the average network inside the ceiling,
+
+    100 (best found - average) / average        and the most that there is,  100 (best - average) / average
 
 Source: the table stands for training as in Ying et al. (NAS-Bench-101) and Dong and Yang, arXiv:2001.00326. Checked
 against: random search's regret in closed form (the expected maximum of a sample without replacement).
@@ -12,6 +16,7 @@ against: random search's regret in closed form (the expected maximum of a sample
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any, Literal
 
@@ -19,17 +24,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.cost import figures
 from edgewright.core.data import Frozen
-from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.core.errors import BadInput
 from edgewright.core.pool import pool
 from edgewright.core.progress import progress
+from edgewright.core.ranking import relative_improvement
 from edgewright.core.seed import derive
 from edgewright.search.base import Strategy
 from edgewright.search.resolve import make_strategy, resolve_strategy, strategies
 from edgewright.search.reward import soft_reward
 from edgewright.search.strategies.reinforce import Reinforce, state_correlation
 from edgewright.space.base import TabularSpace
+from edgewright.space.table import Ceiling, inside
 
 Array = NDArray[np.float64]
 Reward = Literal["hard", "soft"]
@@ -48,6 +54,7 @@ class Curve(Frozen):
     mean, low, high: regret, percentage points, and the 95 % bootstrap interval of its mean over repeats.
     over_random: mean regret after the last query over that of random search; None where that is 0.
     best_found: share of the repeats that found the best network.   seconds: for one repeat, on one core.
+    improvement: of what is found in the end over the average network inside, percent, mean over repeats.
     state_correlation: of recurrent controllers, see `reinforce.state_correlation`, mean over repeats; else None.
     """
 
@@ -58,16 +65,18 @@ class Curve(Frozen):
     best_found: float
     seconds: float
     state_correlation: float | None
+    improvement: float = 0.0
 
 
 class Regret(Frozen):
     """What `regret_curves` found; `to_json` writes it.
 
-    ceiling: of the latency, ms; None without.   inside: networks inside it.   best: their best accuracy, percent.
+    ceilings: by the cost's name.   inside: networks inside them.   best, average: of their accuracies, percent.
+    best_improvement: of the best over the average, percent.
     """
 
     space: str
-    ceiling: float | None
+    ceilings: dict[str, float]
     reward: Reward
     queries: int
     repeats: int
@@ -75,6 +84,8 @@ class Regret(Frozen):
     seed: int
     inside: int
     best: float
+    average: float
+    best_improvement: float
     curves: dict[str, Curve]
 
 
@@ -84,19 +95,17 @@ class _Bench:
 
     space: TabularSpace
     accuracy: Array
-    latency: Array | None
-    ceiling: float | None
+    ceilings: tuple[Ceiling, ...]
+    inside: NDArray[np.bool_]
     reward: Reward
     features: Array
-    queries: int
-    round_size: int
-    seed: int
+    trials: "Trials"
 
-    def inside(self) -> NDArray[np.bool_]:
-        known = np.isfinite(self.accuracy)
-        if self.latency is None or self.ceiling is None:
-            return known
-        return known & (self.latency <= self.ceiling)
+    @cached_property
+    def share(self) -> Array | None:
+        """How much of the ceiling that uses most of its own is used; None without any."""
+        shares = [ceiling.values / ceiling.most for ceiling in self.ceilings]
+        return np.max(shares, axis=0) if shares else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +137,7 @@ def regret_curves(
     accuracy: ArrayLike,
     names: Sequence[str] | None = None,
     *,
-    latency: ArrayLike | None = None,
-    ceiling: float | None = None,
+    ceilings: Sequence[Ceiling] = (),
     reward: Reward = "hard",
     trials: Trials = DEFAULT_TRIALS,
     workers: int | None = None,
@@ -139,16 +147,16 @@ def regret_curves(
     Args:
         accuracy: percent, one for each architecture in the space's order; NaN where the table has none.
         names: strategies, as `choices()` lists them; None for all.
-        latency, ceiling: in ms; both or neither. Networks above the ceiling do not count.
-        reward: "hard" keeps every strategy inside the ceiling; "soft" lets it go anywhere and tells it MnasNet's
-            accuracy * (latency / ceiling)^-0.07 instead, so that a query may be spent above the ceiling.
+        ceilings: of any costs; networks above one do not count.
+        reward: "hard" keeps every strategy inside the ceilings; "soft" lets it go anywhere and tells it MnasNet's
+            accuracy * (cost / ceiling)^-0.07 instead, so that a query may be spent above the ceiling.
         trials: how much is searched.
         workers: processes; default one a core. The result does not depend on it, but for the seconds.
-    Errors: BadInput for an unknown strategy, a table of the wrong length, a ceiling without latencies or the reverse;
-        BudgetInfeasible where no network of the table keeps the ceiling.
+    Errors: BadInput for an unknown strategy and a table of the wrong length; BudgetInfeasible where no network of the
+        table keeps the ceilings.
     """
     queries, repeats, round_size, seed = trials.queries, trials.repeats, trials.round_size, trials.seed
-    bench = _bench(space, accuracy, latency, ceiling, reward, queries, round_size, seed)
+    bench = _bench(space, accuracy, tuple(ceilings), reward, trials)
     if repeats < 1 or queries < 1 or round_size < 1:
         raise BadInput(f"regret: queries, repeats and the round are 1 or more; got {queries}, {repeats}, {round_size}")
     chosen = _chosen(names, bench)
@@ -162,18 +170,21 @@ def regret_curves(
         for job, found in zip(jobs, processes.imap(_run_job, jobs), strict=True):
             runs[job.strategy] += found
             bar.advance()
-    inside = bench.inside()
+    accuracies = bench.accuracy[bench.inside]
+    best, average = float(accuracies.max()), float(accuracies.mean())
     return Regret(
         space=space.name,
-        ceiling=ceiling,
+        ceilings={one.name: one.most for one in ceilings},
         reward=reward,
         queries=queries,
         repeats=repeats,
         round_size=round_size,
         seed=seed,
-        inside=int(inside.sum()),
-        best=float(bench.accuracy[inside].max()),
-        curves=_curves(runs, seed),
+        inside=len(accuracies),
+        best=best,
+        average=average,
+        best_improvement=relative_improvement(best, average),
+        curves=_curves(runs, seed, best, average),
     )
 
 
@@ -184,47 +195,33 @@ def choices(*, ceiling: bool = True) -> list[str]:
 
 
 def _chosen(names: Sequence[str] | None, bench: _Bench) -> list[str]:
-    known = choices(ceiling=bench.ceiling is not None)
+    known = choices(ceiling=bool(bench.ceilings))
     asked = known if names is None else [BASELINE, *names]
     for name in asked:
         if name == EARLY_EXIT and name not in known:
-            raise BadInput(f"strategy {name} needs a latency ceiling")
+            raise BadInput(f"strategy {name} needs a ceiling")
         if name not in known:
             resolve_strategy(name)  # says which there are
     return list(dict.fromkeys(asked))
 
 
 def _bench(
-    space: TabularSpace,
-    accuracy: ArrayLike,
-    latency: ArrayLike | None,
-    ceiling: float | None,
-    reward: Reward,
-    queries: int,
-    round_size: int,
-    seed: int,
+    space: TabularSpace, accuracy: ArrayLike, ceilings: tuple[Ceiling, ...], reward: Reward, trials: Trials
 ) -> _Bench:
     values = np.asarray(accuracy, dtype=float)
-    delays = None if latency is None else np.asarray(latency, dtype=float)
-    for label, column in (("accuracy", values), ("latency", delays)):
-        if column is not None and column.shape != (len(space),):
+    for label, column in (("accuracy", values), *((one.name, one.values) for one in ceilings)):
+        if column.shape != (len(space),):
             raise BadInput(f"the {label} table has shape {column.shape}; space {space.name} has {len(space)} rows")
-    if (delays is None) != (ceiling is None):
-        raise BadInput("a latency ceiling needs a latency table, and a latency table a ceiling")
-    if reward == "soft" and delays is None:
-        raise BadInput("the soft reward needs a latency table and a ceiling, its target")
-    if delays is not None and not (delays[np.isfinite(values)] > 0).all():
-        raise BadInput("the latency table has values that are not positive where there are accuracies")
+    known = np.isfinite(values)
+    if not known.any():
+        raise BadInput("the accuracy table has no numbers")
+    if reward == "soft" and not ceilings:
+        raise BadInput("the soft reward needs a ceiling, its target")
+    for one in ceilings:
+        if not (one.values[known] > 0).all():
+            raise BadInput(f"the {one.name} table has values that are not positive where there are accuracies")
     features = np.array([space.features(space.at(row)) for row in range(len(space))], dtype=float)
-    bench = _Bench(space, values, delays, ceiling, reward, features, queries, round_size, seed)
-    if not bench.inside().any():
-        if delays is None or ceiling is None:
-            raise BadInput("the accuracy table has no numbers")
-        least = float(np.nanmin(delays))
-        raise BudgetInfeasible(
-            f"no network of the table keeps {figures(ceiling, 6)} ms; the least is {figures(least, 6)} ms"
-        )
-    return bench
+    return _Bench(space, values, ceilings, inside(ceilings, known), reward, features, trials)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,20 +238,19 @@ def _run_job(job: _Job) -> list[_Run]:
 
 
 def _run(bench: _Bench, name: str, repeat: int) -> _Run:
-    start = time.perf_counter()
-    rows = _Rows(bench.space)
-    inside = bench.inside()
-    strategy = _strategy(bench, name, rows, inside, derive(bench.seed, "regret", repeat))
+    start, trials = time.perf_counter(), bench.trials
+    rows, inside = _Rows(bench.space), bench.inside
+    strategy = _strategy(bench, name, rows, inside, derive(trials.seed, "regret", repeat))
     found: list[float] = []
-    while len(found) < bench.queries:
-        asked = strategy.ask(min(bench.round_size, bench.queries - len(found)))
+    while len(found) < trials.queries:
+        asked = strategy.ask(min(trials.round_size, trials.queries - len(found)))
         if not asked:
             break
         numbers = [rows.row(architecture) for architecture in asked]
         strategy.tell([(a, _told(bench, row)) for a, row in zip(asked, numbers, strict=True)])
         found += [float(bench.accuracy[row]) if inside[row] else -np.inf for row in numbers]
     seconds = time.perf_counter() - start
-    whole = np.full(bench.queries, -np.inf)  # a strategy that ended early has what it has
+    whole = np.full(trials.queries, -np.inf)  # a strategy that ended early has what it has
     whole[: len(found)] = found
     # Before anything inside is found, the answer is no better than the worst network inside.
     best = np.maximum(np.maximum.accumulate(whole), bench.accuracy[inside].min())
@@ -262,9 +258,10 @@ def _run(bench: _Bench, name: str, repeat: int) -> _Run:
 
 
 def _told(bench: _Bench, row: int) -> float:
-    if bench.reward == "hard" or bench.latency is None or bench.ceiling is None:
+    share = bench.share
+    if bench.reward == "hard" or share is None:
         return float(bench.accuracy[row])
-    return soft_reward(float(bench.accuracy[row]), float(bench.latency[row]), bench.ceiling)
+    return soft_reward(float(bench.accuracy[row]), float(share[row]), 1.0)
 
 
 class _Rows:
@@ -281,26 +278,26 @@ class _Rows:
 
 
 def _strategy(bench: _Bench, name: str, rows: _Rows, inside: NDArray[np.bool_], seed: int) -> Strategy:
-    latency, ceiling = bench.latency, bench.ceiling
+    share = bench.share
     allowed = np.isfinite(bench.accuracy) if bench.reward == "soft" else inside
 
     def excess(architecture: Architecture) -> float:
         row = rows.row(architecture)
         if allowed[row]:
             return 0.0
-        over = latency[row] / ceiling - 1 if latency is not None and ceiling is not None else 1.0
-        return float(over) if over > 0 else 1.0  # inside the ceiling, but not in the table
+        over = share[row] - 1 if share is not None else 1.0
+        return float(over) if over > 0 else 1.0  # inside the ceilings, but not in the table
 
     options: Mapping[str, Any] = {}
-    if name == EARLY_EXIT and latency is not None and ceiling is not None:
-        founding = latency / (0.5 * ceiling) - 1
+    if name == EARLY_EXIT and share is not None:
+        founding = share / 0.5 - 1
         name, options = "evolution", SMALL | {"founders": lambda a: float(founding[rows.row(a)])}
     elif name == ONE_HOT:
         name, options = "linas", {"features": _one_hot(bench.space)}
     elif name == "evolution":
         options = SMALL
-    elif name == "nsga2" and latency is not None:
-        options = {"cost": lambda a: float(latency[rows.row(a)])}
+    elif name == "nsga2" and share is not None:
+        options = {"cost": lambda a: float(share[rows.row(a)])}
     elif name == "linas":
         options = {"features": lambda a: bench.features[rows.row(a)]}
     return make_strategy(name, bench.space, excess=excess, seed=seed, **options)
@@ -324,7 +321,7 @@ def _state_correlation(strategy: Strategy, space: TabularSpace) -> float | None:
     return state_correlation(strategy.controller, sorted(vectors))
 
 
-def _curves(runs: dict[str, list[_Run]], seed: int) -> dict[str, Curve]:
+def _curves(runs: dict[str, list[_Run]], seed: int, best: float, average: float) -> dict[str, Curve]:
     regrets = {name: np.stack([run.regret for run in found]) for name, found in runs.items()}
     last = regrets[BASELINE][:, -1].mean()
     curves = {}
@@ -339,6 +336,7 @@ def _curves(runs: dict[str, list[_Run]], seed: int) -> dict[str, Curve]:
             best_found=float((values[:, -1] <= 1e-9).mean()),
             seconds=float(np.mean([run.seconds for run in runs[name]])),
             state_correlation=float(np.mean(measured)) if measured else None,
+            improvement=relative_improvement(best - float(values[:, -1].mean()), average),
         )
     return dict(sorted(curves.items(), key=lambda item: item[1].mean[-1]))
 
@@ -355,13 +353,27 @@ def table_lines(result: Regret, at: Sequence[int] = (10, 25, 50, 100)) -> Iterat
     """The result as lines of a Markdown table, best first."""
     shown = [query for query in at if query <= result.queries]
     heads = [f"after {query}" for query in shown]
-    yield "| strategy | " + " | ".join([*heads, "of random's", "found the best", "s a search", "state corr."]) + " |"
-    yield "|---" * (len(heads) + 5) + "|"
+    others = ["over average", "of random's", "found the best", "s a search", "state corr."]
+    yield "| strategy | " + " | ".join([*heads, *others]) + " |"
+    yield "|---" * (1 + len(heads) + len(others)) + "|"
     for name, curve in result.curves.items():
         cells = [f"{curve.mean[query - 1]:.3f}" for query in shown]
         cells[-1] += f" [{curve.low[shown[-1] - 1]:.3f}, {curve.high[shown[-1] - 1]:.3f}]"
-        cells += [_written(curve.over_random, ".2f"), f"{curve.best_found:.0%}", f"{curve.seconds:.2f}"]
+        cells += [
+            f"{curve.improvement:+.2f} %",
+            _written(curve.over_random, ".2f"),
+            f"{curve.best_found:.0%}",
+            f"{curve.seconds:.2f}",
+        ]
         yield f"| {name} | " + " | ".join([*cells, _written(curve.state_correlation, ".2f")]) + " |"
+
+
+def inside_words(result: Regret) -> str:
+    """How many networks are inside, what an average one is worth and what the best, for people."""
+    return (
+        f"{result.inside:,} networks are inside, {result.average:.2f} % on average; best possible: "
+        f"{result.best:.2f} %, {result.best_improvement:+.2f} % over the average"
+    )
 
 
 def _written(value: float | None, form: str) -> str:

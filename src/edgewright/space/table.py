@@ -9,15 +9,18 @@ order:
 
 Where several rows speak of one architecture (seeds), and where a column has two axes (architectures, seeds), the table
 holds the mean. A file of the space's length whose rows are in another order is refused, as its order is in doubt.
+
+Any column is a cost that a ceiling may be set on: `FILE.npz:COLUMN<=VALUE`, in the column's own unit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgewright.core.errors import BadInput
+from edgewright.core.cost import figures
+from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.npz import is_row_key, read_npz, row_key
 from edgewright.space.base import TabularSpace
 
@@ -42,6 +45,52 @@ class Table:
         wanted = np.asarray(indices if isinstance(indices, int) else list(indices), dtype=np.int64)
         places = np.minimum(np.searchsorted(self.indices, wanted), len(self.indices) - 1)
         return np.where(self.indices[places] == wanted, self.values[places], np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Ceiling:
+    """The most that a network may have of a cost.
+
+    name: of the cost; of a column `FILE.npz:COLUMN`.   values: of every architecture of the space, in its order; NaN
+    where nothing is known, which keeps no ceiling.   most: in the same unit.
+    """
+
+    name: str
+    values: np.ndarray
+    most: float
+
+    def keeps(self) -> np.ndarray:
+        """Which architectures are inside."""
+        return self.values <= self.most
+
+
+def inside(ceilings: Sequence[Ceiling], known: np.ndarray) -> np.ndarray:
+    """Which of the architectures that are `known` (True, one for each of the space) keep every ceiling.
+
+    Errors: BudgetInfeasible where none does.
+    """
+    kept = np.logical_and.reduce([known, *(ceiling.keeps() for ceiling in ceilings)])
+    if ceilings and known.any() and not kept.any():
+        told = " and ".join(f"{one.name} <= {figures(one.most, 6)}" for one in ceilings)
+        least = ", ".join(figures(float(np.nanmin(np.where(known, one.values, np.inf))), 6) for one in ceilings)
+        raise BudgetInfeasible(f"no network of the table keeps {told}; the least is {least}")
+    return kept
+
+
+def read_ceiling(spec: str, space: TabularSpace) -> Ceiling:
+    """The ceiling `FILE.npz:COLUMN<=VALUE` for `space`.
+
+    Errors: BadInput for another form, a value that is no positive number, and what `read_table` refuses.
+    """
+    column, sign, text = spec.rpartition("<=")
+    try:
+        most = float(text)
+    except ValueError:
+        most = np.nan
+    if not sign or not 0 < most < np.inf:
+        raise BadInput(f"{spec}: a ceiling is FILE.npz:COLUMN<=VALUE, in quotes, the value above zero")
+    table = read_table(column.strip(), space)
+    return Ceiling(column.strip(), table.at(range(len(space))), most)
 
 
 def read_table(spec: str, space: TabularSpace) -> Table:

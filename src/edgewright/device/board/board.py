@@ -1,23 +1,24 @@
 """A board that is not here: its limits and, where a law is known, its latency, from a target's file."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgewright.core.cost import Cost, CostName, cost
 from edgewright.core.errors import BadInput
-from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP, Device, Network
+from edgewright.device.base import COUNTED, FILE_BYTES, FILE_BYTES_PER_OP, Device
+from edgewright.device.base import Network as Model
 from edgewright.device.board.limits import arena_of, forbidden_nodes, refusals, rules_for
 from edgewright.device.board.target import Target, Type
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import Artifact, Latency, Runs
-from edgewright.device.table.pieces import Piece
+from edgewright.device.table.pieces import Piece, cut
 from edgewright.device.table.table import Calibration, Check, LatencyModel
 from edgewright.device.table.widths import Prices
-from edgewright.ir.from_onnx import loaded, read_work
+from edgewright.ir.from_onnx import loaded, read, read_work
 from edgewright.ir.graph import Graph, count_params
 from edgewright.ir.liveness import graph_peak_bytes
-from edgewright.ir.network import FLOAT_BYTES
+from edgewright.ir.network import FLOAT_BYTES, Network, from_graph, moved_bytes
 
 
 class Board(Device):
@@ -33,6 +34,7 @@ class Board(Device):
         if threads > target.cores:
             raise BadInput(f"{target.name} has {target.cores} cores; {threads} threads were asked for")
         self.target, self.name, self.threads = target, target.name, threads
+        self.gives = COUNTED | target.gives
         self.can, self.types, self.align, self.runtime = target.can, target.types, target.align, target.runtime
         self._here = Cpu(threads)
 
@@ -87,18 +89,19 @@ class Board(Device):
     def refused(self, graph: Graph) -> list[str]:
         return [op.kind for op in graph.ops if op.kind in self.target.forbidden]
 
-    def forbidden(self, model: Network) -> list[str]:
+    def forbidden(self, model: Model) -> list[str]:
         return forbidden_nodes(self.target, loaded(model))
 
-    def refusals(self, model: Network, *, kind: Type | None = None, size_bytes: int | None = None) -> list[str]:
+    def refusals(self, model: Model, *, kind: Type | None = None, size_bytes: int | None = None) -> list[str]:
         return refusals(self.target, model, kind=kind, size_bytes=size_bytes)
 
-    def check(self, ceilings: Container[str]) -> None:
+    def check(self, ceilings: Iterable[CostName]) -> None:
         if "latency" in ceilings and self.target.law is None:
             raise BadInput(
                 f"nobody has said how fast {self.target.name} is: its file has no law; leave the latency ceiling out, "
                 "or give a law in a file of your own (edgewright device add NAME --from FILE.yaml)"
             )
+        super().check(ceilings)
 
     def costs(self, graph: Graph) -> dict[str, Cost]:
         size = self.target.number_bytes * count_params(graph) + FILE_BYTES_PER_OP * len(graph.ops) + FILE_BYTES
@@ -107,7 +110,22 @@ class Board(Device):
         return super().costs(graph) | {
             "size": cost("size", size, "analytic"),
             "peak_memory": cost("peak_memory", peak, "analytic"),
+            **self._said(from_graph(graph, self.target.number_bytes), self._graph_ms(graph)),
         }
+
+    def _graph_ms(self, graph: Graph) -> float:
+        law = self.target.law
+        return 0.0 if law is None else sum(map(law.piece_us, cut(graph)[0])) / 1e3
+
+    def _said(self, network: Network, ms: float) -> dict[str, Cost]:
+        """The costs that the target's file speaks of; ms: what its law says."""
+        found: dict[str, Cost] = {}
+        if (energy := self.target.energy) is not None:
+            moved = moved_bytes(network, self.target.number_bytes)
+            found["energy"] = cost("energy", energy.mj(network.macs, moved, ms), "law")
+        if self.target.area_mm2 is not None:
+            found["area"] = cost("area", self.target.area_mm2, "given")
+        return found
 
     def shipped(self, path: Path) -> dict[str, Cost]:
         return {}  # another file will run there, of another type
@@ -115,7 +133,12 @@ class Board(Device):
     def file_costs(self, path: Path, params: int) -> dict[str, Cost]:
         size = path.stat().st_size - (FLOAT_BYTES - self.target.number_bytes) * params
         peak = self.peak_bytes(path, self.types[0])
-        return {"size": cost("size", size, "analytic"), "peak_memory": cost("peak_memory", peak, "analytic")}
+        latency = self.predict(path)
+        return {
+            "size": cost("size", size, "analytic"),
+            "peak_memory": cost("peak_memory", peak, "analytic"),
+            **self._said(read(path, self.target.number_bytes), latency.median_ms if latency else 0.0),
+        }
 
     def peak_bytes(self, path: Path, kind: Type | None = None) -> int:
         return arena_of(self.target, path, kind=kind).bytes

@@ -11,9 +11,11 @@
     ram_kb: 320                            # for activations
     flash_kb: 1024                         # for the network's file
     law: {clock_mhz: 216, cycles_per_mac: {dense: 1.2, ...}, source: ...}
+    energy: {pj_per_mac: 4.6, pj_per_byte: 160, mw: 20, source: ...}
+    area_mm2: 12.5                         # of the chip
 
-`law` may be missing: then nobody knows how long a network takes there, and a latency ceiling is refused, with what to
-do.
+What is missing nobody knows there: without `law` a latency ceiling is refused, without `energy` one on the energy,
+without `area_mm2` one on the area, each with what to do.
 """
 
 import math
@@ -23,8 +25,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from edgewright.core.cost import CostName
 from edgewright.core.data import Frozen, read_yaml
 from edgewright.core.errors import BadInput
 from edgewright.core.files import write_text
@@ -69,6 +72,31 @@ class Law(Frozen):
         return self.us(piece.work.layer, piece.work.macs)
 
 
+class Energy(Frozen):
+    """Energy of one inference, for boards without a meter here.
+
+        E = pj_per_mac x MACs + pj_per_byte x bytes moved + mw x latency
+
+    pj_per_mac, pj_per_byte: picojoule; bytes are those of `ir.network.moved_bytes`.   mw: milliwatt while it runs, for
+    as long as the board's law of latency says.   source: what they were measured with, or taken from.
+    """
+
+    pj_per_mac: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    pj_per_byte: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    mw: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    source: str
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Energy":
+        if not (self.pj_per_mac or self.pj_per_byte or self.mw):
+            raise ValueError("energy needs one of pj_per_mac, pj_per_byte and mw, above zero")
+        return self
+
+    def mj(self, macs: int, moved: int, ms: float) -> float:
+        """Millijoule of so many multiply-adds, bytes and milliseconds."""
+        return 1e-9 * (self.pj_per_mac * macs + self.pj_per_byte * moved) + 1e-3 * self.mw * ms
+
+
 class Target(Frozen):
     """See the top of this file."""
 
@@ -83,6 +111,14 @@ class Target(Frozen):
     ram_kb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     flash_kb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     law: Law | None = None
+    energy: Energy | None = None
+    area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _power_for_how_long(self) -> "Target":
+        if self.energy is not None and self.energy.mw and self.law is None:
+            raise ValueError("energy: mw needs a law, which says for how long; give the law, or energies alone")
+        return self
 
     @property
     def number_bytes(self) -> int:
@@ -93,6 +129,12 @@ class Target(Frozen):
     def can(self) -> frozenset[Literal["predict", "limits"]]:
         """What is known of it without its being here; in the words of `device.base`."""
         return frozenset({"limits"} if self.law is None else {"limits", "predict"})
+
+    @property
+    def gives(self) -> frozenset[CostName]:
+        """The costs that are known of a network there, beside those that are counted."""
+        said = {"latency": self.law, "energy": self.energy, "area": self.area_mm2}
+        return frozenset(name for name, value in said.items() if value is not None)
 
 
 def read_target(path: Path) -> Target:

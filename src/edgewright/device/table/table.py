@@ -204,7 +204,7 @@ class LatencyModel(Frozen):
     @property
     def how(self) -> How:
         """How its predictions are obtained."""
-        return "table" if self.law is None else "analytic"
+        return "table" if self.law is None else "law"
 
 
 def piece_us(

@@ -35,7 +35,7 @@ from edgewright.ir.graph import count_macs, count_params
 from edgewright.ir.to_onnx import to_onnx
 from edgewright.job.base import Ground, Job, Run, Stage, Start, perform
 from edgewright.job.codesign.plan import CodesignPlan
-from edgewright.job.design.ground import MACS_PER_MS
+from edgewright.job.design.ground import MACS_PER_MS, refuse_if_broken
 from edgewright.proxy.scores.nn_degree import nn_degree
 from edgewright.search.finalists import TrainingJob, save_splits, train_finalist
 from edgewright.search.strategies.flash import AccuracyLaw, fit_accuracy_law, minimise
@@ -157,8 +157,12 @@ class Codesign(Job[CodesignPlan, CodesignGround, CodesignResult]):
         return asked
 
     def survey(self, plan: CodesignPlan, start: Start) -> CodesignGround:
+        device = make_device(plan.device, plan.threads)
+        device.check(plan.budget.ceilings())
         task = load_task(plan.task, seed=plan.seed)
-        return CodesignGround(plan, task, make_device(plan.device, plan.threads), _space(plan, task), self.workers)
+        space = _space(plan, task)
+        refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
+        return CodesignGround(plan, task, device, space, self.workers)
 
 
 def _space(plan: CodesignPlan, task: Task) -> LinkedSpace:
@@ -280,9 +284,17 @@ class Promise:
     """What the laws say of a point of the search: an accuracy, and how far the budget is broken."""
 
     def __init__(
-        self, space: LinkedSpace, budget: Budget, accuracy: AccuracyLaw, latency: AnalyticModel, aim: float
+        self,
+        space: LinkedSpace,
+        budget: Budget,
+        accuracy: AccuracyLaw,
+        latency: AnalyticModel,
+        aim: float,
+        device: Device | None = None,
     ) -> None:
+        """device: whose own law of energy holds, where it has one."""
         self._space, self._accuracy, self._latency = space, accuracy, latency
+        self._device = device if device is not None and "energy" in device.gives else None
         self._ceilings = budget.ceilings()
         self._aim = aim
         self.asked = 0
@@ -304,6 +316,7 @@ class Promise:
         return sum(
             max(0.0, found[name] / (ceiling * (self._aim if name == "latency" else 1)) - 1)
             for name, ceiling in self._ceilings.items()
+            if name in found  # the others are the same of any network: `survey` has looked
         )
 
     def costs(self, cells: Sequence[Any]) -> dict[str, float]:
@@ -315,18 +328,20 @@ class Promise:
         params = sum(part[3] for part in parts)
         return {
             "latency": self._latency.latency_ms(found),
-            "energy": self._latency.energy_mj(found),
+            "energy": self._latency.energy_mj(found) if self._device is None else sum(part[5] for part in parts),
             "peak_memory": max(part[1] for part in parts),
             "macs": sum(part[2] for part in parts),
             "params": params,
             "size": 4 * params + FILE_BYTES_PER_OP * sum(part[4] for part in parts) + FILE_BYTES,
         }
 
-    def _costs_of_cell(self, index: int, source: int, cell: Any) -> tuple[np.ndarray, int, int, int, int]:
+    def _costs_of_cell(self, index: int, source: int, cell: Any) -> tuple[np.ndarray, int, int, int, int, float]:
         graphs = self._space.part(index, source, cell)
         macs, params = sum(map(count_macs, graphs)), sum(map(count_params, graphs))
         operators = sum(len(graph.ops) for graph in graphs)
-        return network_features(graphs), peak_bytes(graphs), macs, params, operators
+        told = self._device
+        energy = 0.0 if told is None else sum(told.costs(graph)["energy"].value for graph in graphs)
+        return network_features(graphs), peak_bytes(graphs), macs, params, operators, energy
 
 
 def coarse(u: Sequence[float]) -> list[float]:
@@ -346,7 +361,7 @@ def _search(
     """The best promise inside the budget that keeps it when measured; each miss aims lower by as much as it missed."""
     aim = 0.97
     for _ in range(ATTEMPTS):
-        promise = Promise(space, plan.budget, accuracy, latency, aim)
+        promise = Promise(space, plan.budget, accuracy, latency, aim, device)
         began = time.perf_counter()
         point, _ = minimise(promise.value, BOUNDS, GROUPS, coarse=coarse, num_coarse=4)
         seconds = time.perf_counter() - began

@@ -16,7 +16,7 @@ from torch import nn
 
 from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.base import apply
-from edgewright.core.cost import Budget, Cost, show
+from edgewright.core.cost import KINDS, Budget, Cost, amount, show, words
 from edgewright.core.errors import BadInput, BudgetInfeasible, DeviceLost, EdgewrightError
 from edgewright.core.progress import progress
 from edgewright.export.runtimes.base import Kind
@@ -173,7 +173,7 @@ class _Search:
     @property
     def share(self) -> float:
         """Share of its latency that the network has to keep."""
-        return (self.ground.budget.latency_ms or 0.0) * AIM / self.now_ms
+        return (self.ground.budget.ceilings().get("latency", 0.0)) * AIM / self.now_ms
 
     def narrowed(self, start: "_Start") -> Way | None:
         prune = Pruner(self.ground, start.network)
@@ -263,10 +263,10 @@ def narrow(make: Callable[[float], tuple[float, Any]], late: Callable[[], bool] 
 
 def shown(trials: tuple[Trial, ...]) -> str:
     """The trade curve for people: a line for each thing that was tried."""
-    names = ("latency", "size", "peak_memory", "macs", "params")
-    lines = [f"{'':<34}{'type':<6}{'val':>8}" + "".join(f"{name.replace('_', ' '):>14}" for name in names)]
+    names = [name for name in KINDS if all(name in trial.costs for trial in trials)]
+    lines = [f"{'':<34}{'type':<6}{'val':>8}" + "".join(f"{words(name):>14}" for name in names)]
     for trial in trials:
         figure = "-" if trial.figure is None else f"{trial.figure:.2f}"
-        cells = "".join(f"{show(name, trial.costs[name].value).removesuffix(' parameters'):>14}" for name in names)
+        cells = "".join(f"{amount(name, trial.costs[name].value):>14}" for name in names)
         lines.append(f"{trial.name:<34}{trial.type:<6}{figure:>8}{cells}  {trial.verdict}".rstrip())
     return "\n".join(lines)

@@ -58,7 +58,7 @@ def compress_run(
         out: folder to make.
         max_drop: points of accuracy that may be lost in all, on val when choosing and on test in the end.
         minutes: wall-clock limit (default 20, unless `epochs` is given).
-        options: ceilings, at least one: latency_ms, size_mb, peak_memory_kb, macs, params (see `Budget`); and any other
+        options: ceilings, at least one (see `core.cost.Ceilings`); and any other
             field of `CompressPlan`: see `CompressOptions`, which an editor completes.
     Returns: figures before and after, everything that was tried, what was done to which layer (`CompressResult`).
     Errors: BadInput; BudgetInfeasible, with the trade curve, where nothing keeps both ceilings and accuracy; GateFailed
@@ -186,7 +186,7 @@ def _noted(study: Study, ground: CompressGround) -> Decided | None:
         raise BadInput(
             f"{study.path}: the network or the data changed since this was begun; compress into another folder"
         )
-    if ground.plan.budget.latency_ms is not None:
+    if "latency" in ground.plan.budget.ceilings():
         ground.device.refuse_other(study.read_note("device"))
     return Decided.parse(study.read_note("decided"), str(study.path))
 

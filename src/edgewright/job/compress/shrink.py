@@ -54,7 +54,7 @@ class Pruner:
             batches=itertools.islice(images, BATCHES),
             loss=lambda model, x, targets: ground.task.kind.loss(model(x), targets),
             share=share,
-            of="macs" if ground.budget.latency_ms is None else "latency",
+            of="latency" if "latency" in ground.budget.ceilings() else "macs",
             round_to=ground.device.align,
             device=ground.device,
         )

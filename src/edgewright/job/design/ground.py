@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.cost import Budget, Cost, cost, show
+from edgewright.core.cost import Budget, Cost, cost, show, words
 from edgewright.core.errors import BudgetInfeasible
 from edgewright.core.plan import Plan
 from edgewright.core.seed import rng
@@ -84,7 +84,7 @@ def check(plan: Plan, dataset: Any = None) -> Named:
         metric=plan.metric,
     )
     space = make_space(plan.space, task.spec)
-    _refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
+    refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
     return Named(task, device, space)
 
 
@@ -121,11 +121,12 @@ def _plausible_macs(budget: Budget) -> float:
     return min(by_latency, 2 * ceilings.get("macs", float("inf")))
 
 
-def _refuse_if_broken(budget: Budget, least_costs: Mapping[str, Cost]) -> None:
+def refuse_if_broken(budget: Budget, least_costs: Mapping[str, Cost]) -> None:
+    """Errors: BudgetInfeasible where the least costs that were found are above a ceiling."""
     for name, ceiling in budget.ceilings().items():
         if name in least_costs and least_costs[name].value > ceiling:
             raise BudgetInfeasible(
-                f"the {name.replace('_', ' ')} ceiling of {show(name, ceiling)} cannot be met: "
+                f"the {words(name)} ceiling of {show(name, ceiling)} cannot be met: "
                 f"the least this space can do is about {show(name, least_costs[name].value)} ({least_costs[name].how})"
             )
 
@@ -138,7 +139,7 @@ def _check_feasible(ground: DesignGround) -> None:
         return
     for name in ground.plan.budget.ceilings():
         found, _ = least(ground.space, lambda a, name=name: ground.costs(a)[name].value, random)
-        _refuse_if_broken(ground.plan.budget, {name: ground.costs(found)[name]})
+        refuse_if_broken(ground.plan.budget, {name: ground.costs(found)[name]})
     if refused := sorted(set(ground.device.refused(ground.space.graph(best)))):
         raise BudgetInfeasible(
             f"every network of the space '{ground.plan.space}' that was looked at has operators that "

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 import yaml
 
-from edgewright.core.cost import Budget, as_fields
+from edgewright.core.cost import KINDS, Budget, as_fields, option
 from edgewright.core.data import read_yaml
 from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
@@ -79,9 +79,7 @@ def make_plan(config: Path | None, given: Mapping[str, Any], budget: Mapping[str
     if isinstance(ceilings, dict):
         data["budget"] = {**ceilings, **budget} or _limits(data.get("device", "cpu"))
         if config is None and not data["budget"]:
-            raise BadInput(
-                "no budget given: --latency-ms, --size-mb, --peak-memory-kb, --macs or --params, one at least"
-            )
+            raise BadInput(f"no budget given: {', '.join(map(option, KINDS))}, one at least")
     return _resolved(Plan.parse(data, where))
 
 

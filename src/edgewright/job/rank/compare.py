@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from edgewright.core.data import Frozen
-from edgewright.core.ranking import as_table, band_mean, between, over_seeds, stand, within_bands
+from edgewright.core.ranking import as_table, band_mean, between, over_seeds, relative_improvement, stand, within_bands
 from edgewright.job.rank.plan import RankPlan
 from edgewright.proxy.resolve import proxies as known_proxies
 from edgewright.space.base import TabularSpace
@@ -21,7 +21,9 @@ class RankResult(Frozen):
     band_kendall (mean within ten narrow bands of MACs), seconds (a network, alone, one thread), or `missing`: why.
     With several weight seeds, where the score depends on them, also seed_spearman, of each seed alone, and
     seed_interval, 95 % of `spearman` over networks and seeds together; `intervals` are over networks.
-    tables: the same by table, then by proxy.   between: Spearman between proxies, rows and columns in `names` order.
+    relative_improvement, best_improvement: of the accuracy of what it picks, and of the best there is, over the average
+    of the sample, percent.   tables: the same by table, then by proxy.   between: Spearman between proxies, rows and
+    columns in `names` order.
     """
 
     schema_: int = Field(default=1, alias="schema")
@@ -36,6 +38,7 @@ class RankResult(Frozen):
     between: tuple[tuple[float | None, ...], ...]
     average_accuracy: dict[str, float]
     best_accuracy: dict[str, float]
+    best_improvement: dict[str, float] = Field(default_factory=dict)
 
 
 def truths_of(plan: RankPlan, tables: Sequence[Table], rows: Sequence[int]) -> dict[str, np.ndarray]:
@@ -80,6 +83,9 @@ def compare(
         between=tuple(tuple(None if np.isnan(x) else float(x) for x in line) for line in matrix),
         average_accuracy={spelled: float(truth.mean()) for spelled, truth in truths.items()},
         best_accuracy={spelled: float(truth.max()) for spelled, truth in truths.items()},
+        best_improvement={
+            spelled: relative_improvement(float(truth.max()), float(truth.mean())) for spelled, truth in truths.items()
+        },
     )
 
 

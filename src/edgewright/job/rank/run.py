@@ -37,7 +37,7 @@ from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.scoring import ScoringJob, save_batches, score_architecture
 from edgewright.space.base import TabularSpace
 from edgewright.space.resolve import make_tabular
-from edgewright.space.table import Table, read_table
+from edgewright.space.table import Ceiling, Table, inside, read_ceiling, read_table
 from edgewright.task.base import InputSpec, Split, TaskSpec, kind_of
 from edgewright.task.load import absolute, load_task
 
@@ -185,7 +185,8 @@ class Rank(Job[RankPlan, RankGround, RankResult]):
         spec = _spec(plan)
         space = make_tabular(plan.space, spec.input.shape[0], kind_of(spec).head.outputs, spec.size)
         tables = [read_table(table, space) for table in plan.tables]
-        rows = tuple(sample_rows(space, tables, plan.sample, plan.seed))
+        ceilings = [read_ceiling(ceiling, space) for ceiling in plan.ceilings]
+        rows = tuple(sample_rows(space, tables, plan.sample, plan.seed, ceilings))
         first = first_twins(space, rows) if plan.cheap else {row: row for row in rows}
         names = _names(plan)
         ground = RankGround(plan, self.folder, space, spec, tables, names, rows, first, self.workers, others)
@@ -240,12 +241,17 @@ def _begun_with(work: RankGround, study: Study) -> tuple[str, ...]:
     return tuple(name for name in work.names if name not in newer)
 
 
-def sample_rows(space: TabularSpace, tables: Sequence[Table], count: int | None, seed: int) -> list[int]:
-    """`count` random rows that every table has, each the first of its isomorphism class; None gives all of them."""
-    shared = set.intersection(*(set(table.indices.tolist()) for table in tables))
-    rows = sorted(row for row in shared if space.canonical(row) == row)
+def sample_rows(
+    space: TabularSpace, tables: Sequence[Table], count: int | None, seed: int, ceilings: Sequence[Ceiling] = ()
+) -> list[int]:
+    """`count` random rows that every table has and that keep the ceilings, each the first of its isomorphism class;
+    None gives all of them."""
+    known = np.zeros(len(space), dtype=bool)
+    known[[*set.intersection(*(set(table.indices.tolist()) for table in tables))]] = True
+    rows = [row for row in np.flatnonzero(inside(ceilings, known)).tolist() if space.canonical(row) == row]
     if len(rows) < 10:
-        raise BadInput(f"{tables[0].source}: only {len(rows)} networks that every table has; a ranking needs 10")
+        kept = " and that keep the ceilings" if ceilings else ""
+        raise BadInput(f"{tables[0].source}: only {len(rows)} networks that every table has{kept}; a ranking needs 10")
     return rows if count is None or count >= len(rows) else sorted(Random(derive(seed, "rank")).sample(rows, count))
 
 

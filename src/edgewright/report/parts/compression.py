@@ -5,19 +5,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from edgewright.core.cost import CostName, show
+from edgewright.core.cost import KINDS, amount, show
 from edgewright.core.files import write_text
-from edgewright.report.html import duration, section, unitless
+from edgewright.report.html import duration, section
 from edgewright.report.page import page
 from edgewright.report.pictures import CHOSEN, Figure, ceiling_line, figure, scatter
 
-NAMES: tuple[tuple[CostName, str], ...] = (
-    ("latency", "latency"),
-    ("size", "file size"),
-    ("peak_memory", "peak activation memory"),
-    ("macs", "multiply-adds"),
-    ("params", "parameters"),
-)
 WORDS: dict[str, str] = {"fp32": "float32", "int8": "int8", "bf16": "bfloat16"}
 UNTRAINED = {"color": "$k4", "symbol": "x-thin-open"}
 MOST_ROWS = 16  # rewrites that are shown without asking
@@ -68,7 +61,7 @@ def _headline(result: Any) -> str:
 
 def _asked(result: Any) -> str:
     ceilings = " and ".join(
-        f"{dict(NAMES)[name]} up to {show(name, value)}" for name, value in result.budget.ceilings().items()
+        f"{KINDS[name].title} up to {show(name, value)}" for name, value in result.budget.ceilings().items()
     )
     points = f"{result.max_drop:g} percentage point{'' if result.max_drop == 1 else 's'}"
     return f"Asked for: {ceilings}, losing at most {points} of accuracy."
@@ -91,12 +84,12 @@ def _table(result: Any) -> str:
          f"{new.val - old.val:+.2f}"),
     ]  # fmt: skip
     ceilings = result.budget.ceilings()
-    for name, words in NAMES:
+    for name, kind in KINDS.items():
         if name in old.costs and name in new.costs:
             was, is_ = old.costs[name].value, new.costs[name].value
-            first, then = (unitless(name, show(name, value)) for value in (was, is_))
-            ceiling = unitless(name, show(name, ceilings[name])) if name in ceilings else ""
-            rows.append((words, first, then, ceiling, f"{100 * is_ / max(was, 1e-30):.0f} %"))
+            first, then = (amount(name, value) for value in (was, is_))
+            ceiling = amount(name, ceilings[name]) if name in ceilings else ""
+            rows.append((kind.title, first, then, ceiling, f"{100 * is_ / max(was, 1e-30):.0f} %"))
     rows.append(("numbers", in_words(old.type), in_words(new.type), "", ""))
     return table(("", "before", "after", "ceiling", "change"), rows)
 
@@ -134,7 +127,7 @@ def trade(result: Any) -> Figure:
             y = [low - 0.15 * span if trial.figure is None else trial.figure for trial in some]
             x = [trial.latency_ms for trial in some]
             traces.append(scatter(name, x, y, [_hover(trial) for trial in some], {"size": 10, **marker}))
-    drawn = ceiling_line(result.budget.latency_ms)
+    drawn = ceiling_line(result.budget.ceilings().get("latency"))
     allowed = {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": floor, "y1": floor,
                "line": {"color": "$bad", "width": 1.5, "dash": "dot"}}  # fmt: skip
     note = {"x": 0, "xref": "paper", "y": floor, "text": "allowed", "showarrow": False, "xanchor": "left",
@@ -153,7 +146,7 @@ def _hover(trial: Any) -> str:
 def _trials(result: Any) -> str:
     rows = [
         (trial.name, in_words(trial.type), show("latency", trial.latency_ms),
-         show("size", trial.costs["size"].value), show("macs", trial.costs["macs"].value).removesuffix(" MACs"),
+         show("size", trial.costs["size"].value), amount("macs", trial.costs["macs"].value),
          "-" if trial.figure is None else f"{trial.figure:.2f} %", trial.verdict)
         for trial in result.trials
     ]  # fmt: skip

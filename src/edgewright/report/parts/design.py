@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from edgewright.core.cost import Cost, show
+from edgewright.core.cost import KINDS, Cost, amount, show
 from edgewright.core.files import write_text
 from edgewright.core.metric import Score
 from edgewright.core.run import RunFolder
@@ -15,7 +15,7 @@ from edgewright.core.tensors import sides
 from edgewright.report import network, pictures
 from edgewright.report.answers import drawn
 from edgewright.report.facts import Facts, gather
-from edgewright.report.html import Figures, differences, duration, interval, plot, section, unbroken, unitless
+from edgewright.report.html import Figures, differences, duration, interval, plot, section, unbroken
 from edgewright.report.page import page
 from edgewright.task.assemble import without_folders
 
@@ -28,7 +28,13 @@ STAGES = {
     "deploy": ("exporting and measuring", "--bad"),
     "report": ("writing this report", "--muted"),
 }
-HOW = {"measured": "measured", "table": "predicted from a table", "analytic": "counted"}
+HOW = {
+    "measured": "measured",
+    "table": "predicted from a table",
+    "law": "by the device's law",
+    "analytic": "counted",
+    "given": "as the device's file says",
+}
 
 
 def write_report(run: RunFolder) -> Path:
@@ -75,7 +81,7 @@ def headline(facts: Facts) -> str:
     result = facts.result
     ceilings = result.budget.ceilings()
     broken = result.budget.broken(result.costs)
-    limits = " and ".join(f"{show(name, ceiling)}{_suffix(name)}" for name, ceiling in ceilings.items())
+    limits = " and ".join(f"{show(name, ceiling)}{KINDS[name].of}" for name, ceiling in ceilings.items())
     came = f"{_figure(facts.decides)} on held-out test samples"
     if latency := result.costs.get("latency"):
         came += f" in {show('latency', latency.value)}{_latency_of(result.device, latency)[0]}"
@@ -105,15 +111,11 @@ def headline(facts: Facts) -> str:
 
 def _latency_of(device: Mapping[str, Any], latency: Cost) -> tuple[str, str]:
     """Whose latency it is, where it is not the device's own measured one: in the verdict, and in the table."""
-    if latency.how == "analytic":
-        return " by the device's law", " by the device's law; nothing was measured there"
+    if latency.how not in ("measured", "table"):  # version 0.1 called what its law said analytic
+        return " by the device's law", "; nothing was measured there"
     if device.get("latency_of") == "this machine":
         return " on this machine", f" on this machine; how fast {device.get('name', 'the device')} is, nobody has said"
     return "", ""
-
-
-def _suffix(name: str) -> str:
-    return {"size": " file", "peak_memory": " of activations"}.get(name, "")
 
 
 def budget_table(facts: Facts) -> str:
@@ -158,14 +160,8 @@ def _held(runtime_peak: int | None) -> str:
 
 
 def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") -> str:
-    title = {
-        "macs": "Multiply-adds",
-        "params": "Parameters",
-        "size": "File size",
-        "peak_memory": "Peak activation memory",
-    }.get(name, name.capitalize())
-    value, how = show(name, cost.value), HOW.get(cost.how, cost.how)
-    cells = f'<th scope="row">{title}</th><td class="num">{unitless(name, value)}</td>'
+    value, how = amount(name, cost.value), HOW[cost.how]
+    cells = f'<th scope="row">{KINDS[name].title.capitalize()}</th><td class="num">{value}</td>'
     if ceiling is None:
         cells += '<td class="num">-</td><td class="bar"></td><td></td>'
     else:
@@ -173,7 +169,7 @@ def _budget_row(name: str, cost: Cost, ceiling: float | None, remark: str = "") 
         style = f'class="{"over" if share > 1 else ""}" style="width:{min(100, 100 * share):.1f}%"'
         verdict = '<td class="broken">broken</td>' if share > 1 else '<td class="met">met</td>'
         cells += (
-            f'<td class="num">{unitless(name, show(name, ceiling))}</td>'
+            f'<td class="num">{amount(name, ceiling)}</td>'
             f'<td class="bar"><span class="track" title="{100 * share:.0f} %"><b {style}></b></span></td>{verdict}'
         )
     return f'<tr>{cells}<td class="wide">{escape(how + remark)}</td></tr>'

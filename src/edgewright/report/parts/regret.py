@@ -9,7 +9,7 @@ from edgewright.core.files import write_text
 from edgewright.report.html import section
 from edgewright.report.page import page
 from edgewright.report.pictures import Figure, figure
-from edgewright.search.regret import BASELINE, Curve, Regret
+from edgewright.search.regret import BASELINE, Curve, Regret, inside_words
 
 # Colours that the page knows by name, for the best five; the others are thin and grey, as all cannot be told apart.
 COLOURS = ("$k3", "$k1", "$k2", "$k4", "$bad")
@@ -78,25 +78,28 @@ def _band(name: str, curve: Curve, colour: str) -> dict[str, Any]:
 
 def _headline(result: Regret) -> str:
     name, curve = next(iter(result.curves.items()))
-    ceiling = "" if result.ceiling is None else f" within {figures(result.ceiling, 6)} ms"
+    held = [f"{Path(name).name} ≤ {figures(value, 6)}" for name, value in result.ceilings.items()]
+    ceiling = escape(f" within {' and '.join(held)}") if held else ""
     regret = f"{curve.mean[-1]:.3f} points"
     return (
         f"<h1>edgewright: strategies on {escape(result.space)}</h1>"
         f'<p class="verdict">After {result.queries} queries <em>{escape(name)}</em> is {regret} from the best network'
         f'{ceiling}; random search is {result.curves[BASELINE].mean[-1]:.3f}.</p><p class="lead">'
-        f"{result.inside:,} networks are inside; the best has {result.best:.2f} %. {result.repeats} repeats, asked in "
+        f"{inside_words(result)}. "
+        f"{result.repeats} repeats, asked in "
         f"rounds of {result.round_size}, seed {result.seed}, {result.reward} budget.</p>"
     )
 
 
 def _table(result: Regret) -> str:
     shown = [query for query in (10, 25, 50, 100, 200, 500) if query < result.queries] + [result.queries]
-    heads = ["strategy", *(f"after {query}" for query in shown), "95 % interval", "of random's", "found the best",
-             "s a search", "state corr."]  # fmt: skip
+    heads = ["strategy", *(f"after {query}" for query in shown), "95 % interval", "over average", "of random's",
+             "found the best", "s a search", "state corr."]  # fmt: skip
     rows = []
     for name, curve in result.curves.items():
         cells = [f"{curve.mean[query - 1]:.3f}" for query in shown]
         cells.append(f"{curve.low[-1]:.3f} to {curve.high[-1]:.3f}")
+        cells.append(f"{curve.improvement:+.2f} %")
         cells.append("" if curve.over_random is None else f"{curve.over_random:.2f}")
         cells += [f"{100 * curve.best_found:.0f} %", f"{curve.seconds:.2f}"]
         cells.append("" if curve.state_correlation is None else f"{curve.state_correlation:.2f}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.core.files import write_text
+from edgewright.core.ranking import relative_improvement
 from edgewright.report.html import section
 from edgewright.report.page import page
 from edgewright.report.pictures import AXIS, Figure, figure
@@ -73,6 +74,15 @@ def _order(row: Row) -> float:
     return -2.0 if value is None else value
 
 
+def average_words(result: Any, table: str) -> str:
+    """What a random network of the sample reaches in a table, and how far one could come."""
+    average, best = result.average_accuracy[table], result.best_accuracy[table]
+    return (
+        f"an average network reaches {average:.2f} %; best possible: {best:.2f} %, "
+        f"{relative_improvement(best, average):+.2f} % over it"
+    )
+
+
 def _column(spelled: str) -> str:
     return spelled.rsplit(":", 1)[-1]
 
@@ -103,6 +113,7 @@ def _table(spelled: str, rows: Mapping[str, Row], result: Any, *, explained: boo
         "5 %",
         "10 %",
         "its choice",
+        "over average",
         "short of best",
         "at equal MACs",
         "s a net",
@@ -119,7 +130,8 @@ def _table(spelled: str, rows: Mapping[str, Row], result: Any, *, explained: boo
         if result.weight_seeds > 1:
             cells.insert(1, _seeds_alone(row))
         cells += [f"{row[f'precision_{share}']:.2f}" for share in (0.01, 0.05, 0.1)]
-        cells += [f"{row['top1_accuracy']:.2f} %", f"{row['top1_regret']:.2f}"]
+        cells += [f"{row['top1_accuracy']:.2f} %", f"{row['relative_improvement']:+.2f} %"]
+        cells += [f"{row['top1_regret']:.2f}"]
         cells += [_number(row.get("band_spearman")), _number(row.get("seconds"))]
         marked = " class=met" if name in NAIVE else ""
         lines.append(
@@ -130,10 +142,8 @@ def _table(spelled: str, rows: Mapping[str, Row], result: Any, *, explained: boo
         "".join(f"<th class=num>{head}</th>" for head in heads)
         + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
-    average, best = result.average_accuracy[spelled], result.best_accuracy[spelled]
-    lead = (
-        _explanation(result.weight_seeds) if explained else ""
-    ) + f"Average network {average:.2f} %, best {best:.2f} %."
+    words = average_words(result, spelled)
+    lead = (_explanation(result.weight_seeds) if explained else "") + f"{words[0].upper()}{words[1:]}."
     return section(f"On {_column(spelled)}", lead, body)
 
 
@@ -146,7 +156,8 @@ def _explanation(seeds: int) -> str:
     return (
         "Rank correlation with the table's accuracies, with its 95 % bootstrap interval over networks"
         f"{over if seeds > 1 else '; '}of the best share by score, the part that is truly among the best; the true "
-        "accuracy of the network with the highest score; the mean correlation within ten narrow bands of MACs; seconds "
+        "accuracy of the network with the highest score, and its relative "
+        "improvement over the average network; the mean correlation within ten narrow bands of MACs; seconds "
         "for a network when asked for alone. Naive counts are green. "
     )
 
