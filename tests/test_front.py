@@ -216,7 +216,7 @@ def test_networks_and_files_are_measured_in_turns(tmp_path: Path) -> None:
 
 
 def test_a_boards_law_says_a_latency() -> None:
-    assert ew.measure(made(), X, device="stm32f746").how == "analytic"
+    assert ew.measure(made(), X, device="stm32f746").how == "law"
 
 
 @pytest.mark.parametrize(

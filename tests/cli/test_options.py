@@ -105,7 +105,7 @@ def test_help_says_the_description_and_the_default_once() -> None:
     assert "How many [default: as many as there are]. " in text
     assert "--mean" not in text and "--version" not in text
     names = [line.split()[0].rstrip(",") for line in told.splitlines() if line.strip().startswith("-")]
-    budget = ["--latency-ms", "--size-mb", "--peak-memory-kb", "--macs", "--params"]
+    budget = ["--latency-ms", "--size-mb", "--peak-memory-kb", "--macs", "--params", "--energy-mj", "--area-mm2"]
     rest = ["--whole", "-l", "--tables", "--words", "--size", "--shape", "--quick", "--help"]
     assert names == ["--last", *budget, "--share", "--out", *rest]
 

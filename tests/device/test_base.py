@@ -74,10 +74,10 @@ def test_every_device_answers_whatever_it_can(words: dict | None) -> None:
     graph, file = network(), to_onnx(network())
     assert device.can <= {"measure", "predict", "limits", "peak_memory"}
     (latency,) = device.measure([file], Runs(most=20))
-    assert math.isfinite(latency.median_ms) and (latency.how == "analytic") == bool(words)
+    assert math.isfinite(latency.median_ms) and (latency.how == "law") == bool(words)
     assert (device.predict(file) is None) == (not words)
     predicted = device.latency_model([graph], seconds=0.2)
-    assert predicted.predict([("all", graph)]) > 0 and (predicted.how == "analytic") == bool(words)
+    assert predicted.predict([("all", graph)]) > 0 and (predicted.how == "law") == bool(words)
     assert device.refused(graph) == device.forbidden(file) == device.refusals(file, kind=device.types[0]) == []
     assert {"macs", "params", "size", "peak_memory"} <= set(device.costs(graph))
     assert device.key == " | ".join(f"{k} {v}" for k, v in device.identity().items() if k != "cores")

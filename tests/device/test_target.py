@@ -8,7 +8,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgewright.core.cost import Budget
+from edgewright.core.cost import Budget, Cost
 from edgewright.core.errors import BadInput
 from edgewright.device.base import FILE_BYTES, FILE_BYTES_PER_OP
 from edgewright.device.board.board import Board
@@ -69,9 +69,9 @@ def test_the_law_counts_cycles_by_kind_of_layer(network: Graph, board: Board) ->
     operators = len(cut(network)[0])
     model = board.latency_model([])
     assert model.predict([("net", network)]) == pytest.approx((cycles + 11 * operators) / 100 / 1e3)
-    assert model.how == "analytic"
+    assert model.how == "law"
     (latency,) = board.measure([to_onnx(network)])
-    assert latency.cost().how == "analytic"
+    assert latency.cost().how == "law"
     found = [work for work in read_work(to_onnx(network)) if work[0] in LAYERS]
     assert sorted(found) == sorted(macs.items())
 
@@ -148,6 +148,53 @@ def test_operators_that_it_cannot_run_are_named(network: Graph, board: Board) ->
     last = len(network.shapes)
     gated = Graph((*network.shapes, (3,)), (*network.ops, Op("sigmoid", (last - 1,), last)))
     assert board.refused(gated) == ["sigmoid"]
+
+
+ENERGY = {"pj_per_mac": 4.0, "pj_per_byte": 150.0, "mw": 25.0, "source": "made up"}
+
+
+def test_energy_is_by_its_law_and_area_as_the_file_says(network: Graph, tmp_path: Path) -> None:
+    """By hand: the convolution with its activation is one, a flatten moves nothing, a number takes a byte."""
+    board = Board(Target.parse({**BOARD, "energy": ENERGY, "area_mm2": 12.5}, "board.yaml"))
+    activations = (315 + 378) + (378 + 120) + (120 + 160) + (160 + 8) + (8 + 3)
+    weights = 6 * 5 * 9 + 6 * 9 + 8 * 6 + 3 * 8
+    ms = board.latency_model([]).predict([("net", network)])
+    expected = 1e-9 * (4 * count_macs(network) + 150 * (activations + weights)) + 25 * ms / 1000
+    costs = board.costs(network)
+    assert costs["energy"].value == pytest.approx(expected)
+    assert (costs["energy"].unit, costs["energy"].how) == ("mJ", "law")
+    assert costs["area"] == Cost(value=12.5, unit="mm2", how="given")
+    path = tmp_path / "n.onnx"
+    path.write_bytes(to_onnx(network))
+    told = board.file_costs(path, count_params(network))
+    assert told["energy"].value == pytest.approx(expected) and told["area"] == costs["area"]
+    board.check(["energy", "area", "latency", "macs"])
+
+
+def test_a_cost_that_a_device_does_not_give_is_refused() -> None:
+    board = Board(Target.parse({**BOARD, "energy": {**ENERGY, "mw": 0}, "law": None}, "board.yaml"))
+    assert board.gives == {"size", "peak_memory", "macs", "params", "energy"}
+    for device, name, words in (
+        (board, "area", "my-board does not say the chip area of a network; leave area_mm2 out, or"),
+        (board, "latency", "nobody has said how fast my-board is"),
+        (make_device("cpu"), "energy", "cpu does not say the energy of a network; leave energy_mj out, or"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            device.check(["macs", name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"energy": {"source": "nobody"}}, "energy needs one of pj_per_mac, pj_per_byte and mw, above zero"),
+        ({"energy": ENERGY, "law": None}, "energy: mw needs a law, which says for how long"),
+        ({"energy": {**ENERGY, "pj_per_mac": -1}}, "'energy.pj_per_mac'"),
+        ({"area_mm2": 0}, "'area_mm2'"),
+    ],
+)
+def test_what_a_file_cannot_say_of_energy_and_area(changes: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        Target.parse({**BOARD, **changes}, "board.yaml")
 
 
 def test_without_a_law_a_latency_ceiling_is_refused_and_latency_is_this_machines() -> None:

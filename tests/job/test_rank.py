@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.study import Study
 from edgewright.job.rank import run as job
 from edgewright.space.resolve import make_tabular
@@ -55,6 +55,25 @@ def test_the_count_that_made_the_table_orders_it_perfectly(table, tmp_path) -> N
     page = (tmp_path / "r" / "report.html").read_text()
     assert "orders them best" in page
     assert "http://" not in page.split("<script>")[0]
+
+
+def test_a_ceiling_leaves_networks_out_and_the_improvement_is_over_those_inside(table, tmp_path) -> None:
+    """Accuracy rises with parameters, so of the networks inside the largest is picked, and nothing beats it."""
+    space, spelled = make_tabular("nbmacro"), f"{table}:accuracy"
+    truth = read_table(spelled, space).at(range(len(space)))
+    low = float(np.quantile(truth, 0.02))
+    found = job.rank(plan_for(table, sample=None, ceilings=(f"{spelled}<={low}",)), tmp_path / "r", workers=1)
+    inside = truth[truth <= low]
+    assert found.sample == len(inside) < len(truth)
+    best = 100 * (inside.max() - inside.mean()) / inside.mean()
+    assert found.best_improvement[spelled] == pytest.approx(best)
+    assert found.proxies["params"]["relative_improvement"] == pytest.approx(best)
+    assert found.average_accuracy[spelled] == pytest.approx(inside.mean())
+    with pytest.raises(BudgetInfeasible, match="no network of the table keeps"):
+        job.rank(plan_for(table, ceilings=(f"{spelled}<=1",)), tmp_path / "none", workers=1)
+    with pytest.raises(BadInput, match=r"only .* networks that every table has and that keep the ceilings"):
+        job.rank(plan_for(table, ceilings=(f"{spelled}<={np.sort(truth)[2]}",)), tmp_path / "few", workers=1)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_cut_ranking_goes_on_and_gives_the_same(table, tmp_path, monkeypatch) -> None:

@@ -13,7 +13,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.stopwatch import Stopwatch
 from edgewright.core.study import Candidate, Study
 from edgewright.job.base import Run
-from edgewright.job.design import choose, finalists, record, train
+from edgewright.job.design import choose, record, train, training
 from edgewright.space.spaces.mobile import MobileSpace
 from edgewright.train.loop import Diverged
 
@@ -25,7 +25,12 @@ def work(tmp_path):
     """A time-boxed run of one minute over 12 candidates, whose device measures each in 4 ms at once."""
     space, rng = MobileSpace.for_images(1, 10, 8), random.Random(0)
     plan = SimpleNamespace(
-        minutes=1.0, epochs=None, finalists=4, proxy="size", budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0})
+        minutes=1.0,
+        epochs=None,
+        compare_random=False,
+        finalists=4,
+        proxy="size",
+        budget=SimpleNamespace(ceilings=lambda: {"latency": 5.0}),
     )
     device = SimpleNamespace(measure=lambda *_: [SimpleNamespace(median_ms=4.0)])
     task = SimpleNamespace(test=range(40), val=range(30))
@@ -49,8 +54,8 @@ def test_a_resumed_training_gets_the_seconds_that_are_left_beside_those_it_had(w
 
 
 def test_the_rungs_of_a_resumed_run_do_not_follow_the_cores_that_are_there_now(work):
-    first = finalists.rungs_of(work, num_finalists=8, num_workers=8, seconds=60.0)
-    assert finalists.rungs_of(work, num_finalists=8, num_workers=1, seconds=60.0) == first
+    first = training.rungs_of(work, num_finalists=8, num_workers=8, seconds=60.0)
+    assert training.rungs_of(work, num_finalists=8, num_workers=1, seconds=60.0) == first
 
 
 def test_measuring_ends_with_its_time_once_there_is_a_finalist(work):

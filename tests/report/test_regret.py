@@ -22,7 +22,7 @@ def curve(last, ratio):
 def test_the_page_holds_every_curve(tmp_path):
     result = Regret(
         space="nb201",
-        ceiling=12.0,
+        ceilings={"tables/hw.npz:pixel2": 12.0},
         reward="hard",
         queries=3,
         repeats=4,
@@ -30,6 +30,8 @@ def test_the_page_holds_every_curve(tmp_path):
         seed=0,
         inside=4659,
         best=93.51,
+        average=85.01,
+        best_improvement=10.0,
         curves={"linas": curve(0.0, 0.0), "nsga2": curve(0.7, 0.7), "random": curve(1.0, 1.0)},
     )
     text = write_regret_report(result, tmp_path / "search.html").read_text()
@@ -39,4 +41,5 @@ def test_the_page_holds_every_curve(tmp_path):
     traces = json.loads(found[1])["regret"]["data"]
     assert [t["name"] for t in traces if "name" in t] == ["linas", "nsga2", "random"]
     assert [t["line"]["dash"] for t in traces if "name" in t] == ["solid", "solid", "dash"]
+    assert "hw.npz:pixel2 ≤ 12" in text and "+10.00 % over the average" in text
     assert "4,659 networks are inside" in text and "93.51 %" in text and "0.900 to 1.100" in text

@@ -33,7 +33,15 @@ class Ranked:
 
 def row(value: float, **more) -> dict:
     shares = {f"precision_{share}": 0.5 for share in (0.01, 0.05, 0.1)}
-    return {"spearman": value, "kendall": value, "top1_accuracy": 69.0, "top1_regret": 1.0, **shares, **more}
+    return {
+        "spearman": value,
+        "kendall": value,
+        "top1_accuracy": 69.0,
+        "top1_regret": 1.0,
+        "relative_improvement": 15.0,
+        **shares,
+        **more,
+    }
 
 
 def drawn(folder, result: Ranked, beside=()) -> tuple[str, dict]:
@@ -56,6 +64,7 @@ def test_a_table_alone_needs_no_heat_map(tmp_path):
     page, figures = drawn(tmp_path, Ranked({"f.npz:acc": {"params": row(0.5), "odd": {"missing": "it is <odd>"}}}))
     assert set(figures) == {"scatter", "between"}
     assert figures["between"]["data"][0]["y"] == ["params"], "what ranks nothing is not compared"
+    assert "+15.00 %" in page and "best possible: 70.00 %, +16.67 % over it" in page
     assert "it is &lt;odd&gt;" in page and "seeds" not in page.split("<script")[0]
 
 

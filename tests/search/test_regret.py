@@ -9,6 +9,7 @@ import pytest
 from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.search.regret import EARLY_EXIT, ONE_HOT, Trials, choices, regret_curves, table_lines
 from edgewright.search.resolve import strategies
+from edgewright.space.table import Ceiling
 from search.conftest import Listed, cost
 
 
@@ -29,7 +30,7 @@ LATENCY = np.array([1.0 + cost(a) for a in EVERY])
 
 
 def run(names, reward="hard", workers=1, **trials):
-    given = {"latency": LATENCY, "ceiling": 20.0, "reward": reward, "workers": workers}
+    given = {"ceilings": [Ceiling("latency", LATENCY, 20.0)], "reward": reward, "workers": workers}
     return regret_curves(SPACE, ACCURACY, names, trials=Trials(**trials), **given)  # pyright: ignore
 
 
@@ -70,6 +71,23 @@ def test_the_result_follows_from_the_seed():
     assert type(first).model_validate_json(first.to_json()) == first
 
 
+def test_several_ceilings_and_the_improvement_over_the_average_of_those_inside():
+    """Every network inside is asked for, so that what is found is the best, whose improvement is known by hand."""
+    energy = np.array([1.0 + 7 * a.digits[0] for a in EVERY])
+    held = [Ceiling("latency", LATENCY, 20.0), Ceiling("energy", energy, 15.0)]
+    whole, one = (Trials(queries=queries, repeats=repeats) for queries, repeats in ((216, 2), (1, 40)))
+    found = regret_curves(SPACE, ACCURACY, ["nsga2"], ceilings=held, workers=1, trials=whole)  # pyright: ignore
+    kept = ACCURACY[(LATENCY <= 20) & (energy <= 15)]
+    assert 0 < len(kept) < (LATENCY <= 20).sum() and found.ceilings == {"latency": 20.0, "energy": 15.0}
+    assert (found.inside, found.best, found.average) == (len(kept), kept.max(), pytest.approx(kept.mean()))
+    assert found.best_improvement == pytest.approx(100 * (kept.max() / kept.mean() - 1))
+    for curve in found.curves.values():
+        assert curve.improvement == pytest.approx(found.best_improvement)
+    poor = regret_curves(SPACE, ACCURACY, ["random"], ceilings=held, workers=1, trials=one)  # pyright: ignore
+    reached = poor.best - poor.curves["random"].mean[0]
+    assert poor.curves["random"].improvement == pytest.approx(100 * (reached - kept.mean()) / kept.mean())
+
+
 def test_a_soft_budget_may_spend_queries_outside_and_counts_only_inside():
     soft = run(["evolution"], queries=40, repeats=5, reward="soft")
     assert soft.curves["random"].mean[-1] > run(["random"], queries=40, repeats=5).curves["random"].mean[-1]
@@ -86,11 +104,13 @@ def test_rows_that_the_table_lacks_are_never_asked():
 def test_what_is_refused():
     with pytest.raises(BadInput, match=r"accuracy table has shape \(5,\); space vectors has 216 rows"):
         regret_curves(SPACE, ACCURACY[:5], workers=1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(BadInput, match="a latency ceiling needs a latency table"):
-        regret_curves(SPACE, ACCURACY, ceiling=3.0, workers=1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(BudgetInfeasible, match=r"no network of the table keeps 0.5 ms; the least is 1 ms"):
-        regret_curves(SPACE, ACCURACY, latency=LATENCY, ceiling=0.5, workers=1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="the soft reward needs a ceiling"):
+        regret_curves(SPACE, ACCURACY, reward="soft", workers=1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BudgetInfeasible, match=r"no network of the table keeps latency <= 0.5; the least is 1$"):
+        regret_curves(SPACE, ACCURACY, ceilings=[Ceiling("latency", LATENCY, 0.5)], workers=1)  # pyright: ignore
+    with pytest.raises(BadInput, match="the energy table has values that are not positive"):
+        regret_curves(SPACE, ACCURACY, ceilings=[Ceiling("energy", LATENCY - 1, 0.5)], workers=1)  # pyright: ignore
     with pytest.raises(BadInput, match="unknown strategy 'magic'"):
         run(["magic"])
-    with pytest.raises(BadInput, match="needs a latency ceiling"):
+    with pytest.raises(BadInput, match="needs a ceiling"):
         regret_curves(SPACE, ACCURACY, [EARLY_EXIT], workers=1)  # pyright: ignore[reportArgumentType]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edgewright.core.errors import BadInput
+from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.space.resolve import make_tabular
-from edgewright.space.table import read_table, read_tables
+from edgewright.space.table import inside, read_ceiling, read_table, read_tables
 
 CELLS, MACRO, MNAS = make_tabular("nb201"), make_tabular("nbmacro"), make_tabular("mnasnet")
 OPS = np.array([CELLS.encode(CELLS.at(row)) for row in range(len(CELLS))], dtype=np.int8)
@@ -106,3 +106,26 @@ def test_published_files_are_read(shared_data):
     assert {len(table) for table in read_tables(folder / "nb201_latency_1999.npz", CELLS).values()} == {1999}
     assert len(read_table(f"{folder / 'nb201_int8_esp32.npz'}:c10_int8", CELLS)) == 15606
     assert len(read_table(f"{folder / 'nb201_int8_esp32.npz'}:mem_total_bytes", CELLS)) == 3105
+
+
+def test_any_column_is_a_ceiling(saved):
+    """By hand: what the table lacks keeps none, and of two ceilings both must hold."""
+    path = saved(arch_idx=np.array([3, 5, 8, 13]), energy=np.array([0.5, 2, 4, 8]), area=np.array([9, 9, 1, 1]))
+    energy, area = (read_ceiling(f"{path}:{spec}", CELLS) for spec in ("energy<=4", "area <= 8.5"))
+    assert (energy.name, energy.most, len(energy.values)) == (f"{path}:energy", 4.0, 15625)
+    assert np.flatnonzero(energy.keeps()).tolist() == [3, 5, 8]
+    known = np.ones(15625, dtype=bool)
+    assert np.flatnonzero(inside([energy, area], known)).tolist() == [8]
+    assert inside([], known).all()
+    known[8] = False
+    with pytest.raises(BudgetInfeasible, match=r"energy <= 4 and .*area <= 8.5; the least is 0.5, 1$"):
+        inside([energy, area], known)
+
+
+@pytest.mark.parametrize("spec", ["energy", "energy<4", "energy<=", "energy<=much", "energy<=-1", "energy<=inf", "<=4"])
+def test_what_is_no_ceiling_is_one_sentence(saved, spec):
+    path = saved(arch_idx=np.array([3, 5]), energy=np.array([0.5, 2]))
+    with pytest.raises(BadInput, match=r"a ceiling is FILE.npz:COLUMN<=VALUE, in quotes|say which column"):
+        read_ceiling(f"{path}:{spec}", CELLS)
+    with pytest.raises(BadInput, match="no column 'watts'"):
+        read_ceiling(f"{path}:watts<=3", CELLS)

@@ -59,6 +59,8 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
     for name, value in result.metrics.test.items():
         decides = "  (decides)" if name == result.metrics.decides and len(result.metrics.test) > 1 else ""
         print(f"{'test ' + name.replace('_', ' '):<24}{value:.2f}{decides}")
+    if result.random is not None:
+        print(f"{'over random':<16}{result.random.text()}")
     print(f"{'report':<16}{out / 'report.html'}")
 
 

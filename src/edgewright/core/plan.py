@@ -53,6 +53,9 @@ class Plan(Asked):
     strategy: str = Field(default="evolution", description="Search strategy.")
     candidates: int | None = Field(default=None, ge=1, description="How many architectures to score.")
     finalists: int = Field(default=8, ge=1, description="How many are trained briefly.")
+    compare_random: bool = Field(
+        default=False, description="Train random networks as briefly, and say how much better the choice is."
+    )
     epochs: int | None = Field(default=None, ge=1, description="Epochs of the full training.")
     seed: int = Field(default=0, ge=0, description="Same seed and plan, same candidates.")
     workers: int | None = Field(default=None, ge=1, description="Processes for scoring [default: all cores].")
@@ -74,6 +77,7 @@ class DesignOptions(TypedDict, total=False):
     strategy: str
     candidates: int | None
     finalists: int
+    compare_random: bool
     epochs: int | None
     seed: int
     workers: int | None

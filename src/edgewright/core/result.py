@@ -93,6 +93,32 @@ class Finalist(Frozen):
     rung: int | None = None
 
 
+class BesideRandom(Frozen):
+    """The search's choice, `key`, beside random networks inside the budget, all trained as briefly (`compare_random`).
+
+    networks: random ones that have a figure.   chosen, average, best: the figure that decides on val, of the choice,
+    and of the random ones.   improvement, best_improvement: 100 (chosen - average) / average and that of the best
+    random one, percent, above 0 where better.   null where a training diverged, or there is nothing to divide by.
+    """
+
+    key: str
+    networks: int
+    chosen: float | None
+    average: float | None
+    best: float | None
+    improvement: float | None
+    best_improvement: float | None
+
+    def text(self, unit: str = "%") -> str:
+        """For people."""
+        if self.improvement is None or self.best_improvement is None:
+            return f"nothing to compare with {self.networks} random networks"
+        return (
+            f"{self.improvement:+.1f} % over the average of {self.networks} random networks inside the budget "
+            f"({self.chosen:.2f} against {self.average:.2f} {unit}; the best of them {self.best_improvement:+.1f} %)"
+        )
+
+
 class LatencyCheck(Frozen):
     """Predicted against measured latency over whole networks, those of the calibration (each predicted without itself)
     and the measured candidates: how far the table may be trusted."""
@@ -140,6 +166,7 @@ class Result(Frozen):
     export: Export
     search: Search
     finalists: list[Finalist]
+    random: BesideRandom | None = None
     latency_check: LatencyCheck | None
     latency_noise: Noise
     blocks: list[BlockShare]

@@ -8,7 +8,7 @@ from typing import Any
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text, written_whole
 from edgewright.core.ranking import spearman
-from edgewright.core.result import BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
+from edgewright.core.result import BesideRandom, BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
 from edgewright.core.weights import write_weights
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.record import Work, architecture_of
@@ -56,6 +56,7 @@ def _result(run: Work, chosen: Chosen) -> Result:
         export=deployed.parity,
         search=_searched(run),
         finalists=_finalists(run),
+        random=_beside_random(run),
         latency_check=_latency_check(run),
         latency_noise=Noise(
             runs=latency.runs,
@@ -100,6 +101,11 @@ def _finalists(run: Work) -> list[Finalist]:
             figure = None
         finalists.append(Finalist(**row, val=figure, rung=last))
     return finalists
+
+
+def _beside_random(run: Work) -> BesideRandom | None:
+    noted = run.study.read_note("random")
+    return None if noted is None else BesideRandom.parse(noted, str(run.folder.study))
 
 
 def _latency_check(run: Work) -> LatencyCheck | None:

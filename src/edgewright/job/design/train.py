@@ -14,9 +14,9 @@ from edgewright.core.progress import say
 from edgewright.core.seed import derive
 from edgewright.export.deploy import NUM_SAMPLES, RUNS, Deployed, deploy
 from edgewright.ir.graph import count_macs
-from edgewright.job.design.finalists import brief_training, rungs_of
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted, architecture_of, candidates, epochs_in
+from edgewright.job.design.training import brief_training, rungs_of
 from edgewright.search.finalists import briefly_trained
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate

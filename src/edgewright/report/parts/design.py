@@ -49,6 +49,7 @@ def write_report(run: RunFolder) -> Path:
         headline(facts),
         budget_table(facts),
         pareto(facts, figures),
+        beside_random(facts),
         chosen_network(facts),
         plot(figures, "curves", pictures.learning_curves(facts), "How it learned", learning_words(facts)),
         drawn(facts.pictures.pictures, figures),
@@ -202,6 +203,18 @@ def pareto(facts: Facts, figures: Figures) -> str:
         "to see the network. Up and to the left is better. Figures of finalists are those of their brief training."
     )
     return section("What could have been", lead, tabs + plots)
+
+
+def beside_random(facts: Facts) -> str:
+    """What the search was worth, where random networks were trained beside its choice."""
+    found = facts.result.random
+    if found is None:
+        return ""
+    lead = (
+        f"The search's first choice, trained as briefly as each of them: {found.text(facts.decides.unit)}. Figures are "
+        f"{facts.decides.title} on val, which had no part in that choice."
+    )
+    return section("Was the search worth it?", lead, "")
 
 
 def chosen_network(facts: Facts) -> str:

@@ -1,0 +1,57 @@
+"""How finalists are trained briefly: for how long, and by what recipe."""
+
+import math
+from dataclasses import asdict
+
+from edgewright.core.plan import Plan
+from edgewright.core.study import Candidate
+from edgewright.job.design.record import Work, epochs_in
+from edgewright.search.finalists import TrainingJob
+from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds, sizes
+from edgewright.train.recipe import recipe_for
+
+RANDOM = 8  # networks drawn at random that the choice is compared with, where it is
+
+
+def brief_training(run: Work, candidate: Candidate, index: int, rung: Rung) -> TrainingJob:
+    """A finalist's training of one rung."""
+    plan, ground = run.ground.plan, run.ground
+    expected = rung.epochs or epochs_in(rung.seconds or 0, candidate, ground, 1)
+    return TrainingJob(
+        space=plan.space,
+        spec=ground.task.spec,
+        architecture=candidate.architecture,
+        recipe=recipe_for(ground.task.spec, expected),
+        data=run.folder.checkpoints / "data.safetensors",
+        checkpoint=run.folder.checkpoints / f"rung-{index}-{candidate.key}.safetensors",
+        seed=plan.seed,
+        epochs=rung.epochs,
+        seconds=rung.seconds,
+    )
+
+
+def rungs_of(run: Work, num_finalists: int, num_workers: int, seconds: float) -> list[Rung]:
+    """The rungs of this run, noted: a resumed training must follow its recipe even if there are fewer cores now.
+
+    Where random networks are trained beside, their time is taken from the seconds, and a single finalist has a rung.
+    """
+    noted = run.study.read_note("rungs")
+    if noted is not None:
+        return [Rung(**rung) for rung in noted]
+    plan = run.ground.plan
+    entrants = max(2, num_finalists) if plan.compare_random else num_finalists
+    if plan.minutes is None:
+        rungs = rungs_of_epochs(entrants, plan.epochs or 1)
+    else:
+        # A tenth is for starting processes.
+        rungs = rungs_of_seconds(entrants, 0.9 * seconds * _for_rungs(plan, entrants, num_workers), num_workers)
+    run.study.note("rungs", [asdict(rung) for rung in rungs])
+    return rungs
+
+
+def _for_rungs(plan: Plan, entrants: int, num_workers: int) -> float:
+    """The share of the time that the rungs have, each an equal part; random networks train as long as the first."""
+    if not plan.compare_random:
+        return 1.0
+    own = len(sizes(entrants))
+    return own / (own + math.ceil(RANDOM / num_workers) / math.ceil(entrants / num_workers))
