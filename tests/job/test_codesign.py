@@ -7,6 +7,8 @@ import pytest
 
 from edgewright.core.cost import Budget
 from edgewright.core.errors import BadInput, BudgetInfeasible
+from edgewright.device.board.board import Board
+from edgewright.device.board.target import LAYERS, Target
 from edgewright.device.few.analytic import fit_analytic
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.resolve import make_device
@@ -90,3 +92,25 @@ def test_faults_are_one_sentence(tmp_path) -> None:
     tiny = plan.model_copy(update={"budget": Budget(params=10)})
     with pytest.raises(BudgetInfeasible, match="no network of linked-mobile"):
         job._search(tiny, make_device("cpu", 1), space, accuracy, latency, 50.0)
+
+
+def test_a_cost_that_the_device_does_not_give_is_refused_before_anything_is_trained(tmp_path):
+    plan = job.CodesignPlan(task="digits", budget=Budget(energy_mj=1.0), samples=8, epochs=1)
+    with pytest.raises(BadInput, match="cpu does not say the energy of a network; leave energy_mj out"):
+        job.codesign(plan, tmp_path / "c", workers=1)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_energy_that_the_search_keeps_is_the_boards_own():
+    """Block by block it is that of the whole network, which the promise is held against in the end."""
+    law = {"clock_mhz": 100.0, "cycles_per_mac": dict.fromkeys(LAYERS, 2.0), "source": "made up"}
+    energy = {"pj_per_mac": 5.0, "pj_per_byte": 100.0, "mw": 20.0, "source": "made up"}
+    words = {"name": "b", "summary": "B.", "source": "here", "runtime": "mine", "types": ["int8"]}
+    board = Board(Target.parse({**words, "law": law, "energy": energy}, "b.yaml"))
+    space = LinkedMobile.for_images(3, 7, 32)
+    fitted = laws(space, job.pick(space, 12, 2e7, seed=0))
+    promise = job.Promise(space, Budget(energy_mj=1e-3), *fitted, 1.0, board)
+    cells = promise.cells([low + 1 for low, _ in job.BOUNDS])
+    expected = board.costs(space.graph(space.of(cells)))["energy"].value
+    assert promise.costs(cells)["energy"] == pytest.approx(expected, rel=0.02)
+    assert promise.excess(cells) == pytest.approx(1e3 * expected - 1, rel=0.05)

@@ -8,14 +8,24 @@ from dataclasses import replace
 
 import pytest
 
+from edgewright.core.cost import Budget, cost
 from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.metric import Score
+from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
+from edgewright.job.design.beside import improvement
 from edgewright.report.facts import gather
 from edgewright.report.html import duration, interval
-from edgewright.report.parts.design import budget_table, chosen_network, headline, learning_words, write_report
+from edgewright.report.parts.design import (
+    beside_random,
+    budget_table,
+    chosen_network,
+    headline,
+    learning_words,
+    write_report,
+)
 
 
 @pytest.fixture(scope="session")
@@ -243,3 +253,24 @@ def test_a_board_without_a_law_says_that_latency_is_this_machines(made_run):
     assert "on this machine" in headline(facts) and "for pi in fp32" in headline(facts)
     assert "how fast pi is, nobody has said" in budget_table(facts)
     assert "It is float32" not in budget_table(facts)
+
+
+def test_random_networks_beside_are_told_where_they_were_trained(made_run):
+    facts = gather(made_run)
+    assert beside_random(facts) == ""
+    found = improvement("k", {"k": 66.0, "a": 50.0, "b": 60.0}, ["a", "b"], higher=True)
+    result = Result.parse(json.loads(facts.result.model_copy(update={"random": found}).to_json()), "result.json")
+    text = beside_random(replace(facts, result=result))
+    assert "+20.0 % over the average of 2 random networks" in text and "the best of them +9.1 %" in text
+
+
+def test_a_cost_that_only_some_devices_give_has_its_row(made_run):
+    facts = gather(made_run)
+    energy = {"energy": cost("energy", 0.0352, "law"), "area": cost("area", 12.5, "given")}
+    result = facts.result.model_copy(
+        update={"costs": {**facts.result.costs, **energy}, "budget": Budget(energy_mj=0.044)}
+    )
+    table = budget_table(replace(facts, result=result))
+    for words in ("Energy", "35.2 µJ", "44 µJ", "80 %", "by the device&#x27;s law", "Chip area", "12.5 mm²"):
+        assert words in table
+    assert table.index("Energy") < table.index("Latency"), "what has a ceiling comes first"
