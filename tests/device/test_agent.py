@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgewright.device import agent
-from edgewright.device.agent import feed_for, pinned, spread_out
+from edgewright.device.agent import feed_for, pinned
 from edgewright.device.here.runtime import open_session
 
 
@@ -40,22 +40,6 @@ def test_every_input_is_fed() -> None:
         "tokens": ((1, 4), np.dtype(np.int64)),
     }
     assert feed["image"].std() > 0 and not feed["tokens"].any()
-
-
-def test_plain_times_are_spread_over_the_time_allowed() -> None:
-    now = 0
-
-    def taking(milliseconds: float):
-        def call() -> None:
-            nonlocal now
-            now += int(milliseconds * 1e6)
-
-        return call
-
-    samples = spread_out([taking(1.0), taking(40.0)], seconds=2.4, clock=lambda: now)
-    assert [set(times) for times in samples] == [{1.0}, {40.0}]
-    assert len(samples[0]) == 60 and 6 <= len(samples[1]) < 60  # at least two in each of three rounds
-    assert now < 2 * 2.4e9
 
 
 def test_pinned_inside_pinned_stays_where_it_is() -> None:

@@ -123,27 +123,6 @@ def in_turns(
     return samples, beside
 
 
-def spread_out(
-    calls: Sequence[Call],
-    seconds: float,
-    rounds: int = 3,
-    runs: int = 60,
-    clock: Clock = time.perf_counter_ns,
-    tick: Tick = nothing,
-) -> list[list[float]]:
-    """Plain times (ms each) of many calls within about `seconds`, each in `rounds` bursts spread over the time: no
-    reference network, at most `runs` runs of each, and at least two in each round."""
-    samples: list[list[float]] = [[] for _ in calls]
-    share_ms = seconds * 1e3 / max(1, len(calls)) / rounds
-    for _ in range(rounds):
-        for number, call in enumerate(calls):
-            warm_up(call, clock, tick, least_ms=min(10, share_ms / 4), most_ms=max(20, share_ms / 2))
-            (once,) = timed(call, 1, clock, tick)
-            count = min(-(-runs // rounds), max(2, int(share_ms / 2 / max(once, 1e-6))))
-            samples[number] += timed(call, count, clock, tick)
-    return samples
-
-
 @contextlib.contextmanager
 def pinned(threads: int = 1) -> Iterator[None]:
     """Keep this process on the idlest core it may use meanwhile; nothing for several threads or where not possible."""
@@ -366,12 +345,6 @@ def _measure(request: Header, parts: list[bytes], tick: Tick) -> Answer:
     return _told([*times, beside])
 
 
-def _plain(request: Header, parts: list[bytes], tick: Tick) -> Answer:
-    with pinned(request["threads"]):
-        calls = [caller(open_session(part, request["threads"])) for part in parts]
-        return _told(spread_out(calls, request["seconds"], request["rounds"], tick=tick))
-
-
 def _told(times: list[list[float]]) -> Answer:
     return {"counts": [len(one) for one in times]}, b"".join(np.array(one, "<f8").tobytes() for one in times)
 
@@ -386,7 +359,7 @@ def _profile(request: Header, parts: list[bytes], tick: Tick) -> Answer:
     return header, b"".join(array.tobytes() for array in arrays)
 
 
-ANSWERS = {"hello": _hello, "run": _run, "measure": _measure, "plain": _plain, "profile": _profile}
+ANSWERS = {"hello": _hello, "run": _run, "measure": _measure, "profile": _profile}
 
 
 def main() -> None:

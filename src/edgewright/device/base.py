@@ -7,7 +7,7 @@
 
 Nobody asks what class a device is. The methods have answers for every device, and a figure says itself how it was
 obtained (`Latency.how`, `Cost.how`). A new device is one file with a subclass, and a line in `resolve`; what measures
-gives `identity`, `take_turns`, `time_plain` and `profile`, and has latency tables of its own for it.
+gives `identity`, `take_turns` and `profile`, and has latency tables of its own for it.
 """
 
 from abc import ABC, abstractmethod
@@ -83,10 +83,6 @@ class Device(ABC):
 
     def take_turns(self, artifacts: Sequence[Artifact], runs: Runs) -> list[Latency]:
         """One measurement (`agent.in_turns`).   Errors: BadInput for an artifact that does not open there."""
-        raise self._cannot()
-
-    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]:
-        """Plain times, ms, of many networks within about `seconds`: for the calibration (`agent.spread_out`)."""
         raise self._cannot()
 
     def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile:

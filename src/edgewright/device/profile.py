@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgewright.device.measure import Model
+from edgewright.device.measure import Latency, Model, Runs
 
 SKIPPED_RUNS = 2  # the first ones allocate
 
@@ -78,4 +78,4 @@ class Profiler(Protocol):
 
     def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile: ...
 
-    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]: ...
+    def measure(self, models: Sequence[Model], runs: Runs | None = None) -> list[Latency]: ...

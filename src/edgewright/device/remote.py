@@ -120,10 +120,6 @@ class Remote(Device):
             raise self._wire.rubbish(f"{count} runs where {runs.most} were asked for")
         return [Latency.of(one, beside) for one in times]
 
-    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]:
-        request = {"do": "plain", "seconds": seconds, "rounds": rounds}
-        return self._times(request, [_bytes(as_artifact(model)) for model in models])
-
     def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile:
         request = {"do": "profile", "seconds": seconds, "runs": runs}
         header, body = self._ask("for the profile of a network", request, [_bytes(as_artifact(model))])

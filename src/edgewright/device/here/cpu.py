@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewright.core.errors import BadInput
 from edgewright.device import agent
-from edgewright.device.agent import Call, caller, in_turns, pinned, profiled, spread_out
+from edgewright.device.agent import Call, caller, in_turns, pinned, profiled
 from edgewright.device.base import Can, Device
 from edgewright.device.here.runtime import open_session
 from edgewright.device.measure import Artifact, Latency, Model, Runs, as_artifact, reference_model
@@ -38,10 +38,6 @@ class Cpu(Device):
             reference = self._call(Artifact(reference_model()))
             times, beside = in_turns(calls, reference, runs.most, runs.fewest, runs.seconds)
         return [Latency.of(one, beside) for one in times]
-
-    def time_plain(self, models: Sequence[Model], *, seconds: float, rounds: int = 3) -> list[list[float]]:
-        with pinned(self.threads):
-            return spread_out([self._call(as_artifact(model)) for model in models], seconds, rounds)
 
     def profile(self, model: Model, *, seconds: float = 0.03, runs: int = 6) -> Profile:
         file = as_artifact(model).file

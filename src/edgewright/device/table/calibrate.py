@@ -8,7 +8,7 @@ from scipy.optimize import lsq_linear
 
 from edgewright.core.progress import progress
 from edgewright.core.ranking import spearman
-from edgewright.device.measure import quiet_mean
+from edgewright.device.measure import Runs
 from edgewright.device.profile import Profiler
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut
@@ -19,6 +19,7 @@ from edgewright.ir.to_onnx import to_onnx
 
 WHOLE_NETWORKS = 16
 ROUNDS = 3
+MOST_RUNS, LEAST_RUNS = 100, 10  # of a network in each round
 Entries = dict[str, tuple[float, float]]
 
 
@@ -64,10 +65,18 @@ def _profile_new(graph: Graph, table: LatencyTable, known: set[str], device: Pro
 
 
 def _time_whole(graphs: Sequence[Graph], device: Profiler, seconds: float) -> np.ndarray:
-    """Microseconds of each network, mean of the faster half of its runs, within about `seconds` for all."""
+    """Microseconds of each network within about `seconds` for all, as medians, which is what is claimed of a network.
+
+    On a busy machine medians of few runs tell networks apart badly, and the faster half of the runs well, but that half
+    is faster than what is claimed, on some processors by a tenth. So each network's is the mean of its faster half,
+    times what medians are of that, in the median over all.
+    """
     models = [to_onnx(graph) for graph in graphs]
-    times = device.time_plain(models, seconds=seconds, rounds=ROUNDS)
-    return np.array([quiet_mean(samples) * 1e3 for samples in times])
+    runs = Runs(most=MOST_RUNS, fewest=LEAST_RUNS, seconds=seconds / ROUNDS / max(1, len(models)))
+    found = [[device.measure([model], runs)[0] for model in models] for _ in range(ROUNDS)]
+    quiet = np.array([[latency.quiet_ms for latency in one] for one in found])
+    medians = np.array([[latency.median_ms for latency in one] for one in found])
+    return np.median(quiet, axis=0) * np.median(medians / quiet) * 1e3
 
 
 def _sums(graph: Graph, pieces: Entries) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from edgewright.device.base import Device
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.here.runtime import open_session
 from edgewright.device.here.runtime import run as run_session
-from edgewright.device.measure import quiet_mean
+from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.export.choose.samples import COMPARISON, Samples, samples_of
 from edgewright.export.deploy import count
@@ -119,8 +119,8 @@ class CompressGround(Ground):
     @cached_property
     def own_ms(self) -> float:
         """Milliseconds of the network as it is on this machine, where it is looked at, roughly."""
-        (times,) = Cpu(self.threads).time_plain([self.own], seconds=0.5, rounds=1)
-        return quiet_mean(times)
+        (latency,) = Cpu(self.threads).measure([self.own], Runs(most=100, fewest=2, seconds=0.5))
+        return latency.quiet_ms
 
     @cached_property
     def samples(self) -> Samples:
