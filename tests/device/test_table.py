@@ -11,7 +11,7 @@ import pytest
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.resolve import devices, make_device
-from edgewright.device.table.calibrate import fit_calibration
+from edgewright.device.table.calibrate import LeftOut, fit_calibration, interpolated
 from edgewright.device.table.interpolate import fit_families
 from edgewright.device.table.pieces import cut, place, read_piece, work
 from edgewright.device.table.profiled import PieceTime, profile_pieces
@@ -202,3 +202,16 @@ def test_size_estimate_is_on_the_safe_side_of_the_file() -> None:
     graph = chain(graph for _, graph in network(random.Random(7)))
     estimate = make_device("cpu").costs(graph)["size"].value
     assert len(to_onnx(graph)) <= estimate <= 1.2 * len(to_onnx(graph))
+
+
+def test_what_is_interpolated_too_low_is_raised() -> None:
+    """Unseen pieces that take a quarter more than their kin says, in networks of other shares of them."""
+    rng = random.Random(3)
+    networks = [(rng.uniform(20, 400), rng.uniform(100, 900)) for _ in range(9)]
+    left_out = [LeftOut(known + 1.25 * unseen, known, unseen) for known, unseen in networks]
+    assert interpolated(left_out) == pytest.approx(1.25)
+    odd = [*left_out[:-1], LeftOut(10 * left_out[-1].measured, *left_out[-1][1:])]  # one that was disturbed
+    assert interpolated(odd) == pytest.approx(1.25)
+    known = [LeftOut(known, known, 0.1 * known) for known, _ in networks]  # hardly anything is interpolated
+    assert interpolated(known) == interpolated(left_out[:3]) == 1.0
+    assert interpolated([LeftOut(4 * unseen, 0.0, unseen) for _, unseen in networks]) == 2.0

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -20,6 +21,8 @@ from edgewright.ir.to_onnx import to_onnx
 WHOLE_NETWORKS = 16
 ROUNDS = 3
 MOST_RUNS, LEAST_RUNS = 100, 10  # of a network in each round
+TELLING = 0.2  # share of a network that is interpolated, from which it says something of that
+FEW = 4  # networks that must
 Entries = dict[str, tuple[float, float]]
 
 
@@ -45,13 +48,15 @@ def build_latency_model(graphs: Sequence[Graph], table: LatencyTable, device: Pr
             known |= _profile_new(graph, table, known, device)
             bar.advance(1)
     pieces = table.read()
+    left_out = _leave_out(whole, measured_us, pieces)
     calibration = fit_calibration([_sums(graph, pieces) for graph in whole], measured_us)
+    calibration = calibration.model_copy(update={"interpolated": interpolated(left_out)})
     return LatencyModel(
         device=device.identity(),
         calibration=calibration,
         pieces=pieces,
         families=fit_families({key: calibration.net_us(*entry) for key, entry in pieces.items()}),
-        check=_leave_out(whole, measured_us, pieces),
+        check=_check(left_out),
         seconds=time.perf_counter() - start,
     )
 
@@ -103,10 +108,17 @@ def fit_calibration(sums: Sequence[tuple[float, float]], measured_us: np.ndarray
     return Calibration(base_us=base_us, scale=scale, node_us=node_us)
 
 
-def _leave_out(graphs: Sequence[Graph], measured_us: np.ndarray, pieces: Entries) -> Check:
-    """Predict each network from the others alone: their calibration, and a table without its own pieces."""
+class LeftOut(NamedTuple):
+    """A network as the others alone predict it: their calibration, and a table without its own pieces. Microseconds."""
+
+    measured: float
+    known: float
+    interpolated: float
+
+
+def _leave_out(graphs: Sequence[Graph], measured_us: np.ndarray, pieces: Entries) -> list[LeftOut]:
     keys = [[piece.key for piece in cut(graph)[0]] for graph in graphs]
-    predicted = []
+    found = []
     for index, own in enumerate(keys):
         rest = [other for other in range(len(graphs)) if other != index]
         if not rest:
@@ -115,14 +127,31 @@ def _leave_out(graphs: Sequence[Graph], measured_us: np.ndarray, pieces: Entries
         table = {key: entry for key, entry in pieces.items() if key in shared or key not in own}
         calibration = fit_calibration([_sums(graphs[other], pieces) for other in rest], measured_us[rest])
         families = fit_families({key: calibration.net_us(*entry) for key, entry in table.items()})
-        parts = (piece_us(key, table, families, calibration) for key in own)
-        predicted.append(calibration.base_us + sum(parts))
-    errors = np.abs(np.array(predicted) / measured_us[: len(predicted)] - 1)
-    ranked = len(predicted) > 2
+        parts = [(key in table, piece_us(key, table, families, calibration)) for key in own]
+        known = calibration.base_us + sum(us for there, us in parts if there)
+        found.append(LeftOut(float(measured_us[index]), known, sum(us for there, us in parts if not there)))
+    return found
+
+
+def interpolated(left_out: Sequence[LeftOut]) -> float:
+    """By how much interpolated pieces must be multiplied, in the median over networks that have enough of them."""
+    telling = [one for one in left_out if one.interpolated > TELLING * one.measured]
+    factors = [(one.measured - one.known) / one.interpolated for one in telling]
+    return float(np.clip(np.median(factors), 0.5, 2.0)) if len(factors) >= FEW else 1.0
+
+
+def _check(left_out: Sequence[LeftOut]) -> Check:
+    """How each would be predicted, its factor of what is interpolated from the others, too."""
+    predicted = [
+        one.known + one.interpolated * interpolated([other for other in left_out if other is not one])
+        for one in left_out
+    ]
+    measured = [one.measured for one in left_out]
+    errors = np.abs(np.array(predicted) / np.array(measured) - 1)
     return Check(
         networks=len(predicted),
         median_error=float(np.median(errors)) if len(errors) else 0.0,
-        rank_correlation=spearman(predicted, measured_us) if ranked else None,
+        rank_correlation=spearman(predicted, measured) if len(predicted) > 2 else None,
         predicted_ms=tuple(value / 1e3 for value in predicted),
-        measured_ms=tuple(float(value) / 1e3 for value in measured_us[: len(predicted)]),
+        measured_ms=tuple(value / 1e3 for value in measured),
     )

@@ -242,6 +242,9 @@ def latency(facts: Facts, figures: Figures) -> str:
     return plot(figures, "latency", pictures.latency_distribution(facts), "How long one image takes", lead)
 
 
+WELL = 0.1  # median error up to which a latency is well predicted
+
+
 def prediction(facts: Facts, figures: Figures) -> str:
     check = facts.result.latency_check
     lead = ""
@@ -249,6 +252,11 @@ def prediction(facts: Facts, figures: Figures) -> str:
         rank = "" if check.rank_correlation is None else f", rank correlation {check.rank_correlation:.2f}"
         number = f"{check.networks} network{'s' if check.networks != 1 else ''}"
         lead = f"{number}: median error {100 * check.median_error:.1f} %{rank}."
+        if check.median_error > WELL:
+            lead += (
+                f" That is more than {100 * WELL:.0f} %: finalists were chosen by what the measured ones took, and "
+                "what ships was measured itself."
+            )
     figure = pictures.predicted_and_measured(facts)
     return plot(figures, "predicted", figure, "Was the latency predicted well?", lead)
 
