@@ -1,0 +1,56 @@
+"""Runs of version 0.1 (schema 1) are read by every command: a designed, an adapted and a compressed one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import edgewright
+from edgewright.core.run import RunFolder
+
+NAMES = ("digits", "digits-adapted", "digits-small")
+
+
+@pytest.fixture(scope="module")
+def old(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies, as commands hold the folder that they read."""
+    return Path(shutil.copytree(shared_data / "old_runs", tmp_path_factory.mktemp("old") / "runs"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_read(name: str, old: Path) -> None:
+    folder = RunFolder(old / name)
+    written = json.loads(folder.result.read_text())
+    result = folder.read_result()
+    assert written["schema"] == 1
+    assert result.metrics.test["accuracy"] == written["metrics"]["test_accuracy"]
+    assert result.costs["latency"].value == written["costs"]["latency"]["value"]
+    model = edgewright.load_model(folder.path)
+    assert model(torch.zeros(1, 1, 8, 8)).shape == (1, len(written["classes"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predict_and_bench(name: str, old: Path) -> None:
+    (told,) = edgewright.predict(old / name, [old / "digit.png"])
+    assert told["file"].endswith("digit.png") and 0 < told["probability"] <= 1
+    report = edgewright.bench(old / name, runs=200)
+    assert report.costs["macs"] == RunFolder(old / name).read_result().costs["macs"]
+
+
+def test_export(old: Path, tmp_path: Path) -> None:
+    from edgewright.export.ship.ship import ship
+
+    shipped = ship(old / "digits", runtimes=["onnxruntime"], kinds=["fp32"], max_drop=5.0, out=tmp_path / "out")
+    assert shipped.choice.candidates[0].kind == "fp32"
+
+
+def test_adapt_and_compress(old: Path, new_tasks: dict[str, str], tmp_path: Path) -> None:
+    found = edgewright.adapt(old / "digits", task=new_tasks["inverted"], out=tmp_path / "mine", epochs=1)
+    assert found.figure.after > 0 and RunFolder(tmp_path / "mine").read_result().schema_version == 2
+    macs = 0.8 * RunFolder(old / "digits").read_result().costs["macs"].value
+    small = edgewright.compress_run(
+        old / "digits", out=tmp_path / "small", macs=macs, max_drop=60.0, epochs=1, steps=("prune",)
+    )
+    assert small.after.costs["macs"].value <= macs
