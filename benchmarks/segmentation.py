@@ -27,7 +27,7 @@ from edgewright.job.design.run import run
 from edgewright.task.load import load_task
 from edgewright.train.clock import TimeClock
 from edgewright.train.evaluate import evaluate
-from edgewright.train.loop import fit, training_device
+from edgewright.train.loop import Running, fit, training_device
 from edgewright.train.recipe import recipe_for
 
 EPOCHS = 60.0  # that the U-Net's recipe is made for; the time decides
@@ -82,7 +82,7 @@ def main() -> None:
             break
     fit(
         model, task, recipe_for(task.spec, EPOCHS), size=task.spec.size, seed=args.seed,
-        clock=TimeClock(60 * minutes), device=training_device(), label="U-Net",
+        clock=TimeClock(60 * minutes), running=Running(device=training_device(), label="U-Net"),
     )  # fmt: skip
     found = evaluate(model, task.test, task.spec, task.spec.size).values
     export_onnx(model, shape, file)
