@@ -156,7 +156,7 @@ BAD = [
     ({**two_inputs(), "x_train.depth": np.zeros((23, 9, 12), np.float32)}, "x_train.image 24, x_train.depth 23"),
     ({key: value for key, value in two_inputs().items() if "image" not in key and "depth" not in key},
      r"x_train.meta: a map \(N, H, W\) is needed among the inputs"),
-    ({**two_inputs(), "y_train": np.zeros((24, 9, 12), int), "y_test": np.zeros((9, 9, 12), int)}, "segmentation"),
+    ({**two_inputs(), "y_train": np.zeros((24, 9, 12), int), "y_test": np.zeros((9, 9, 12), int)}, "one class only"),
     ({**two_targets(), "classes.side": np.array(["left"])}, "label 1 in y_train.side is out of range"),
     ({**two_targets(), "y_test.side": np.full(9, 2)}, "y_test.side has class 2, which y_train.side lacks"),
     ({**two_targets(), "y_train.side": np.r_[np.zeros(23, int), 1]}, r"side: every class needs.*'right' has 1"),
