@@ -151,7 +151,7 @@ def test_images(place: Path, capfd) -> None:
         Path(name).write_text("no picture")
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("one/1.png")
     for folder, message in (
-        ("none", "none: no such folder"),
+        ("none", "none: no such file or folder"),
         ("empty", "empty: no images in this folder"),
         ("broken", "2 unreadable or truncated image files"),
         ("one", "one: 1 images; some to calibrate and some to compare are needed"),

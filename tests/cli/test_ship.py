@@ -75,7 +75,7 @@ def test_a_drop_that_nothing_keeps_is_exit_3_with_the_table(digits_run, tmp_path
     [
         (["--runtime", "onnxruntime"], "say --choose"),
         (["--choose"], "--data images:DIR"),
-        (["--choose", "--data", "images:nowhere"], "nowhere: no such folder"),
+        (["--choose", "--data", "images:nowhere"], "nowhere: no such file or folder"),
         (["--choose", "--runtime", "tflite", "--data", "arrays:x"], "unknown runtime 'tflite'"),
         (["--choose", "--shape", "1,3,a"], "shape takes whole numbers with commas between, not '1,3,a'"),
         (["--choose", "--mean", "x"], "mean takes numbers with commas between"),

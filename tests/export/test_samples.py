@@ -16,6 +16,8 @@ from edgewright.export.choose.samples import read_samples
 from edgewright.export.meaning import Known
 from edgewright.export.onnx import export_onnx
 from edgewright.export.ship.source import Source, read_source
+from edgewright.task.base import normalise
+from edgewright.task.load import load_task
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +107,12 @@ def test_arrays_that_do_not_fit(square: Source, tmp_path: Path, arrays, message:
 
 
 def test_folders_that_do_not_serve(square: Source, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such folder"):
+    with pytest.raises(BadInput, match="no such file or folder"):
         read_samples(square, f"images:{tmp_path / 'nowhere'}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="no images"):
         read_samples(square, f"images:{tmp_path / 'empty'}")
-    with pytest.raises(BadInput, match="give images:DIR or arrays:FILE"):
+    with pytest.raises(BadInput, match="unknown data 'movies:x': give 'digits', 'images:DIR'"):
         read_samples(square, "movies:x")
     with pytest.raises(BadInput, match="--data images:DIR"):
         read_samples(square, None)
@@ -149,14 +151,56 @@ def test_a_known_task_judges_by_its_own_metric(digits_run, tmp_path: Path) -> No
     meaning = read_samples(source, f"arrays:{tmp_path / 'b.npz'}").meaning
     assert isinstance(meaning, Known) and meaning.metric is None
     np.savez(tmp_path / "c.npz", x=x, y=np.arange(20))
-    with pytest.raises(BadInput, match="has the label 19, and the network knows 10; labels count from 0"):
+    with pytest.raises(BadInput, match="there is the label 19, and the network knows 10; labels count from 0"):
         read_samples(source, f"arrays:{tmp_path / 'c.npz'}")
 
 
-def test_a_run_brings_its_own_and_its_test_part_is_not_touched(digits_run) -> None:
-    from edgewright.task.base import normalise
-    from edgewright.task.load import load_task
+def test_the_file_that_was_designed_for_serves_the_network(digits_run, tmp_path: Path) -> None:
+    """The parts and the units of `design --task arrays:FILE`, whatever the classes are called and in which order."""
+    task, source = load_task("digits"), read_source(digits_run.path)
+    x, y = task.test.inputs, task.test.targets.numpy()
+    names = np.array([str(9 - label) for label in range(10)])
+    parts = {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:90], "y_test": 9 - y[40:90]}
+    np.savez(tmp_path / "a.npz", **{key: np.asarray(part) for key, part in parts.items()})
+    np.savez(tmp_path / "named.npz", classes=names, **{key: np.asarray(part) for key, part in parts.items()})
+    inputs = normalise(x, task.spec, source.shape[-2:]).numpy()
+    for name, right in (("a", 9 - y), ("named", y)):
+        samples = read_samples(source, f"arrays:{tmp_path / name}.npz")
+        assert (len(samples.calibration), len(samples.comparison)) == (40, 50)
+        assert {array.tobytes() for (array,) in samples.calibration} == {one.tobytes() for one in inputs[:40]}
+        where = {inputs[row].tobytes(): row for row in range(40, 90)}
+        rows = [where[array.tobytes()] for (array,) in samples.comparison]
+        assert samples.targets.tolist() == right[rows].tolist()
+    np.savez(tmp_path / "x.npz", x=np.asarray(x[:20, 0]))
+    samples = read_samples(source, f"arrays:{tmp_path / 'x.npz'}")
+    assert (len(samples.calibration), len(samples.comparison), samples.targets) == (4, 16, None)
+    np.savez(tmp_path / "b.npz", x=np.zeros((9, 8, 8, 3), np.uint8))
+    with pytest.raises(BadInput, match=r"holds input \(3, 8, 8\); the network's task takes input \(1, 8, 8\)"):
+        read_samples(source, f"arrays:{tmp_path / 'b.npz'}")
 
+
+def test_bytes_are_scaled_as_the_same_images_are(square: Source, tmp_path: Path) -> None:
+    """For a network of which nobody knows the task; channels last, as design takes them too."""
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    for part, count in (("train", 6), ("test", 4)):
+        for index in range(count):
+            place = tmp_path / "set" / part / "abc"[index % 3]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[index + 6 * (part == "test")]).save(place / f"{index}.png")
+    y = np.arange(6) % 3
+    np.savez(tmp_path / "a.npz", x_train=pixels[:6], y_train=y, x_test=pixels[6:], y_test=y[:4])
+    scale = {"mean": (0.5, 0.25, 0), "std": (0.1, 0.2, 1)}
+    images = read_samples(square, f"images:{tmp_path / 'set'}", **scale)
+    arrays = read_samples(square, f"arrays:{tmp_path / 'a.npz'}", **scale)
+    for one, other in ((images.calibration, arrays.calibration), (images.comparison, arrays.comparison)):
+        assert {array.tobytes() for (array,) in one} == {array.tobytes() for (array,) in other}
+        assert len(one) == (6 if one is images.calibration else 4)
+    assert sorted(images.targets.tolist()) == sorted(arrays.targets.tolist()) == [0, 0, 1, 2]
+    with pytest.raises(BadInput, match=r"x_train must be floats.*\(it is uint8\); for bytes .* give --mean and --std"):
+        read_samples(square, f"arrays:{tmp_path / 'a.npz'}")
+
+
+def test_a_run_brings_its_own_and_its_test_part_is_not_touched(digits_run) -> None:
     source = read_source(digits_run.path)
     samples = read_samples(source, None)
     task, size = load_task("digits"), source.shape[-2:]

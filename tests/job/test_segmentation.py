@@ -12,6 +12,7 @@ from PIL import Image
 import edgewright
 from edgewright.core.cost import Budget
 from edgewright.core.run import RunFolder
+from edgewright.export.ship.ship import ship
 from edgewright.task.load import load_task
 from edgewright.train.evaluate import evaluate
 
@@ -103,6 +104,16 @@ def test_predict_writes_masks_of_the_images_own_size(designed: RunFolder, discs:
     with Image.open(discs / "masks" / "00.png") as true, Image.open(told[0]["mask"]) as mask:
         known = np.asarray(true) != 255
         assert (np.asarray(true) == np.asarray(mask))[known].mean() > 0.9
+
+
+def test_a_type_is_chosen_on_masks_that_are_handed_over(designed: RunFolder, discs: Path, tmp_path: Path) -> None:
+    """Of images alone nobody knows the answers."""
+    for data, known in ((f"segment:{discs}", True), (f"images:{discs / 'images'}", False)):
+        shipped = ship(designed.path, data=data, runtimes=["onnxruntime"], kinds=["fp32"], out=tmp_path / "out")
+        assert shipped.choice.winner is not None and shipped.choice.winner.gate is not None
+        decides = shipped.choice.winner.gate.decides
+        assert (decides is not None) == known
+        assert decides is None or (decides.source.name == "mean_iou" and decides.source.value > 70)
 
 
 def test_the_report_shows_masks(designed: RunFolder) -> None:

@@ -62,7 +62,7 @@ def test_folders_give_all_images_with_their_sub_folders_as_names(tmp_path):
     task = load_task(f"images:{folder}")
     for text in (f"images:{folder}", str(folder)):
         given = read_given(text, task.spec)
-        assert given.names == ("cat", "dog")
+        assert given.names == {"": ["cat", "dog"]}
         assert given.targets.tolist() == [0] * 5 + [1] * 5
         assert torch.equal(given.take([7, 0]), read_images([Path(given.files[7]), Path(given.files[0])], task.spec))
     noise(1, 30, 20).save(folder / "loose.png")

@@ -56,9 +56,11 @@ def _show_result(out: Path, result: Any, as_json: bool) -> None:
     for name, cost in result.costs.items():
         limit = f"  (ceiling {show(name, ceilings[name])}: met)" if name in ceilings else ""
         print(f"{words(name):<16}{show(name, cost.value):<20}{cost.how}{limit}")
-    for name, value in result.metrics.test.items():
-        decides = "  (decides)" if name == result.metrics.decides and len(result.metrics.test) > 1 else ""
-        print(f"{'test ' + name.replace('_', ' '):<24}{value:.2f}{decides}")
+    figures = {f"test {name.replace('_', ' ')}": (name, value) for name, value in result.metrics.test.items()}
+    width = max(24, 2 + max(map(len, figures), default=0))
+    for told, (name, value) in figures.items():
+        decides = "  (decides)" if name == result.metrics.decides and len(figures) > 1 else ""
+        print(f"{told:<{width}}{value:.2f}{decides}")
     if result.random is not None:
         print(f"{'over random':<16}{result.random.text()}")
     print(f"{'report':<16}{out / 'report.html'}")

@@ -129,13 +129,17 @@ class LatencyCheck(Frozen):
 
 
 class BlockShare(Frozen):
-    """One block of the chosen network: its share of the latency (ms, from the table), MACs, parameters, output."""
+    """One block of the chosen network: its share of the latency (ms, from the table), MACs, parameters, output.
+
+    more_outputs: shapes of further outputs, of a block that has several.
+    """
 
     name: str
     latency_ms: float
     macs: int
     params: int
     output_shape: tuple[int, ...]
+    more_outputs: tuple[tuple[int, ...], ...] = ()
 
 
 class Noise(Frozen):

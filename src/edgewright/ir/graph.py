@@ -59,6 +59,10 @@ class Graph:
         """Of a network with one output; ValueError for others."""
         return self.shapes[self.output]
 
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        return tuple(self.shapes[name] for name in self.outputs)
+
     @functools.cached_property
     def signature(self) -> str:
         """A text that is equal for equal graphs: the key of the latency table."""

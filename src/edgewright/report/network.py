@@ -72,6 +72,10 @@ def _row(architecture: dict[str, Any], block: BlockShare) -> Row:
     return Row(block.name, "other", "", block)
 
 
+def _leaves(share: BlockShare) -> str:
+    return " and ".join(map(shape_words, (share.output_shape, *share.more_outputs)))
+
+
 def shape_words(shape: tuple[int, ...]) -> str:
     """(24, 14, 14) as '14 × 14 px, 24 wide'; (10,) as '10 classes'."""
     if len(shape) == 3:
@@ -88,7 +92,7 @@ def picture(drawn: list[Row]) -> str:
         height = max(12.0, 100 * (_side(shape) / largest) ** 0.5)
         breadth = 6 + 1.6 * shape[0] ** 0.5
         top = (HEIGHT - 20 - height) / 2 + 2
-        title = f"{row.name}: {row.words}; {shape_words(shape)}; {show('latency', row.share.latency_ms)}"
+        title = f"{row.name}: {row.words}; {_leaves(row.share)}; {show('latency', row.share.latency_ms)}"
         bars.append(
             f'<g><title>{escape(title)}</title><rect class="kind-{escape(row.kind)}" x="{x:.1f}" y="{top:.1f}" '
             f'width="{breadth:.1f}" height="{height:.1f}" rx="2.5"/>'
@@ -113,7 +117,7 @@ def table(drawn: list[Row]) -> str:
     cells = [
         f'<tr><th scope="row"><i class="dot kind-{escape(row.kind)}"></i>{escape(row.name)}</th>'
         f'<td class="words">{escape(row.words)}</td>'
-        f'<td class="whole">{shape_words(row.share.output_shape)}<small>{_kept(row.words)}</small></td>'
+        f'<td class="whole">{_leaves(row.share)}<small>{_kept(row.words)}</small></td>'
         f'<td class="num wide">{amount("params", row.share.params)}</td>'
         f'<td class="bar"><span class="track"><b class="kind-{escape(row.kind)}" '
         f'style="width:{100 * row.share.latency_ms / most:.1f}%"></b></span></td>'

@@ -117,6 +117,10 @@ class Kind(ABC):
         """What its networks do, for a model card: "tells 10 classes apart"."""
         return self.summary
 
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        """What the numbers of each target mean, by its name, "" for one alone."""
+        return {"": self.names}
+
     def reading(self) -> str:
         """How a person reads the outputs, before the names that belong to them in their order."""
         return f"{self.summary} In their order:"

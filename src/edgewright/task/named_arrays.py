@@ -45,6 +45,15 @@ class NamedArrays:
         alone = len(self.y[self.parts[0]]) == 1
         return "" if alone and target not in self.classes else target
 
+    def names_of(self, part: str) -> dict[str, list[str]]:
+        """What the numbers of a part's targets mean, by target, "" for one alone; where the file says it."""
+        targets = self.y.get(part, {})
+        if len(targets) == 1:
+            (name,) = targets
+            found = self.classes.get(name) or self.classes.get("")
+            return {"": found} if found else {}
+        return {name: self.classes[name] for name in targets if name in self.classes}
+
 
 def key(side: str, part: str, name: str = "") -> str:
     """What an array is called in the file: x_train.depth."""

@@ -4,8 +4,8 @@ A source reads a place in two ways: as a task (samples in three parts, targets k
 samples for a network that is there already, kept as that network's task keeps its own.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class Given:
     files: what each is called: "photo.jpg", "F.npz[3]".   stems: the same for files that belong to it: "photo", "F-3".
     take: indices to the tree of their raw inputs, as the task keeps them (`task.base.normalise` makes them the
     network's); images are read only then.   size: of one sample's own map, by its index.   targets: where they are
-    known, with the `names` of what they number.
+    known.   names: of what they number, by target, "" for one alone, where the place says them.   part: of a place in
+    parts which one this is.
     """
 
     files: Sequence[str]
@@ -30,7 +31,8 @@ class Given:
     take: Callable[[Sequence[int]], Any]
     size: Callable[[int], Size]
     targets: Tensor | dict[str, Tensor] | None = None
-    names: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    part: str | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,5 +68,5 @@ def given_of(task: Task, part: str | None, name: str) -> Given:
         take=lambda rows: split.take(list(rows)).inputs,
         size=lambda index: task.spec.size,
         targets=split.targets,
-        names=task.spec.names,
+        part=part or "test",
     )

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from edgewright.core.errors import BadInput
+from edgewright.core.tensors import as_tree
+from edgewright.task.kind import Kind
 from edgewright.task.kinds.resolve import kinds, make_kind
 
 SEVERAL = "several"
@@ -74,3 +77,29 @@ def class_numbers(
     if absent is not None:
         raise BadInput(f"{where}: {called} has no image of class {absent}; labels must run from 0 without gaps")
     return list(given) if given is not None else [str(label) for label in range(top)]
+
+
+def as_learned(targets: Any, names: Mapping[str, Sequence[str]], kind: Kind, where: str) -> Any:
+    """Targets of other data in the numbers of a task of this kind, by what they are called there.
+
+    names: of what they number, by target; where a target has none, its numbers are the task's.
+    Errors: BadInput for other targets than the task's, and for a number or a name that it does not know.
+    """
+    known = kind.targets()
+    found = targets if isinstance(targets, Mapping) else {next(iter(known)): targets}
+    if {*found} != {*known}:
+        raise BadInput(f"{where}: the targets are {', '.join(found)}; the network learned {', '.join(known) or 'one'}")
+    return as_tree({name: _moved(target, known[name], names.get(name) or known[name], kind, where)
+                    for name, target in found.items()})  # fmt: skip
+
+
+def _moved(target: Tensor, known: Sequence[str], called: Sequence[str], kind: Kind, where: str) -> Tensor:
+    numbers = target.long()  # bytes would be taken for a mask
+    ignored = numbers == int(kind.fill) if kind.aligned else torch.zeros_like(numbers, dtype=torch.bool)
+    top = int(numbers.masked_fill(ignored, 0).max()) if target.numel() else 0
+    if top >= len(called):
+        raise BadInput(f"{where}: there is the label {top}, and the network knows {len(called)}; labels count from 0")
+    if strange := next((one for one in called if one not in known), None):
+        raise BadInput(f"{where}: the network knows no class '{strange}'")
+    order = torch.tensor([known.index(one) for one in called])
+    return torch.where(ignored, numbers, order[numbers.clamp(max=len(called) - 1)]).to(target.dtype)

@@ -76,6 +76,12 @@ def survey(asked: AdaptPlan) -> AdaptGround:
     return ground
 
 
+def _check_one_input(spec: TaskSpec, where: str) -> None:
+    if len(spec.inputs) > 1:
+        told = " and ".join(one.name for one in spec.inputs)
+        raise BadInput(f"{where}: the inputs are {told}, and only networks of one input can be adapted so far")
+
+
 def _timm_network(asked: AdaptPlan) -> AdaptGround:
     model, source = timm_network(asked.source.removeprefix("timm:"), Path(asked.weights) if asked.weights else None)
     if asked.weights is None:
@@ -94,6 +100,7 @@ def _network_of_a_run(asked: AdaptPlan) -> AdaptGround:
         raise BadInput("weights and resolution are for networks of timm; a run's network has its own")
     result = RunFolder(Path(asked.source)).read_result()
     model, old = load_model(asked.source), TaskSpec.parse(result.task, f"{asked.source}/result.json")
+    _check_one_input(old, asked.source)
     size = sides(result.architecture["resolution"])
     task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip, aspect=size)
     before = old.input
@@ -105,6 +112,7 @@ def _network_of_a_run(asked: AdaptPlan) -> AdaptGround:
 
 
 def _check_channels(task: Task, taken: int, source: str) -> None:
+    _check_one_input(task.spec, source)
     if (found := task.spec.input.shape[0]) != taken:
         words = {1: "1 channel (grey)", 3: "3 channels (colour)"}
         given = words.get(found, f"{found} channels")

@@ -89,7 +89,8 @@ def _blocks(old: Result, blocks: Sequence[tuple[str, Graph]]) -> list[BlockShare
             update={
                 "macs": count_macs(graph),
                 "params": count_params(graph),
-                "output_shape": graph.shapes[graph.outputs[0]],
+                "output_shape": graph.output_shapes[0],
+                "more_outputs": graph.output_shapes[1:],
             }
         )
         for share, (_, graph) in zip(old.blocks, blocks, strict=True)

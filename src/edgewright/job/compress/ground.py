@@ -185,9 +185,20 @@ def survey(asked: CompressPlan, scratch: Path) -> CompressGround:
             run.check_file(file)
     model = load_model(run.path)
     done = read_plan(read_json(run.rewrites), str(run.rewrites)) if run.rewrites.exists() else None
+    _check_ends(run, TaskSpec.parse(result.task, str(run.result)))
     task, budget = load_run_task(run), asked.budget.within(device.ceilings())
     _check_operators(run, result, plan, device)
     return CompressGround(asked, Source(run, plan, result), model, done, task, device, budget, scratch)
+
+
+def _check_ends(run: RunFolder, spec: TaskSpec) -> None:
+    ends = (*spec.signature.inputs, *spec.signature.outputs)
+    if len(ends) > 2:
+        told = ", ".join(one.name for one in ends)
+        raise BadInput(
+            f"{run.path}: the network has {told}: with more than one input and one output it cannot be compressed so "
+            f"far; `edgewright export {run.path} --choose` makes files of other types of it"
+        )
 
 
 def _check_operators(run: RunFolder, result: Result, plan: Plan, device: Device) -> None:

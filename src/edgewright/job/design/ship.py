@@ -132,7 +132,8 @@ def _blocks(run: Work, key: str) -> list[BlockShare]:
             latency_ms=share,
             macs=count_macs(graph),
             params=count_params(graph),
-            output_shape=graph.shapes[graph.outputs[0]],
+            output_shape=graph.output_shapes[0],
+            more_outputs=graph.output_shapes[1:],
         )
         for (name, graph), share in zip(blocks, shares, strict=True)
     ]

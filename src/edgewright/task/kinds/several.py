@@ -137,6 +137,9 @@ class Several(Kind):
     def remarks(self, targets: Any) -> list[str]:
         return [f"{name}: {one}" for name, kind in self.parts.items() for one in kind.remarks(targets[name])]
 
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        return {name: kind.names for name, kind in self.parts.items()}
+
     def described(self) -> str:
         return "; ".join(f"{name}: {kind.described()}" for name, kind in self.parts.items())
 

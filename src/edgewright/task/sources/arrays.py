@@ -79,7 +79,8 @@ def given(path: Path, spec: TaskSpec, part: str | None) -> Given:
         take=lambda index: mapped(lambda x: x[list(index)], inputs),
         size=lambda index: next((x.shape[-2], x.shape[-1]) for x in leaves(inputs) if x.ndim == 4),
         targets=targets,
-        names=tuple(file.classes.get("", ())),
+        names=file.names_of(wanted),
+        part=wanted or None,
     )
 
 

@@ -82,14 +82,15 @@ def images(folder: Path, wishes: Wishes) -> Task:
 
 def given(folder: Path, spec: TaskSpec, part: str | None) -> Given:
     """The images below a folder (or an image); with the names of its sub-folders as targets, where it has some."""
-    place = parts_in(folder).get(part, folder) if part and folder.is_dir() else folder
-    found = given_files([place], spec)
+    places = parts_in(folder) if part and folder.is_dir() else {}
+    place = places.get(part or "", folder)
+    found = replace(given_files([place], spec), part=part if part in places else None)
     names = [path.name for path in folders_in(place)] if place.is_dir() else []
     known = {name: index for index, name in enumerate(names)}
     labels = [known.get(Path(file).relative_to(place).parts[0]) for file in found.files] if known else []
     if not labels or None in labels:
         return found
-    return replace(found, targets=torch.tensor(labels), names=tuple(names))
+    return replace(found, targets=torch.tensor(labels), names={"": names})
 
 
 SOURCE = Source("images", "DIR", "a folder for each class", images, given)

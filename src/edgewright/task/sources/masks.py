@@ -127,12 +127,14 @@ def given(folder: Path, spec: TaskSpec, part: str | None) -> Given:
     if not (folder / IMAGES).is_dir() and not parts_in(folder):
         return given_files([folder], spec)
     parts = _pairs(folder, LeftOut())
-    chosen = parts.get(part or "test") or [pair for pairs in parts.values() for pair in pairs]
+    wanted = part or "test"
+    chosen = parts.get(wanted) or [pair for pairs in parts.values() for pair in pairs]
     found = given_files([pair.image for pair in chosen], spec)
     read = {pair.mask: stored_in(pair.mask) for pair in chosen}
     codes = codes_of(read, folder)
     targets = np.stack([_numbers(pair.mask, codes, spec.size) for pair in chosen])
-    return replace(found, targets=torch.from_numpy(targets), names=codes.names)
+    named = wanted if len(parts) > 1 and wanted in parts else None
+    return replace(found, targets=torch.from_numpy(targets), names={"": codes.names}, part=named)
 
 
 SOURCE = Source("segment", "DIR", "folders images/ and masks/ with the same names", masks, given)
