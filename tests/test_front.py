@@ -35,6 +35,7 @@ from edgewright.job.adapt.plan import AdaptPlan
 from edgewright.job.compress.plan import CompressPlan
 from edgewright.proxy import base
 from edgewright.proxy.resolve import resolve_proxy
+from edgewright.task.kinds.resolve import make_kind
 
 PACKAGES = (ew, ew.backward, ew.compress)
 
@@ -153,6 +154,18 @@ def test_scores_are_those_of_the_mechanism_however_the_data_is_given() -> None:
     assert ew.score(net, X, "params") == {"params": float(sum(p.numel() for p in net.parameters()))}
     one = ew.score(made(1), (X, X[:, :1, 0, 0]), "grad_norm", loss=functional.mse_loss)
     assert one["grad_norm"] > 0
+
+
+def test_transfer_scores_by_name_and_pixels_by_a_kind() -> None:
+    net, names = made(), ["logme", "leep"]
+    proxies = [resolve_proxy(name) for name in names]
+    assert ew.score(net, (X, Y), names) == base.score(net, [(X, Y)], proxies)
+    cut = ew.score(net, (X, Y), "logme", settled=False)
+    assert cut == base.score(net, [(X, Y)], proxies[:1], settled=False)
+    kind = make_kind("segmentation", ("a", "b"), {})
+    masks, pixels = (X[:, 0] > 0).to(torch.uint8), nn.Conv2d(X.shape[1], 2, 1)
+    found = ew.score(pixels, (X, masks), "linear_probe", loss=kind.loss, examples=kind.examples)
+    assert found["linear_probe"] > 70
 
 
 def test_batches_that_are_none_are_refused() -> None:

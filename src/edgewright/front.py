@@ -37,6 +37,7 @@ from edgewright.export.stopwatch import stopwatch
 from edgewright.proxy import base as proxy
 from edgewright.proxy.base import Batch, Loss, Proxy
 from edgewright.proxy.resolve import resolve_proxy
+from edgewright.task.kind import Examples, one_a_sample
 
 RUNS = 200  # timed runs of each network
 What = nn.Module | str | Path
@@ -61,9 +62,12 @@ def score(
     proxies: str | Proxy | Iterable[str | Proxy],
     *,
     loss: Loss = F.cross_entropy,
+    examples: Examples = one_a_sample,
+    settled: bool = True,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Score an untrained network by one or several proxies, in one pass over the data.
+    """Score a network by one or several proxies, in one pass over the data: untrained, or, by transfer scores (LogME,
+    a linear probe and others), with weights that have learned another task.
 
         edgewright.score(net, (x, y), ["zico", "naswot", "params"])      # {"zico": 9.7, "naswot": 142.0, ...}
 
@@ -72,6 +76,9 @@ def score(
             list, a data loader: all of it is read). Two or more batches are what ZiCo's variance is over.
         proxies: names (`edgewright proxies` lists them), or proxies, or both.
         loss: of outputs and targets, to a scalar; cross-entropy of classes by default.
+        examples: for transfer scores, how features pair with targets: one example a sample, unless a kind of task says
+            otherwise (`Kind.examples`).
+        settled: False takes the statistics of batch norms anew before features are read: for a network that was cut.
         seed: of what is random in a forward pass (dropout) or in a proxy (noise).
     Returns: the score of each proxy, by name, in its own unit and direction (`Proxy.higher_is_better`); the worst value
         where it is not finite. A proxy that is not defined for such a network is missing.
@@ -80,7 +87,7 @@ def score(
     """
     named = [proxies] if isinstance(proxies, str | Proxy) else list(proxies)
     chosen = [resolve_proxy(one) if isinstance(one, str) else one for one in named]
-    return proxy.score(model, _pairs(batches), chosen, seed=seed, loss=loss)
+    return proxy.score(model, _pairs(batches), chosen, seed=seed, loss=loss, examples=examples, settled=settled)
 
 
 def _pairs(batches: Tensor | Batch | Iterable[Batch]) -> list[Batch]:

@@ -133,3 +133,32 @@ def test_cheap_is_the_thin_network_on_few_images_and_the_structure_is_the_whole_
 def test_a_space_without_a_thin_form_is_scored_on_its_own_network(jobs):
     # 8 images a batch: fewer than cheap scoring takes, so nothing differs.
     assert score_architecture(replace(jobs[1], cheap=True)) == score_architecture(jobs[1])
+
+
+def test_transfer_scores_of_fresh_networks_settle_their_batch_norms(jobs):
+    """Of weights that were just drawn the running statistics say nothing."""
+    job = replace(jobs[0], proxies=("logme", "linear_fit"))
+    model = _built(job)
+    batches = [(normalise(part.inputs, SPEC, 16), part.targets) for part in read_splits(job.batches).values()]
+    by_hand = score(model, batches, resolve_proxies(job.proxies), settled=False)
+    stale = score(model, batches, resolve_proxies(job.proxies))
+    assert score_architecture(job) == pytest.approx(by_hand, rel=1e-3)
+    assert by_hand["logme"] != pytest.approx(stale["logme"], rel=1e-3)
+
+
+def test_transfer_scores_of_masks_look_at_pixels(split, tmp_path):
+    spec, path = SPEC.model_copy(update={"kind": "segmentation"}), tmp_path / "masks.safetensors"
+    masks = Split(split.inputs, (split.inputs[:, 0] > 128).to(torch.uint8))
+    save_batches(path, masks, count=2, size=8, seed=1)
+    architecture = make_space("mobile", spec).smallest().model_dump(mode="json")
+    found = score_architecture(ScoringJob("mobile", spec, architecture, path, ("knn",), seed=7))
+    right = found["knn"] / 100 * 2 * 8 * 8  # batches, samples, places of each
+    assert right == pytest.approx(round(right)) and right > 0
+
+
+def _built(job: ScoringJob) -> torch.nn.Module:
+    space = make_space(job.space, job.spec)
+    architecture = space.read(job.architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(job.seed, "score", architecture.key()))
+        return space.build(architecture)

@@ -44,9 +44,10 @@ def spaces(as_json: AsJson = False) -> None:
 @guarded
 def proxies(as_json: AsJson = False) -> None:
     """How networks are scored before training."""
-    from edgewright.proxy.resolve import proxies as rows
+    from edgewright.proxy.resolve import proxies as known
 
-    _catalogue(rows(), as_json)
+    rows = known()
+    _catalogue(rows, as_json, {name: {"needs": sorted(row.needs)} for name, row in rows.items() if row.needs})
 
 
 @app.command()

@@ -10,7 +10,8 @@ network that multiplies by other weights is refused where gradients or `weights`
 
 A proxy is pure functions over an explicit state:
 
-    state = init(subject)              what can be read off the structure: parameters, MACs need nothing else
+    state = init(subject)              what can be read off the structure: parameters, MACs need nothing else; and off
+                                       the `features`: transfer scores need nothing else
     state = watch(state, seen)         optional: one gradient or activation while the pass runs, gone afterwards
     state = update(state, evidence)    once per batch
     value = finish(state)              the score
@@ -47,28 +48,35 @@ from edgewright.proxy.calls import (
     run_calls,
     weighted_layers,
 )
+from edgewright.proxy.features import Features, read_features
+from edgewright.task.kind import Examples, one_a_sample
 
 Kind = Literal["activations", "gradients", "activation_gradients"]
-Need = Literal["shapes", "live", "inputs", "targets", "weights", "forward", "input_gradients"] | Kind
+Need = Literal["shapes", "live", "features", "inputs", "targets", "weights", "forward", "input_gradients"] | Kind
 Batch = tuple[Any, Any]  # inputs (N, ...), targets as the loss takes them, None where the task has none
 Loss = Callable[[Any, Any], Tensor]
 
 _STRUCTURE: frozenset[Need] = frozenset({"shapes", "live"})
+_BEFORE: frozenset[Need] = frozenset({"features", *_STRUCTURE})  # what a subject holds, before the shared pass
 _OF_LOSS: frozenset[Need] = frozenset({"gradients", "activation_gradients"})
 _OF_OUTPUTS: frozenset[Need] = frozenset({"activations", "activation_gradients"})
 _OF_WEIGHTS: frozenset[Need] = frozenset({"weights", *_OF_LOSS})
 _GRAPH: frozenset[Need] = frozenset({"input_gradients", *_OF_LOSS})
 _FORWARD: frozenset[Need] = frozenset({"forward", *_GRAPH, *_OF_OUTPUTS})
-_AIMED: frozenset[Need] = frozenset({"targets", *_OF_LOSS})
+_AIMED: frozenset[Need] = frozenset({"targets", "features", *_OF_LOSS})
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known before any batch is run. `ran` is empty unless a proxy needs `shapes` or `live`."""
+    """What is known before the shared pass. `ran` is empty unless a proxy needs `shapes`, `live` or `features`.
+
+    features: what the last layer is given, where a proxy needs it and there is something finite.
+    """
 
     model: nn.Module
     num_batches: int
     ran: Ran = field(default_factory=Ran)
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,11 @@ class Evidence:
         return torch.Generator().manual_seed(derive(self.seed, "proxy", proxy, self.index))
 
 
+def of_features(judge: Callable[[Features], float]) -> Callable[[Subject], float]:
+    """The `init` of a score that reads nothing but the features; without them it is not a number."""
+    return lambda subject: math.nan if subject.features is None else judge(subject.features)
+
+
 def _unchanged(state: Any, evidence: Evidence) -> Any:
     return state
 
@@ -146,7 +159,7 @@ class Proxy:
     Args:
         needs: what `score` must compute for it; empty (or only `shapes`, `live`) costs no pass over the data. `inputs`
             and `targets` hand it the batch without a pass: it makes its own, or uses the inputs' shape only. `weights`:
-            there, it draws or reads the layers' weights.
+            there, it draws or reads the layers' weights. `features`: in evaluation mode, before the shared pass.
         watch: is shown the gradients and activations that it needs one by one; they are not kept for it.
         modules: the kinds of modules whose activations it watches.
         higher_is_better: whether a larger value promises a better network.
@@ -183,6 +196,8 @@ def score(
     *,
     seed: int = 0,
     loss: Loss = F.cross_entropy,
+    examples: Examples = one_a_sample,
+    settled: bool = True,
 ) -> dict[str, float]:
     """Score an untrained `model` with all `proxies` in one pass over `batches`.
 
@@ -190,6 +205,8 @@ def score(
         batches: inputs as the model takes them, targets (int64 classes, or what `loss` takes).
         seed: of whatever is random in a forward pass (dropout) or in a proxy (noise).
         loss: (logits, targets) to a scalar.
+        examples, settled: how features pair with targets, and whether the running statistics of batch norms belong to
+            these weights, for proxies that need `features`; see `Kind.examples` and `features.read_features`.
 
     Returns: the value of each proxy by name. What is not finite, and gradients of a loss that is not, become the worst
     value; undefined for this model is missing.
@@ -203,15 +220,18 @@ def score(
     if needs:
         refuse_unseen(model)
     with left_as_it_was(model), torch.enable_grad():
-        ran = run_calls(model, batches[0][0], live="live" in needs) if needs & _STRUCTURE else Ran()
+        looks = needs & {"live", "features"}
+        ran = run_calls(model, batches[0][0], live=bool(looks)) if needs & _BEFORE else Ran()
         if needs & _OF_WEIGHTS:
             refuse_other_weights(model, batches[0][0])
-        subject = Subject(model, len(batches), ran)
+        reads = "features" in needs
+        features = read_features(model, ran, batches, examples, seed=seed, settled=settled) if reads else None
+        subject = Subject(model, len(batches), ran, features)
         states = {proxy.name: proxy.init(subject) for proxy in chosen}
         broken = False
-        if needs - _STRUCTURE:
+        if needs - _BEFORE:
             model.train()
-            streaming = [proxy for proxy in chosen if proxy.needs - _STRUCTURE]
+            streaming = [proxy for proxy in chosen if proxy.needs - _BEFORE]
             for index in range(len(batches)):
                 evidence = _Pass(model, index, streaming, states).evidence(batches[index], needs, seed, loss)
                 broken |= evidence.loss is not None and not math.isfinite(evidence.loss.item())

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from edgewright.core.seed import derive
 from edgewright.core.tensors import Size, mapped
-from edgewright.proxy.base import Batch, Loss, Proxy, score
+from edgewright.proxy.base import Batch, Proxy, score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.proxy.trees import end_to_end
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.task.base import Split, TaskSpec, kind_of, normalise
+from edgewright.task.kind import Kind
 from edgewright.task.stored import read_splits, write_splits
 from edgewright.train.threads import torch_threads
 
@@ -72,24 +73,24 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     space = _space(job.space, spec)
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
-    proxies, loss = resolve_proxies(job.proxies), kind_of(job.spec).loss
+    proxies, kind = resolve_proxies(job.proxies), kind_of(job.spec)
     with torch_threads(1):
         batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, space.resolution(architecture))
         if not job.cheap:
-            return _scored(_fresh(space.build, architecture, seed), batches, proxies, seed, loss)
+            return _scored(_fresh(space.build, architecture, seed), batches, proxies, seed, kind)
         still = [proxy for proxy in proxies if proxy.of_structure]
         running = [proxy for proxy in proxies if not proxy.of_structure]
         few = [tuple(mapped(lambda part: part[:CHEAP_IMAGES], tree) for tree in batch) for batch in batches]
-        found = _scored(_fresh(space.build, architecture, seed), few, still, seed, loss) if still else {}
-        found |= _scored(_fresh(space.thin, architecture, seed), few, running, seed, loss) if running else {}
+        found = _scored(_fresh(space.build, architecture, seed), few, still, seed, kind) if still else {}
+        found |= _scored(_fresh(space.thin, architecture, seed), few, running, seed, kind) if running else {}
         return {proxy.name: found[proxy.name] for proxy in proxies if proxy.name in found}
 
 
 def _scored(
-    network: nn.Module, batches: Sequence[Batch], proxies: Sequence[Proxy], seed: int, loss: Loss
+    network: nn.Module, batches: Sequence[Batch], proxies: Sequence[Proxy], seed: int, kind: Kind
 ) -> dict[str, float]:
-    network, batches, loss = end_to_end(network, batches, loss)
-    return score(network, batches, proxies, seed=seed, loss=loss)
+    network, batches, loss = end_to_end(network, batches, kind.loss)
+    return score(network, batches, proxies, seed=seed, loss=loss, examples=kind.examples, settled=False)
 
 
 def _fresh(build: Callable[[Any], nn.Module], architecture: Any, seed: int) -> nn.Module:

@@ -15,10 +15,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from edgewright.core.errors import BadInput
 from edgewright.core.metric import Metric, Score
 from edgewright.core.tensors import Size, TensorSpec
 from edgewright.model.head import Head
 from edgewright.task.pictures import Picture
+
+Examples = Callable[[Sequence[Tensor], Any, torch.Generator], tuple[Sequence[Tensor], Tensor]]  # see `Kind.examples`
 
 CLEAR = 0.2  # of the way that a guesser leaves, or has gone: so much better is no accident
 
@@ -113,6 +116,17 @@ class Kind(ABC):
         """Samples mixed with each other, where that makes sense for the kind; here as they came."""
         return inputs, targets
 
+    def examples(
+        self, maps: Sequence[Tensor], targets: Any, generator: torch.Generator
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """How what a network makes of N samples pairs with their targets; here a sample is one example.
+
+        maps: (N, channels, *places) each.   generator: of what is drawn.
+        Returns: (n, channels) for each of the maps, and their targets: (n,) int64 classes, or floats.
+        Errors: BadInput for a kind, or targets, that do not pair so.
+        """
+        return one_a_sample(maps, targets, generator)
+
     def described(self) -> str:
         """What its networks do, for a model card: "tells 10 classes apart"."""
         return self.summary
@@ -128,6 +142,17 @@ class Kind(ABC):
     def metric(self, name: str) -> Metric:
         """The metric of that name; StopIteration for one that the kind does not have."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+
+def one_a_sample(maps: Sequence[Tensor], targets: Any, generator: torch.Generator) -> tuple[Sequence[Tensor], Tensor]:
+    """The mean over the places, and a target for each sample: (N,) classes, or (N,) or (N, M) floats."""
+    if not isinstance(targets, Tensor) or targets.ndim > (2 if targets.is_floating_point() else 1):
+        given = f"of shape {tuple(targets.shape[1:])}" if isinstance(targets, Tensor) else "by name"
+        raise BadInput(
+            f"scores of features need a class or numbers for each sample, and here each has targets {given}; "
+            "give the kind's own `examples`, or choose another score"
+        )
+    return [one.flatten(2).mean(2) if one.ndim > 2 else one for one in maps], targets
 
 
 Maker = Callable[[str, tuple[str, ...], Mapping[str, Any]], Kind]  # a kind's name, its outputs' names, its facts

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from edgewright.core.errors import BadInput, EdgewrightError
 from edgewright.core.progress import progress as progress_bar
 from edgewright.core.tensors import Size, rows
+from edgewright.model.settle import settle
 from edgewright.task.base import Split, Task
 from edgewright.train.checkpoint import joined, parted, read_checkpoint, training_identity, write_checkpoint
 from edgewright.train.clock import Clock, learning_rate
@@ -26,7 +27,6 @@ from edgewright.train.precision import Turns, bfloat16_possible, prepared
 from edgewright.train.recipe import Recipe
 from edgewright.train.record import Record, Trained
 from edgewright.train.samples import Samples
-from edgewright.train.settle import settle
 from edgewright.train.step import Learner, Loss
 from edgewright.train.threads import torch_threads
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgewright.core.errors import BadInput
 from edgewright.core.seed import derive
 from edgewright.core.tensors import ask, mapped, rows
+from edgewright.model.settle import NORMS
 from edgewright.task.kind import Kind
 from edgewright.train.checkpoint import flatten_optimizer, restore_optimizer
 from edgewright.train.clip import RunningClip
@@ -23,7 +24,6 @@ from edgewright.train.ema import Ema
 from edgewright.train.optimizer import make_optimizer
 from edgewright.train.precision import Precision, Turns, computing
 from edgewright.train.recipe import Recipe
-from edgewright.train.settle import NORMS
 
 Loss = Callable[[nn.Module, Any, Any], Tensor]  # network, inputs, targets: for trees of each
 

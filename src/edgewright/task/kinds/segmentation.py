@@ -16,7 +16,7 @@ Source of the Dice loss: Milletari et al., "V-Net", 3DV 2016, arXiv:1606.04797 (
 Checked against: scikit-learn's jaccard_score and f1_score over all pixels (tests/task/test_segmentation.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from edgewright.task.kind import Kind
 from edgewright.task.pictures import Bars, Gallery, Picture, Shown, data_uri, overlaid
 
 IGNORE = 255
+PLACES = 8  # of each map that scores of features look at
 SHOWN = 6  # masks at each end
 COLOURS = ((0, 0, 0), (224, 80, 60), (60, 140, 224), (70, 180, 90), (235, 180, 50), (150, 90, 200), (60, 190, 190))
 
@@ -113,6 +114,20 @@ class Segmentation(Kind):
         shares = ", ".join(f"{name} {share:.1f} %" for name, share in most if share > 0)
         return f"{told['mask'] or '-'}\t{shares}"
 
+    def examples(
+        self, maps: Sequence[Tensor], targets: Tensor, generator: torch.Generator
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """Up to 8 places of each sample whose pixel counts, drawn at random on the first of the maps."""
+        if maps[0].ndim != 4:
+            raise BadInput("scores of features need maps before the last layer, to tell pixels; choose another score")
+        size = (maps[0].shape[2], maps[0].shape[3])
+        true = _nearest(targets, size).flatten(1)
+        drawn = torch.rand(true.shape, generator=generator).to(true.device).masked_fill(true == IGNORE, -1.0)
+        lots, places = drawn.topk(min(PLACES, drawn.shape[1]), 1)
+        rows = torch.arange(len(true), device=true.device).unsqueeze(1).expand_as(places)[lots >= 0]
+        where = places[lots >= 0]
+        return [_nearest(one, size).flatten(2)[rows, :, where] for one in maps], true[rows, where].long()
+
     def described(self) -> str:
         return f"tells {len(self.names)} classes apart, pixel by pixel"
 
@@ -174,13 +189,12 @@ def _dice(logits: Tensor, true: Tensor, known: Tensor) -> Tensor:
 
 
 def _nearest(answers: Tensor, size: Size) -> Tensor:
-    """(N, h, w) answers at another size: of each pixel the nearest place."""
+    """(N, h, w) answers, or (N, C, h, w), at another size: of each pixel the nearest place."""
     if tuple(answers.shape[-2:]) == tuple(size):
         return answers
+    maps = answers.float() if answers.ndim == 4 else answers.float().unsqueeze(1)
     return (
-        functional.interpolate(answers.float().unsqueeze(1), size=size, mode="nearest-exact")
-        .squeeze(1)
-        .to(answers.dtype)
+        functional.interpolate(maps, size=size, mode="nearest-exact").view(*answers.shape[:-2], *size).to(answers.dtype)
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -139,6 +140,11 @@ class Several(Kind):
 
     def targets(self) -> dict[str, tuple[str, ...]]:
         return {name: kind.names for name, kind in self.parts.items()}
+
+    def examples(
+        self, maps: Sequence[Tensor], targets: Any, generator: torch.Generator
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        raise BadInput("scores of features look at one target, and this task has several; choose another score")
 
     def described(self) -> str:
         return "; ".join(f"{name}: {kind.described()}" for name, kind in self.parts.items())

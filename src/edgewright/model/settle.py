@@ -20,8 +20,10 @@ def settle(model: nn.Module, inputs: Iterable[Any], count: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean of all batches
     model.train()
-    for x in itertools.islice(inputs, count if norms else 0):
-        ask(model, x)
-    for layer, momentum in norms.items():
-        layer.momentum = momentum
+    try:
+        for x in itertools.islice(inputs, count if norms else 0):
+            ask(model, x)
+    finally:
+        for layer, momentum in norms.items():
+            layer.momentum = momentum
     model.eval()
