@@ -291,11 +291,11 @@ def test_every_source_room_has_tests() -> None:
     assert not without, f"rooms without tests: {sorted(without)}"
 
 
-# Files outside the kinds of task, the sources and the report's parts that name what only classification has. It only
-# falls: a file that goes lowers the number, and none is added.
+# Files outside the kinds of task, the sources, the report's parts and published scores, some of which are defined on
+# classes, that name what only classification has. It only falls: a file that goes lowers the number, and none is added.
 OF_CLASSES = re.compile(r"\b(labels|top1|top1_\w+|accuracy|classes)\b")
-AMONG_THEM = ("task/kinds/", "task/sources/", "report/parts/")
-STILL_NAME_CLASSES = 82
+AMONG_THEM = ("task/kinds/", "task/sources/", "report/parts/", "proxy/scores/")
+STILL_NAME_CLASSES = 73
 
 
 def test_ever_fewer_files_know_of_classes() -> None:

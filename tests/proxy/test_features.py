@@ -240,7 +240,7 @@ def test_numbers_for_targets(batches):
 
     found = score(model, numbers, [kept["logme"], kept["linear_fit"]], loss=loss)
     assert all(math.isfinite(one) for one in found.values()) and read(model, numbers).targets.shape == (80, 1)
-    with pytest.raises(BadInput, match="knn tells classes apart"):
+    with pytest.raises(BadInput, match="knn needs one whole number"):
         score(model, numbers, [kept["knn"]], loss=loss)
 
 

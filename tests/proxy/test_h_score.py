@@ -65,5 +65,5 @@ def test_bounds_absent_classes_constants_and_numbers(proxy):
     assert value(proxy, changed(features, targets=features.targets * 5 + 1)) == pytest.approx(told, rel=1e-9)
     assert value(proxy, changed(features, torch.full((30, 4), 2.5).double())) == 0
     assert value(proxy, changed(features, targets=torch.zeros(30, dtype=torch.int64))) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(BadInput, match=f"{proxy.name} tells classes apart"):
+    with pytest.raises(BadInput, match=f"{proxy.name} needs one whole number"):
         value(proxy, changed(features, targets=features.values[:, :1]))

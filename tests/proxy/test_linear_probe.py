@@ -47,7 +47,7 @@ def test_numbers_of_two_columns():
     numbers = changed(features, targets=targets)
     share, _ = reference(features, ((targets - targets.mean(0)) / targets.std(0, correction=0)).numpy())
     assert value(linear_fit(), numbers) == pytest.approx(share, rel=1e-6)
-    with pytest.raises(BadInput, match=r"linear_probe tells classes apart.*choose logme or linear_fit"):
+    with pytest.raises(BadInput, match=r"linear_probe needs one whole number.*choose logme or linear_fit"):
         value(linear_probe(), numbers)
 
 

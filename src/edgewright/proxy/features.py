@@ -5,7 +5,7 @@ given are the *features*, what it gives are the outputs of the *source*: where t
 the start says. Both are read in evaluation mode. How they pair with targets is the kind's to say (`Kind.examples`): one
 example a sample, or a few places of each map.
 
-    F (n, D) features,   y (n,) classes, or (n, M) numbers,   n at most 2,048, drawn at random where there are more
+    F (n, D) features,   y (n,) whole numbers, or (n, M) floats,   n at most 2,048, drawn at random where there are more
 
 Scores need the singular vectors of F, which come from the smaller of its two Gram matrices in float64: a product and
 one symmetric eigenproblem of min(n, D), kept for all that ask.
@@ -50,26 +50,28 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
-    def classes(self, name: str) -> Tensor:
-        """(n,) int64: the number of each example's class among those that are there, 0 to C - 1.
+    def groups(self, name: str) -> Tensor:
+        """(n,) int64: which of the targets that are there each example has, 0 to C - 1.
 
-        name: of the score that asks.   Errors: BadInput where targets are numbers.
+        name: of the score that asks.   Errors: BadInput where targets are floats, which are no groups.
         """
         if self.targets.is_floating_point():
-            raise BadInput(f"{name} tells classes apart, and here targets are numbers; choose logme or linear_fit")
+            raise BadInput(
+                f"{name} needs one whole number for each sample, and here targets are floats; choose logme or linear_fit"
+            )
         return self.targets.unique(return_inverse=True)[1]
 
     @functools.cached_property
     def columns(self) -> Tensor:
-        """Y (n, C): a column of 0 and 1 for each class that is there; numbers less their mean, over their spread."""
+        """Y (n, C): a column of 0 and 1 for each group that is there; floats less their mean, over their spread."""
         if not self.targets.is_floating_point():
-            return functional.one_hot(self.classes("")).double()
+            return functional.one_hot(self.groups("")).double()
         spread = self.targets.std(0, correction=0)
         return (self.targets - self.targets.mean(0))[:, spread > 0] / spread[spread > 0]
 
     @functools.cached_property
     def probabilities(self) -> Tensor:
-        """(n, K): of the source's classes; one output alone is the logit of the second of two."""
+        """(n, K): softmax of the source's outputs; one output alone is the logit of the second of two."""
         if self.source.shape[1] == 1:
             return torch.cat([-self.source, self.source], 1).sigmoid()
         return self.source.softmax(1)

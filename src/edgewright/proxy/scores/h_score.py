@@ -74,7 +74,7 @@ def _shrunk(features: Features) -> float:
 
 def _between(features: Features, name: str) -> Tensor:
     """(r,): along each singular direction, the classes' share of a spread of 1."""
-    classes = torch.nn.functional.one_hot(features.classes(name)).double()
+    classes = torch.nn.functional.one_hot(features.groups(name)).double()
     return ((classes.T @ features.centred.left).square() / classes.sum(0).unsqueeze(1)).sum(0)
 
 

@@ -35,7 +35,7 @@ def knn() -> Proxy:
 
 
 def _score(features: Features) -> float:
-    classes = features.classes("knn")
+    classes = features.groups("knn")
     if len(classes) < 2:
         return 0.0
     unit = functional.normalize(features.values, dim=1)

@@ -31,7 +31,7 @@ def leep() -> Proxy:
 
 
 def _score(features: Features) -> float:
-    labels, theta = features.classes("leep"), features.probabilities
+    labels, theta = features.groups("leep"), features.probabilities
     joint = torch.nn.functional.one_hot(labels).double().T @ theta
     given = joint / joint.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
     return float((given[labels] * theta).sum(1).log().mean())

@@ -59,7 +59,7 @@ def linear_fit() -> Proxy:
 
 
 def _accuracy(features: Features) -> float:
-    classes = features.classes("linear_probe")
+    classes = features.groups("linear_probe")
     said = (features.columns - _missed(features)).argmax(1)
     return 100 * float((said == classes).double().mean())
 

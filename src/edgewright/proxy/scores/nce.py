@@ -31,7 +31,7 @@ def nce() -> Proxy:
 
 
 def _score(features: Features) -> float:
-    labels, theta = features.classes("nce"), features.probabilities
+    labels, theta = features.groups("nce"), features.probabilities
     said = torch.nn.functional.one_hot(theta.argmax(1), theta.shape[1]).double()
     joint = torch.nn.functional.one_hot(labels).double().T @ said / len(labels)
     given = joint / joint.sum(0).clamp_min(torch.finfo(torch.float64).tiny)

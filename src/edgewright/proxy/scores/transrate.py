@@ -34,7 +34,7 @@ def transrate() -> Proxy:
 
 
 def _score(features: Features) -> float:
-    classes = features.classes("transrate")
+    classes = features.groups("transrate")
     values, squares = features.values - features.values.mean(0), features.centred.squares
     whole = float(torch.log1p(squares / (len(values) * DISTORTION)).sum()) / 2
     each = [_rate(values[classes == label]) for label in range(int(classes.max()) + 1)]
