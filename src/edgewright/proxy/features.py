@@ -57,7 +57,8 @@ class Features:
         """
         if self.targets.is_floating_point():
             raise BadInput(
-                f"{name} needs one whole number for each sample, and here targets are floats; choose logme or linear_fit"
+                f"{name} needs one whole number for each sample, and here targets are floats; "
+                "choose logme or linear_fit"
             )
         return self.targets.unique(return_inverse=True)[1]
 
