@@ -78,7 +78,8 @@ def score(
         loss: of outputs and targets, to a scalar; cross-entropy of classes by default.
         examples: for transfer scores, how features pair with targets: one example a sample, unless a kind of task says
             otherwise (`Kind.examples`).
-        settled: False takes the statistics of batch norms anew before features are read: for a network that was cut.
+        settled: False takes the statistics of batch norms anew before features are read: for weights just drawn. Where
+            blocks of a learned network were cut it may help or harm; score both.
         seed: of what is random in a forward pass (dropout) or in a proxy (noise).
     Returns: the score of each proxy, by name, in its own unit and direction (`Proxy.higher_is_better`); the worst value
         where it is not finite. A proxy that is not defined for such a network is missing.

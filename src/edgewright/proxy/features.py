@@ -109,8 +109,9 @@ def read_features(
 
     Args:
         ran: what running one sample showed, with what is live.
-        settled: False takes the statistics of batch norms anew from these batches first, for a network that was
-            changed or has never been trained.
+        settled: False takes the statistics of batch norms anew from these batches first: for weights that have never
+            learned. Of a learned network that was changed it may help or harm: channels that are silent on these
+            samples become as loud as the others.
     Returns: None where the logits do not depend on the input, or features are not finite.
     Errors: BadInput for a network that ends in something else, and for targets that do not pair with its features.
     Cost: a forward pass over all samples in parts of 64, two where the norms settle.
