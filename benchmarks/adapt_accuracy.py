@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewright.backward.plans.contribution import measure
-from edgewright.backward.plans.planner import plan, plan_of
+from edgewright.backward.plans.planner import Menu, plan, plan_of
 from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.backward.resolve import methods
 from edgewright.backward.rules.mobiletl import inverted_residuals
@@ -185,8 +185,7 @@ def planned(bench: Bench, memory: int, held: Sequence[int]) -> TrainingPlan:
         bench.model,
         example,
         budget=TrainingBudget(memory_bytes=memory),
-        contributions=bench.measured(),
-        always=(bench.adaptation.head,),
+        menu=Menu(bench.measured(), always=(bench.adaptation.head,)),
         held=held,
     )
 

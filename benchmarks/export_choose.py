@@ -20,6 +20,7 @@ from pathlib import Path
 
 from edgewright.core.files import write_text
 from edgewright.device.measure import Runs
+from edgewright.export.choose.candidates import Wanted
 from edgewright.export.choose.choice import Choice, choose
 from edgewright.export.choose.samples import Samples, read_samples
 from edgewright.export.choose.versus import Versus, versus
@@ -80,7 +81,7 @@ def one(place: str, arguments: argparse.Namespace, folder: Path) -> dict:
     network = Network(source.model, calibration=calibration)
     runs = Runs(most=arguments.runs)
     choice: Choice = choose(
-        network, samples, folder, runtimes=make_runtimes(names), max_drop=arguments.max_drop, runs=runs
+        network, samples, folder, wanted=Wanted(make_runtimes(names)), max_drop=arguments.max_drop, runs=runs
     )
     print(choice.table())
     print(choice.why)

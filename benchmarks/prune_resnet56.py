@@ -2,7 +2,7 @@
 
     python benchmarks/prune_resnet56.py --data cifar10.npz --weights resnet56.safetensors --out runs/prune --seeds 0 1 2
 
-1. Ours: `plan_pruning(share=...)`, Taylor importance, layers and whole networks measured on this machine.
+1. Ours: `plan_pruning` to a `Goal(share=...)`, Taylor importance, layers and whole networks measured on this machine.
 2. Torch-Pruning (where it is installed): its pruners with the Taylor importance (`tp-taylor`) and with the group norm
    (`tp-norm`), over all layers at once and by 8 channels; the ratio is searched so that the measured latency is ours.
 3. All learn from the network as it was (distillation), with the same recipe, images and seeds. It is asked
@@ -36,6 +36,7 @@ from torch.nn import functional
 
 from edgewright.compress.base import apply, rebuilt
 from edgewright.compress.planner import plan, read_plan
+from edgewright.compress.prune.asked import Goal, Scope, Times, Worth
 from edgewright.compress.prune.prune import plan_pruning
 from edgewright.compress.wiring import trace
 from edgewright.core.files import write_text
@@ -76,9 +77,13 @@ def ours(model: nn.Module, task: Task, options: argparse.Namespace, timed: Calla
     if file.is_file():
         return rebuilt(model, read_plan(json.loads(file.read_text()), str(file)))
     found = plan_pruning(
-        model, EXAMPLE, importance=options.importance, batches=judged(task), share=options.share, timed=timed,
-        drop_blocks=not options.no_drop,
-    )  # fmt: skip
+        model,
+        EXAMPLE,
+        Goal(share=options.share),
+        worth=Worth(options.importance, judged(task)),
+        scope=Scope(blocks=not options.no_drop),
+        times=Times(timed),
+    )
     print(found, flush=True)
     write_text(file, found.to_json())
     return rebuilt(model, found)

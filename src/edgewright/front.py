@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgewright.compress.base import Declined, Plan, apply
 from edgewright.compress.planner import look
+from edgewright.compress.prune.asked import Goal, Scope, Times, Worth
 from edgewright.compress.prune.prune import plan_pruning
 from edgewright.compress.worthwhile import worthwhile
 from edgewright.core.errors import BadInput
@@ -141,15 +142,12 @@ def prune(
     plan = plan_pruning(
         model,
         x,
-        importance="magnitude" if targets is None else "taylor",
-        batches=() if targets is None else [(x, targets)],
-        loss=lambda network, inputs, wanted: loss(network(inputs), wanted),
-        share=latency if macs is None else macs,
-        of="latency" if macs is None else "macs",
-        keep=keep,
-        round_to=where.align,
-        timed=stopwatch(x, device=where),
-        device=where,
+        Goal(share=latency) if macs is None else Goal(share=macs, of="macs"),
+        worth=Worth(importance="magnitude")
+        if targets is None
+        else Worth("taylor", [(x, targets)], lambda network, inputs, wanted: loss(network(inputs), wanted)),
+        scope=Scope(keep=keep, round_to=where.align),
+        times=Times(stopwatch(x, device=where), device=where),
     )
     smaller = apply(model, plan, x)
     return Changed(smaller, plan, _ratio(model, smaller, x, where))

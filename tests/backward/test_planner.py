@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from backward.networks import odd
 from edgewright.backward.account import measure_kept, total
-from edgewright.backward.plans.planner import plan, plan_of
+from edgewright.backward.plans.planner import Menu, plan, plan_of
 from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.core.errors import BadInput, BudgetInfeasible
 
@@ -72,23 +72,23 @@ def test_a_budget_below_the_least_says_what_the_least_is() -> None:
     ):
         plan(model, x, budget=TrainingBudget(memory_bytes=3))
     with pytest.raises(BudgetInfeasible, match="head"):
-        plan(model, x, budget=TrainingBudget(memory_bytes=300), always=("head",))
+        plan(model, x, budget=TrainingBudget(memory_bytes=300), menu=Menu(always=("head",)))
 
 
 def test_contributions_decide() -> None:
     model, x = odd()
     alone = plan_of(model, x, {"groups": "full"}).memory_bytes
     for memory in (alone, int(1.2 * alone)):
-        found = plan(model, x, contributions={("groups", "full"): 1.0}, budget=TrainingBudget(memory_bytes=memory))
+        found = plan(model, x, menu=Menu({("groups", "full"): 1.0}), budget=TrainingBudget(memory_bytes=memory))
         assert found.methods()["groups"] == "full"
-    early = plan(model, x, contributions={("stem", "bias"): 1.0}, budget=TrainingBudget(memory_bytes=alone))
+    early = plan(model, x, menu=Menu({("stem", "bias"): 1.0}), budget=TrainingBudget(memory_bytes=alone))
     assert early.methods()["stem"] != "frozen"
 
 
 def test_with_memory_to_spare_everything_learns_in_full_whatever_a_few_batches_say() -> None:
     model, x = odd()
     measured = {("groups", "full"): 1.0, ("stem", "full"): -2.0, ("stem", "filter-2w"): 0.5, ("head", "bias"): 0.1}
-    found = plan(model, x, contributions=measured)
+    found = plan(model, x, menu=Menu(measured))
     learning = {row.layer: row.method for row in found.layers if row.kind != "activation"}
     assert set(learning.values()) == {"full"}
     assert sum(row.share or 0 for row in found.layers) == pytest.approx(1.0)
@@ -98,14 +98,14 @@ def test_where_nothing_brings_anything_the_plan_is_by_guess() -> None:
     """A network that knows its images by heart has no gradient on them; new ones may yet come."""
     model, x = odd()
     budget = TrainingBudget(memory_bytes=plan_of(model, x, {"groups": "full"}).memory_bytes)
-    measured = plan(model, x, contributions={("stem", "full"): -1.0}, budget=budget)
+    measured = plan(model, x, menu=Menu({("stem", "full"): -1.0}), budget=budget)
     assert measured.methods() == plan(model, x, budget=budget).methods()
 
 
 def test_methods_that_can_learn_nowhere_are_refused() -> None:
     model, x = odd()
     with pytest.raises(BadInput, match="none of the methods allowed"):
-        plan(model, x, allowed=("frozen",))
+        plan(model, x, menu=Menu(allowed=("frozen",)))
 
 
 def test_frozen_weights_stay_bit_identical_through_steps() -> None:
@@ -148,7 +148,7 @@ def test_models_that_cannot_learn_or_run_on_shapes_are_one_sentence() -> None:
         plan(Stubborn(), torch.zeros(1, 3, 8, 8))
     model, x = odd()
     with pytest.raises(BadInput, match="unknown backward method 'magic'; choose from full, bias"):
-        plan(model, x, allowed=("magic",))
+        plan(model, x, menu=Menu(allowed=("magic",)))
     with pytest.raises(BadInput, match="no layer 'nowhere' that can learn"):
         plan_of(model, x, {"nowhere": "full"})
 
@@ -156,11 +156,11 @@ def test_models_that_cannot_learn_or_run_on_shapes_are_one_sentence() -> None:
 def test_a_divided_batch_is_held_in_parts_only_where_that_buys_contribution() -> None:
     model, x = odd()
     worth = {(row.layer, "full"): 1.0 for row in plan(model, x).layers}
-    rich = plan(model, x, held=(1, 2), contributions=worth, budget=TrainingBudget(memory_bytes=10**9))
+    rich = plan(model, x, held=(1, 2), menu=Menu(worth), budget=TrainingBudget(memory_bytes=10**9))
     assert rich.held == len(x)
     tight = TrainingBudget(memory_bytes=rich.memory_bytes // 3)
-    whole = plan(model, x, contributions=worth, budget=tight)
-    divided = plan(model, x, contributions=worth, budget=tight, held=(1, 2))
+    whole = plan(model, x, menu=Menu(worth), budget=tight)
+    divided = plan(model, x, menu=Menu(worth), budget=tight, held=(1, 2))
     assert divided.held < len(x) and divided.memory_bytes <= tight.memory_bytes
     assert sum(row.share or 0 for row in divided.layers) > sum(row.share or 0 for row in whole.layers)
     assert divided.batch == tuple(x.shape) and divided.full_memory_bytes == whole.full_memory_bytes

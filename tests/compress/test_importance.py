@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from compress.networks import images
 from compress.prunable import networks
+from edgewright.compress.prune.asked import IMPORTANCES
 from edgewright.compress.prune.groups import Group, dependencies
 from edgewright.compress.prune.importance import Batches, cross_entropy, gradients
 from edgewright.compress.prune.importances.network_slimming import scale_penalty
-from edgewright.compress.prune.prune import IMPORTANCES
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
 

@@ -12,6 +12,7 @@ from compress.networks import images, lived_in
 from compress.prunable import networks, resnet
 from edgewright.compress.base import Plan, apply
 from edgewright.compress.prune.allocate import Allocation, levels_of
+from edgewright.compress.prune.asked import Goal, Scope, Times, Worth
 from edgewright.compress.prune.groups import Group, dependencies
 from edgewright.compress.prune.importance import Batches, Loss
 from edgewright.compress.prune.parts import latency_parts, macs_parts, timed_steps
@@ -49,31 +50,34 @@ def evenly(model: nn.Module, groups: Sequence[Group], batches: Batches, loss: Lo
     return [torch.arange(1, group.units + 1, dtype=torch.float64) for group in groups]
 
 
+SIZE, EVEN, NARROWED = Worth("magnitude"), Worth(evenly), Scope(blocks=False)
+
+
 def test_macs_are_kept_and_no_layer_is_narrower_than_a_step() -> None:
     model = lived_in(resnet())
     whole = trace(model, EXAMPLE).macs
     for share in (0.8, 0.5):
-        found = plan_pruning(model, EXAMPLE, importance="magnitude", share=share, of="macs", drop_blocks=False)
+        found = plan_pruning(model, EXAMPLE, Goal(share=share, of="macs"), worth=SIZE, scope=NARROWED)
         assert 0.75 * share * whole < found.after.macs <= share * whole
         assert all(len(rewrite.kept) % 8 == 0 for rewrite in narrowed(found))
         assert apply(model, found, images(2, 3, 9, 12))(EXAMPLE).shape == (2, 5)
-    same = plan_pruning(model, EXAMPLE, importance="magnitude", macs=0.5 * whole, drop_blocks=False)
+    same = plan_pruning(model, EXAMPLE, Goal(macs=0.5 * whole), worth=SIZE, scope=NARROWED)
     assert same == found
 
 
 def test_a_measured_target_is_met_though_the_sum_of_layers_is_wrong() -> None:
     model = lived_in(resnet())
-    found = plan_pruning(model, EXAMPLE, importance=evenly, share=0.6, timed=by_law, prices=law, round_to=4)
+    found = plan_pruning(model, EXAMPLE, Goal(share=0.6), worth=EVEN, times=Times(by_law, law), scope=Scope(round_to=4))
     before, after = by_law([model, apply(model, found, images(2, 3, 9, 12))])
     assert 0.5 < after / before <= 0.6 * 1.02
-    absolute = plan_pruning(model, EXAMPLE, importance=evenly, latency_ms=0.6 * before, timed=by_law, prices=law)
+    absolute = plan_pruning(model, EXAMPLE, Goal(latency_ms=0.6 * before), worth=EVEN, times=Times(by_law, law))
     assert by_law([apply(model, absolute, images(2, 3, 9, 12))])[0] <= 0.6 * before * 1.02
 
 
 def test_narrowing_that_saves_no_time_is_not_done() -> None:
     """Up to 16 channels cost the same: only those above go, or whole blocks."""
     model = lived_in(resnet())
-    found = plan_pruning(model, EXAMPLE, importance=evenly, share=0.75, prices=law)
+    found = plan_pruning(model, EXAMPLE, Goal(share=0.75), worth=EVEN, times=Times(prices=law))
     for rewrite in narrowed(found):
         assert rewrite.units > 16
         assert len(rewrite.kept) == 16
@@ -82,42 +86,43 @@ def test_narrowing_that_saves_no_time_is_not_done() -> None:
 def test_only_and_keep() -> None:
     model = lived_in(resnet())
 
-    def pruned(**options: object) -> set[str]:
-        found = plan_pruning(model, EXAMPLE, importance="fpgm", share=0.8, of="macs", **options)  # pyright: ignore
+    def pruned(scope: Scope) -> set[str]:
+        found = plan_pruning(model, EXAMPLE, Goal(share=0.8, of="macs"), worth=Worth("fpgm"), scope=scope)
         return {rewrite.layers[0] for rewrite in found.rewrites}
 
-    assert pruned(only=("5*", "6*")) <= {"5.conv1", "5.conv2", "6.conv1", "6"}
-    assert not pruned(keep=("5*", "6*")) & {"5.conv1", "5.conv2", "6.conv1", "6"}
-    assert all("." in name for name in pruned(drop_blocks=False, keep=("0", "5.conv2")))
-    assert "3" not in pruned(keep=("3.conv2",))  # a block goes with all that is in it
+    assert pruned(Scope(only=("5*", "6*"))) <= {"5.conv1", "5.conv2", "6.conv1", "6"}
+    assert not pruned(Scope(keep=("5*", "6*"))) & {"5.conv1", "5.conv2", "6.conv1", "6"}
+    assert all("." in name for name in pruned(Scope(blocks=False, keep=("0", "5.conv2"))))
+    assert "3" not in pruned(Scope(keep=("3.conv2",)))  # a block goes with all that is in it
     with pytest.raises(BadInput, match="no layer that makes channels is among nothing"):
-        pruned(only=("nothing",))
+        pruned(Scope(only=("nothing",)))
 
 
 def test_heads_and_hidden_units_of_a_transformer() -> None:
     model, shape = networks()["transformer"]
     x = images(*shape)
-    found = plan_pruning(model, x, importance="nvit", batches=[(x, torch.tensor([0, 3]))], share=0.5, of="macs")
+    found = plan_pruning(model, x, Goal(share=0.5, of="macs"), worth=Worth("nvit", [(x, torch.tensor([0, 3]))]))
     assert {rewrite.layers[0].rsplit(".", 1)[-1] for rewrite in found.rewrites} == {"qkv", "fc1"}
     result = apply(model, found, x)
     assert result(x).shape == (2, 5)
     assert found.after.macs <= 0.5 * found.before.macs
-    priced = plan_pruning(model, x, importance="magnitude", share=0.95, prices=law)
+    priced = plan_pruning(model, x, Goal(share=0.95), worth=SIZE, times=Times(prices=law))
     assert priced.after.macs < priced.before.macs
 
 
 def test_errors_say_what_is_wrong() -> None:
     model = lived_in(resnet())
-    with pytest.raises(BadInput, match="one budget"):
-        plan_pruning(model, EXAMPLE)
+    for none_or_two in ({}, {"share": 0.5, "macs": 1e6}, {"latency_ms": 1.0, "macs": 1e6}):
+        with pytest.raises(BadInput, match="one goal"):
+            Goal(**none_or_two)
     with pytest.raises(BadInput, match="between 0 and 1"):
-        plan_pruning(model, EXAMPLE, share=50)
+        Goal(share=50)
     with pytest.raises(BadInput, match="there are taylor, nvit"):
-        plan_pruning(model, EXAMPLE, importance="size", share=0.5)
+        plan_pruning(model, EXAMPLE, Goal(share=0.5), worth=Worth("size"))
     with pytest.raises(BadInput, match="needs batches"):
-        plan_pruning(model, EXAMPLE, share=0.5, of="macs")
+        plan_pruning(model, EXAMPLE, Goal(share=0.5, of="macs"))
     with pytest.raises(BudgetInfeasible, match="of the cost at least, and 1 % was asked for"):
-        plan_pruning(model, EXAMPLE, importance="magnitude", share=0.01, of="macs")
+        plan_pruning(model, EXAMPLE, Goal(share=0.01, of="macs"), worth=SIZE)
 
 
 def test_a_network_that_measures_no_faster_is_an_error() -> None:
@@ -128,18 +133,18 @@ def test_a_network_that_measures_no_faster_is_an_error() -> None:
         return [1.0, 1.005][: len(models)]
 
     with pytest.raises(GateFailed, match=r"not faster: measured, it takes 1.00 times"):
-        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", share=0.99, timed=unmoved, prices=law)
+        plan_pruning(lived_in(resnet()), EXAMPLE, Goal(share=0.99), worth=SIZE, times=Times(unmoved, law))
     with pytest.raises(BadInput, match=r"takes 1 ms as it is, within the 1\.2 ms"):
-        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", latency_ms=1.2, timed=unmoved, prices=law)
+        plan_pruning(lived_in(resnet()), EXAMPLE, Goal(latency_ms=1.2), worth=SIZE, times=Times(unmoved, law))
     with pytest.raises(BudgetInfeasible, match="measured, takes 157 % of the time"):
-        plan_pruning(lived_in(resnet()), EXAMPLE, importance="magnitude", share=0.7, timed=backwards, prices=law)
+        plan_pruning(lived_in(resnet()), EXAMPLE, Goal(share=0.7), worth=SIZE, times=Times(backwards, law))
 
 
 def test_parts_add_up_and_know_their_groups() -> None:
     """Every part costs the same after the surgery as it was said to before; and changes with its own groups only."""
     model = lived_in(resnet())
     found = dependencies(model, trace(model, EXAMPLE))
-    plan = plan_pruning(model, EXAMPLE, importance="magnitude", share=0.6, of="macs", drop_blocks=False)
+    plan = plan_pruning(model, EXAMPLE, Goal(share=0.6, of="macs"), worth=SIZE, scope=NARROWED)
     left = [next((len(r.kept) for r in narrowed(plan) if r.group == g.name), g.units) for g in found.groups]
     said = sum(part.cost(left) for part in latency_parts(found, law))
     assert told(apply(model, plan, images(2, 3, 9, 12))) == pytest.approx(said, rel=1e-12)
@@ -212,6 +217,6 @@ def test_greedy_is_near_the_best_of_all() -> None:
 def test_layers_are_measured_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWRIGHT_CACHE", str(tmp_path))
     model = lived_in(resnet())
-    found = plan_pruning(model, EXAMPLE, importance="magnitude", share=0.8)
+    found = plan_pruning(model, EXAMPLE, Goal(share=0.8), worth=SIZE)
     assert found.after.macs < found.before.macs
     assert (tmp_path / "latency.db").is_file()

@@ -11,7 +11,7 @@ import pytest
 
 from edgewright.core.errors import BadInput
 from edgewright.device.measure import Runs
-from edgewright.export.choose.candidates import pairs
+from edgewright.export.choose.candidates import Wanted
 from edgewright.export.choose.choice import UNASKED, Choice, NothingFits, choose
 from edgewright.export.choose.samples import Samples
 from edgewright.export.running import outputs
@@ -78,8 +78,9 @@ def samples(network: onnx.ModelProto) -> Samples:
 
 
 def chosen(network, samples, folder, *runtimes: Runtime, **options) -> Choice:
+    wanted = Wanted([OnnxRuntime(), *runtimes], options.pop("kinds", KINDS))
     first = {"runs": Runs(most=40), "max_drop": 1.0, **options}
-    return choose(Network(network), samples, folder, runtimes=[OnnxRuntime(), *runtimes], **first)
+    return choose(Network(network), samples, folder, wanted=wanted, **first)
 
 
 def row(choice: Choice, name: str):
@@ -157,9 +158,7 @@ def test_what_is_missing_or_fails_is_a_row(network, samples, tmp_path) -> None:
 def test_nothing_that_may_win_gives_the_table(network, samples, tmp_path) -> None:
     bad = Made(says=lambda kind, y: -y)
     with pytest.raises(NothingFits, match="made int8: output 'logits' loses") as caught:
-        choose(
-            Network(network), samples, tmp_path, runtimes=[bad], kinds=["int8"], max_drop=0.5, runs=Runs(most=20)
-        )  # fmt: skip
+        choose(Network(network), samples, tmp_path, wanted=Wanted([bad], ["int8"]), max_drop=0.5, runs=Runs(most=20))
     assert caught.value.exit_code == 3
     choice = caught.value.choice
     assert choice.winner is None
@@ -172,12 +171,12 @@ def test_a_larger_drop_lets_more_in(network, samples, tmp_path) -> None:
     def says(kind: str, y: np.ndarray) -> np.ndarray:
         return y if kind == "fp32" else np.roll(y, 1, 1)  # always another class
 
-    options = {"runtimes": [Made(says=says, milliseconds={"int8": 0.0})], "kinds": ["int8"], "runs": Runs(most=20)}
+    wanted, runs = Wanted([Made(says=says, milliseconds={"int8": 0.0})], ["int8"]), Runs(most=20)
     lost = 75 - 100 * 5 / 20  # rolled by one, it is right where the labels were moved by one
     with pytest.raises(NothingFits, match=f"loses {lost:.2f} points"):
-        choose(Network(network), samples, tmp_path / "a", max_drop=lost - 1, **options)
+        choose(Network(network), samples, tmp_path / "a", wanted=wanted, max_drop=lost - 1, runs=runs)
     with pytest.raises(NothingFits, match="not surely faster"):  # now accurate enough; still it must be faster
-        choose(Network(network), samples, tmp_path / "b", max_drop=100, **options)
+        choose(Network(network), samples, tmp_path / "b", wanted=wanted, max_drop=100, runs=runs)
 
 
 def test_a_source_that_gives_no_numbers(network, samples, tmp_path) -> None:
@@ -207,7 +206,7 @@ def test_empty_calibration_data(network, samples, tmp_path) -> None:
 
 
 def test_pairs() -> None:
-    found = pairs([Made(), Made(name="absent", there=False)], KINDS)
+    found = Wanted([Made(), Made(name="absent", there=False)]).pairs()
     assert [(runtime.name, kind) for runtime, kind in found] == [
         ("made", "fp32"), ("made", "bf16"), ("made", "int8"), ("absent", "fp32"),
     ]  # fmt: skip

@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright.core.errors import BadInput
 from edgewright.device.board.board import Board
 from edgewright.device.board.target import Law, Target
+from edgewright.export.choose.candidates import Wanted
 from edgewright.export.choose.choice import Choice, NothingFits
 from edgewright.export.choose.elsewhere import choose_elsewhere, files_for, refuse_operators
 from edgewright.export.choose.samples import Samples
 from edgewright.export.running import outputs
-from edgewright.export.runtimes.base import KINDS, Network
+from edgewright.export.runtimes.base import Network
 from edgewright.export.runtimes.resolve import runtimes
 from edgewright.export.ship.ship import ship
 
@@ -35,8 +36,7 @@ def samples(network: onnx.ModelProto) -> Samples:
 
 
 def chosen(network: onnx.ModelProto, samples: Samples, folder: Path, board: Board, **options) -> Choice:
-    options = {"runtimes": list(runtimes().values()), "kinds": KINDS, "max_drop": 5.0, **options}
-    return choose_elsewhere(Network(network), samples, folder, device=board, **options)
+    return choose_elsewhere(Network(network), samples, folder, device=board, max_drop=5.0, **options)
 
 
 def test_the_latency_is_the_laws(network, samples, tmp_path) -> None:
@@ -87,9 +87,9 @@ def test_what_a_target_takes() -> None:
 
 def test_what_it_does_not_take_is_one_sentence(network, samples, tmp_path) -> None:
     with pytest.raises(BadInput, match="board takes int8 in files of onnxruntime; nothing of that was asked for"):
-        chosen(network, samples, tmp_path, target(), kinds=("fp32",))
+        chosen(network, samples, tmp_path, target(), wanted=Wanted(kinds=("fp32",)))
     with pytest.raises(BadInput, match="board takes int8 in files of executorch"):
-        chosen(network, samples, tmp_path, target(runtime="executorch"), runtimes=[runtimes()["onnxruntime"]])
+        chosen(network, samples, tmp_path, target(runtime="executorch"), wanted=Wanted([runtimes()["onnxruntime"]]))
 
 
 def test_forbidden_operators_are_named_with_their_node(network: onnx.ModelProto) -> None:

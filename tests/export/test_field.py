@@ -19,7 +19,7 @@ from edgewright.export.alike import variance_lost
 from edgewright.export.choose import candidates as building
 from edgewright.export.choose import choice as choosing
 from edgewright.export.choose.batch import takes_batches
-from edgewright.export.choose.candidates import Candidate, Judge, build_all
+from edgewright.export.choose.candidates import Candidate, Judge, Wanted, build_all
 from edgewright.export.choose.choice import choose
 from edgewright.export.choose.samples import Samples
 from edgewright.export.choose.versus import versus
@@ -306,7 +306,7 @@ def test_a_full_disk_is_no_candidates_fault(way: str, network: onnx.ModelProto, 
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 0}))
     samples = Samples([(random(1, 3, 12, 20),)] * 5, [(random(1, 3, 12, 20, seed=1),)] * 5, None)
     with pytest.raises(DiskFull, match="the disk is full; free some space there") as caught:
-        choose(Network(network), samples, tmp_path, runtimes=[Full()], kinds=["fp32"], runs=Runs(most=20))
+        choose(Network(network), samples, tmp_path, wanted=Wanted([Full()], ["fp32"]), runs=Runs(most=20))
     assert caught.value.exit_code == 1
 
 

@@ -3,7 +3,7 @@
 import itertools
 from statistics import mean
 
-from edgewright.search.strategies.evolution import Evolution
+from edgewright.search.strategies.evolution import Evolution, Founders
 from edgewright.search.strategies.random import RandomSearch
 
 CEILING = 30
@@ -42,7 +42,7 @@ def test_the_best_survive(vectors, excess, value):
 def test_founders_keep_the_narrower_budget(vectors, excess, value):
     from search.conftest import cost
 
-    strategy = Evolution(vectors(), excess(40), 0, population=30, founders=excess(20))
+    strategy = Evolution(vectors(), excess(40), 0, population=30, founders=Founders(excess(20)))
     founders = strategy.ask(30)
     assert all(cost(a) <= 20 for a in founders)
     strategy.tell([(a, value(a)) for a in founders])

@@ -7,7 +7,7 @@ from statistics import mean
 import pytest
 import torch
 
-from edgewright.search.strategies.reinforce import Controller, Reinforce, state_correlation
+from edgewright.search.strategies.reinforce import Controller, Memory, Reinforce, state_correlation
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def hits(vector):
 
 
 def test_learns_what_is_good_at_each_position(vectors):
-    drawn = search(vectors(), 0.0, 1).controller.draw(500, torch.Generator().manual_seed(0))
+    drawn = search(vectors(), None, 1).controller.draw(500, torch.Generator().manual_seed(0))
     assert mean(map(hits, drawn)) > 5 / 6 + 1.0  # 5 / 6 is chance
 
 
@@ -79,7 +79,7 @@ def test_the_memory_raises_the_state_architecture_correlation(vectors):
     chosen = list(itertools.product(range(0, 6, 2), repeat=5))[::2]
     plain, remembering = (
         mean(state_correlation(search(vectors(), memory, seed).controller, chosen) for seed in range(3))
-        for memory in (0.0, 1.0)
+        for memory in (None, Memory())
     )
     assert remembering > plain
 

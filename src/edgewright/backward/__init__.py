@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgewright.core.lazy import lazily
 
 _HOMES = {
+    "Menu": "edgewright.backward.plans.planner",
     "TrainingBudget": "edgewright.backward.plans.training_plan",
     "TrainingPlan": "edgewright.backward.plans.training_plan",
     "applied": "edgewright.backward.plans.training_plan",
@@ -21,12 +22,12 @@ _HOMES = {
     "plan": "edgewright.backward.plans.planner",
     "plan_of": "edgewright.backward.plans.planner",
 }
-__all__ = ["TrainingBudget", "TrainingPlan", "applied", "filtered", "measure", "plan", "plan_of"]
+__all__ = ["Menu", "TrainingBudget", "TrainingPlan", "applied", "filtered", "measure", "plan", "plan_of"]
 
 if TYPE_CHECKING:
     from edgewright.backward.filtering import filtered
     from edgewright.backward.plans.contribution import measure
-    from edgewright.backward.plans.planner import plan, plan_of
+    from edgewright.backward.plans.planner import Menu, plan, plan_of
     from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 else:
     __getattr__, __dir__ = lazily(__name__, _HOMES)

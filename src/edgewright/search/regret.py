@@ -33,6 +33,7 @@ from edgewright.core.seed import derive
 from edgewright.search.base import Strategy
 from edgewright.search.resolve import make_strategy, resolve_strategy, strategies
 from edgewright.search.reward import soft_reward
+from edgewright.search.strategies.evolution import Breeding, Founders
 from edgewright.search.strategies.reinforce import Reinforce, state_correlation
 from edgewright.space.base import TabularSpace
 from edgewright.space.table import Ceiling, inside
@@ -45,7 +46,7 @@ EARLY_EXIT = "evolution-early-exit"  # evolution with EEEA-Net's founders: those
 ONE_HOT = "linas-one-hot"  # LINAS with the paper's encoding, to show what the facts of the wiring add
 RESAMPLES = 1000
 REPEATS_A_JOB = 5
-SMALL = {"population": 20, "tournament": 5}  # evolution's own 48 are for thousands of candidates
+SMALL = {"population": 20, "breeding": Breeding(tournament=5)}  # evolution's own 48 are for thousands of candidates
 
 
 class Curve(Frozen):
@@ -291,7 +292,7 @@ def _strategy(bench: _Bench, name: str, rows: _Rows, inside: NDArray[np.bool_], 
     options: Mapping[str, Any] = {}
     if name == EARLY_EXIT and share is not None:
         founding = share / 0.5 - 1
-        name, options = "evolution", SMALL | {"founders": lambda a: float(founding[rows.row(a)])}
+        name, options = "evolution", SMALL | {"founders": Founders(lambda a: float(founding[rows.row(a)]))}
     elif name == ONE_HOT:
         name, options = "linas", {"features": _one_hot(bench.space)}
     elif name == "evolution":

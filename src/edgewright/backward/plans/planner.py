@@ -14,6 +14,7 @@ biases). Checked against: exhaustive choice on small networks, the bytes of real
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
@@ -46,14 +47,38 @@ POINTS = 12  # of the trade curve
 ENOUGH = 0.99  # of the best plan's contribution: for less than the rest, no fewer images are held at a time
 
 
+@dataclass(frozen=True)
+class Menu:
+    """What a plan chooses from at each layer, and what each choice would bring.
+
+    contributions: what each method would bring at each layer (`contribution.measure`). Without, guessed: the square
+    root of how many numbers learn, times how good the method's gradient usually is.   allowed: methods to choose from;
+    default all that pass on exact gradients (`exact_onward`). Frozen always is.   always: layers that learn in full
+    whatever their contribution: a new head.
+    """
+
+    contributions: Contributions | None = None
+    allowed: Sequence[str] | None = None
+    always: Sequence[str] = ()
+
+    def methods(self) -> tuple[str, ...]:
+        return tuple(self.allowed or exact_onward())
+
+    def of(self, guessed: Sequence[Choice]) -> list[Choice]:
+        """The choices worth having, by what they bring. guessed: all that there are, worth what is guessed."""
+        options = guessed if self.contributions is None else valued(guessed, self.contributions)
+        return [useful(choice, choice.layer in self.always) for choice in options]
+
+
+ANYTHING = Menu()
+
+
 def plan(
     model: nn.Module,
     example: Tensor,
     *,
     budget: TrainingBudget | None = None,
-    contributions: Contributions | None = None,
-    allowed: Sequence[str] | None = None,
-    always: Sequence[str] = (),
+    menu: Menu = ANYTHING,
     state: int = 1,
     held: Sequence[int] = (),
     curve: bool = False,
@@ -65,10 +90,7 @@ def plan(
         held: how many of its images may be held at a time, to choose from; default all of them. Gradients of parts
             accumulate to the same step: fewer held keep less and change no gradient, and are slower, so the most are
             held that cost no contribution. Only a memory budget makes it worth while.
-        contributions: what each method would bring at each layer (`contribution.measure`). Without, guessed: the square
-            root of how many numbers learn, times how good the method's gradient usually is.
-        allowed: methods to choose from; default all that pass on exact gradients (`exact_onward`). Frozen always is.
-        always: layers that learn in full whatever their contribution: a new head.
+        menu: what each layer may do, and what that would bring; default: any method, by guess.
         state: numbers of optimizer state for each number that learns: 1 for SGD with momentum, 0 without, 2 for Adam.
         curve: whether to say what other memory budgets would buy (a dozen more solutions, seconds).
     Errors: BudgetInfeasible where the budget is below the least possible, saying what that is; BadInput for a model
@@ -77,7 +99,7 @@ def plan(
     budget = budget or TrainingBudget()
 
     def ground_of(held: int) -> _Ground:
-        return _Ground(model, example, held, contributions, tuple(allowed or exact_onward()), tuple(always), state)
+        return _Ground(model, example, held, menu, state)
 
     ground, found = _best_held(ground_of, sorted(held or (len(example),), reverse=True), budget)
     if curve:
@@ -112,7 +134,7 @@ def plan_of(
 ) -> TrainingPlan:
     """The plan that gives each layer the named method (missing ones are frozen), with its costs: single methods,
     last-k-layers and other schemes beside the planner's own. held: images at a time, default all of the example's."""
-    ground = _Ground(model, example, held or len(example), None, ("full",), (), state)
+    ground = _Ground(model, example, held or len(example), Menu(allowed=("full",)), state)
     unknown = set(chosen) - {choice.layer for choice in ground.choices}
     if unknown:
         raise BadInput(f"the model has no layer '{min(unknown)}' that can learn")
@@ -122,21 +144,12 @@ def plan_of(
 class _Ground:
     """What a plan is made on: the layers with their options and prices."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        example: Tensor,
-        held: int,
-        contributions: Contributions | None,
-        allowed: tuple[str, ...],
-        always: tuple[str, ...],
-        state: int,
-    ) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, held: int, menu: Menu, state: int) -> None:
         if len(example) % held:
             raise BadInput(f"a batch of {len(example)} cannot be held {held} at a time: give a divisor")
         self.model, self.state = model, state
         self.batch, self.passes, self.example = tuple(example.shape), len(example) // held, example.detach()[:held]
-        self._contributions, self._allowed = contributions, allowed
+        self._menu = menu
         self._layers = dict(model.named_modules())
         with _flags(model, True), _evaluating(model):
             sites = survey(model, self.example)
@@ -151,9 +164,7 @@ class _Ground:
         own = {p for site in sites for p in self._layers[site.name].parameters(recurse=False)}
         self._full_gradient = sum(p.numel() * p.element_size() for p in own)
         passing = self._passing()
-        guessed = [self._choice(site, passing.get(site.name, 0)) for site in sites]
-        options = guessed if contributions is None else valued(guessed, contributions)
-        self.choices = [useful(choice, choice.layer in always) for choice in options]
+        self.choices = menu.of([self._choice(site, passing.get(site.name, 0)) for site in sites])
         if all(option.method == FROZEN for choice in self.choices for option in choice.options):
             raise BadInput("none of the methods allowed can learn anywhere in this network; allow others")
         self._values = {
@@ -268,7 +279,7 @@ class _Ground:
         )
 
     def _share(self, layer: str, method: str) -> float | None:
-        if self._contributions is None:
+        if self._menu.contributions is None:
             return None
         return self._values.get((layer, method), 0.0) / self._whole
 
@@ -297,7 +308,7 @@ class _Ground:
     def _options(self, site: Site) -> Iterator[Option]:
         layer = self._layers[site.name]
         own = dict(layer.named_parameters(recurse=False))
-        for method in self._allowed:
+        for method in self._menu.methods():
             rule = next((rule for rule in rules_of(method) if site.calls[0].kind in rule.kinds), None)
             if rule is None or method == FROZEN or any(map(rule.refuse, site.calls)):
                 continue

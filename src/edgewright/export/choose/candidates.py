@@ -23,8 +23,9 @@ from edgewright.export.graph import outputs_of
 from edgewright.export.int8.fallback import Quantised, quantise_within
 from edgewright.export.int8.quantise import Int8Types, types_here
 from edgewright.export.running import Answers, Sample, Says, call_of, gathered
-from edgewright.export.runtimes.base import Built, Kind, Network, Runtime
+from edgewright.export.runtimes.base import KINDS, Built, Kind, Network, Runtime
 from edgewright.export.runtimes.onnxruntime_adapter import OnnxRuntime
+from edgewright.export.runtimes.resolve import make_runtimes
 from edgewright.task.kind import beats
 
 Pair = tuple[Runtime, Kind]
@@ -80,6 +81,29 @@ class Candidate:
             "refused": self.refused,
             "outputs": [_told(output) for output in self.gate.outputs] if self.gate else [],
         }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What may win: files of these runtimes (None: of every one, installed or not) in these types."""
+
+    runtimes: Sequence[Runtime] | None = None
+    kinds: Sequence[Kind] = KINDS
+
+    def pairs(self) -> list[Pair]:
+        """Every runtime and type, a runtime that is not installed once."""
+        named = make_runtimes(None) if self.runtimes is None else self.runtimes
+        return [(runtime, kind) for runtime in named for kind in (self.kinds[:1] if runtime.missing() else self.kinds)]
+
+    def inside(self, runtimes: Sequence[str], kinds: Sequence[str]) -> "Wanted":
+        """What is left of it where only runtimes of these names, and these types, will do."""
+        named = make_runtimes(None) if self.runtimes is None else self.runtimes
+        return Wanted(
+            [runtime for runtime in named if runtime.name in runtimes], [kind for kind in self.kinds if kind in kinds]
+        )
+
+
+ANY = Wanted()
 
 
 class Judge:
@@ -201,11 +225,6 @@ def _told(output: OutputGate) -> dict[str, Any]:
     """Of one output, what is printed: how far it is off, and percent of its answers that are the same."""
     furthest = output.max_relative_difference if output.finite else None
     return {"name": output.name, "max_relative_difference": furthest, "same": output.same.value}
-
-
-def pairs(runtimes: Sequence[Runtime], kinds: Sequence[Kind]) -> list[Pair]:
-    """Every runtime and type, a runtime that is not installed once."""
-    return [(runtime, kind) for runtime in runtimes for kind in (kinds[:1] if runtime.missing() else kinds)]
 
 
 def build_all(

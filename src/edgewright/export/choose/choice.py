@@ -16,10 +16,9 @@ from edgewright.device.base import Device
 from edgewright.device.compare import compared
 from edgewright.device.here.cpu import Cpu
 from edgewright.device.measure import NOISY_DRIFT, Artifact, Latency, Runs
-from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
+from edgewright.export.choose.candidates import ANY, Candidate, Judge, Wanted, build_all
 from edgewright.export.choose.samples import Samples
 from edgewright.export.gates import Gate
-from edgewright.export.int8.quantise import Int8Types
 from edgewright.export.running import Sample, Says
 from edgewright.export.runtimes.base import KINDS, Kind, Network, Runtime
 from edgewright.export.runtimes.resolve import make_runtimes
@@ -85,12 +84,10 @@ def choose(
     samples: Samples,
     folder: Path,
     *,
-    runtimes: Sequence[Runtime] | None = None,
-    kinds: Sequence[Kind] = KINDS,
+    wanted: Wanted = ANY,
     source: Says | None = None,
     max_drop: float = 1.0,
     device: Device | None = None,
-    types: Int8Types | None = None,
     runs: Runs | None = None,
 ) -> Choice:
     """Build every candidate under `folder`, hold it against its source here, measure what runs on the device, and pick.
@@ -98,23 +95,21 @@ def choose(
     ONNX Runtime's fp32 file is always built and measured first: it is what the others are compared with.
 
     Args:
-        runtimes, kinds: what may win; default: every runtime, installed or not, and every type.
+        wanted: what may win.
         source: one sample to outputs, of the network itself; default: ONNX Runtime on the float file.
         max_drop: points that may be lost: of what decides, and where nothing does, of what each output says.
         device: where it must run, with so many threads of every runtime; this machine by default.
-        types: of the int8 network; default: this processor's.
         runs: timed runs of each; default: 300, fewer where that takes over a minute.
     Errors: NothingFits where nothing keeps the drop.
     """
     if not 0 <= max_drop <= 100:
         raise BadInput(f"the drop is points of accuracy, from 0 to 100 (got {max_drop:g})")
-    wanted = make_runtimes(None) if runtimes is None else list(runtimes)
-    asked, where = list(pairs(wanted, kinds)), device or Cpu()
+    asked, where = wanted.pairs(), device or Cpu()
     (first,) = make_runtimes(["onnxruntime"])
     every = [(first, KINDS[0]), *(pair for pair in asked if (pair[0].name, pair[1]) != (first.name, KINDS[0]))]
     judge = Judge(network, samples, max_drop, source)
     there = [(runtime, kind) for runtime, kind in every if where.opens(runtime.name)]
-    rows = build_all(there, network, judge, folder, threads=where.threads, types=types)
+    rows = build_all(there, network, judge, folder, threads=where.threads)
     rows += [_not_there(runtime, kind, where) for runtime, kind in every if not where.opens(runtime.name)]
     rows, latencies = measured(rows, samples, where, runs)
     rows = _compared(rows, latencies)

@@ -9,12 +9,12 @@ import onnx
 from edgewright.core.cost import show
 from edgewright.core.errors import BadInput
 from edgewright.device.base import Device
-from edgewright.export.choose.candidates import Candidate, Judge, build_all, pairs
+from edgewright.export.choose.candidates import ANY, Candidate, Judge, Wanted, build_all
 from edgewright.export.choose.choice import Choice, NothingFits, lost
 from edgewright.export.choose.samples import Samples
 from edgewright.export.int8.quantise import Int8Types
 from edgewright.export.running import Says
-from edgewright.export.runtimes.base import NEEDS_MODULE, Kind, Network, Runtime
+from edgewright.export.runtimes.base import NEEDS_MODULE, Network
 from edgewright.export.runtimes.resolve import runtimes as known_runtimes
 
 # Boards' own tools that convert a file of ours; of another name, ONNX is taken to be what it reads.
@@ -27,8 +27,7 @@ def choose_elsewhere(
     folder: Path,
     *,
     device: Device,
-    runtimes: Sequence[Runtime],
-    kinds: Sequence[Kind],
+    wanted: Wanted = ANY,
     source: Says | None = None,
     max_drop: float = 1.0,
 ) -> Choice:
@@ -42,15 +41,15 @@ def choose_elsewhere(
     """
     refuse_operators(network.model, device)
     takes = files_for(device)
-    wanted = [runtime for runtime in runtimes if runtime.name in takes]
-    types: list[Kind] = [kind for kind in kinds if kind in device.types]
-    if not wanted or not types:
+    pairs = wanted.inside(takes, device.types).pairs()
+    if not pairs:
         known = f"{', '.join(device.types)} in files of {', '.join(takes)}"
         raise BadInput(f"{device.name} takes {known}; nothing of that was asked for")
-    if network.module is None and not any(runtime.from_onnx for runtime in wanted):
-        raise BadInput(f"{device.name} takes files of {' and '.join(r.name for r in wanted)}, {NEEDS_MODULE}")
+    if network.module is None and not any(runtime.from_onnx for runtime, _ in pairs):
+        names = dict.fromkeys(runtime.name for runtime, _ in pairs)
+        raise BadInput(f"{device.name} takes files of {' and '.join(names)}, {NEEDS_MODULE}")
     judge = Judge(network, samples, max_drop, source)
-    rows = build_all(pairs(wanted, types), network, judge, folder, types=Int8Types(signed=True))
+    rows = build_all(pairs, network, judge, folder, types=Int8Types(signed=True))
     rows = [_held(row, device, network) for row in rows]
     return _picked(rows, device, max_drop)
 

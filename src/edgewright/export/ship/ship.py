@@ -11,7 +11,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.files import scratch, sha256, write_bytes, write_text
 from edgewright.device.base import Device
 from edgewright.device.resolve import make_device
-from edgewright.export.choose.candidates import Candidate
+from edgewright.export.choose.candidates import Candidate, Wanted
 from edgewright.export.choose.choice import Choice, choose
 from edgewright.export.choose.elsewhere import choose_elsewhere
 from edgewright.export.choose.samples import Samples, read_samples
@@ -66,7 +66,7 @@ def ship(place: str | Path, *, out: Path | None = None, **options: Unpack[ShipOp
     if asked.runtimes and Path(place).is_file():
         known = all_runtimes()
         require_onnx([known[name] for name in asked.runtimes if name in known], str(place))
-    wanted, types = make_runtimes(asked.runtimes), _kinds(asked.kinds)
+    wanted = Wanted(make_runtimes(asked.runtimes), _kinds(asked.kinds))
     source = read_source(place, asked.shape)
     samples = read_samples(source, asked.data, mean=asked.mean, std=asked.std, seed=asked.seed)
     network = Network(source.model, source.module, None, samples.calibration)
@@ -77,8 +77,7 @@ def ship(place: str | Path, *, out: Path | None = None, **options: Unpack[ShipOp
             samples,
             folder,
             device=where,
-            runtimes=wanted,
-            kinds=types,
+            wanted=wanted,
             source=_torch(source),
             max_drop=asked.max_drop,
         )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Unpack
 from pydantic import Field
 
 from edgewright.backward.plans.contribution import measure
+from edgewright.backward.plans.planner import Menu
 from edgewright.backward.plans.planner import plan as make_training_plan
 from edgewright.backward.plans.training_plan import TrainingBudget, TrainingPlan, applied
 from edgewright.backward.plans.worth import Contributions
@@ -331,9 +332,7 @@ def _plan(ground: AdaptGround, contributions: Contributions | None) -> TrainingP
         ground.model,
         ground.example,
         budget=TrainingBudget(memory_bytes=asked.memory_bytes, macs=asked.macs),
-        contributions=contributions,
-        allowed=asked.methods,
-        always=() if ground.head is None else (ground.head,),
+        menu=Menu(contributions, asked.methods, () if ground.head is None else (ground.head,)),
         state=1 if asked.momentum else 0,
         held=ground.held if contributions is not None else ground.held[-1:],
         curve=contributions is not None,

@@ -25,7 +25,7 @@ from edgewright.core.files import write_bytes
 from edgewright.core.progress import say
 from edgewright.device.compare import compared
 from edgewright.device.measure import TRIES, Latency, Runs
-from edgewright.export.choose.candidates import Candidate
+from edgewright.export.choose.candidates import Candidate, Wanted
 from edgewright.export.choose.choice import Choice, NothingFits, choose
 from edgewright.export.deploy import file_costs
 from edgewright.export.int8.calibrators import CALIBRATORS
@@ -175,8 +175,7 @@ def _choice(ground: CompressGround, network: Network, kinds: Sequence[Kind], all
             network,
             ground.samples,
             folder,
-            runtimes=make_runtimes(["onnxruntime"]),
-            kinds=kinds,
+            wanted=Wanted(make_runtimes(["onnxruntime"]), kinds),
             max_drop=min(100.0, allowed),
             device=ground.device,
             runs=RUNS,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edgewright.compress.base import Plan as Rewriting
 from edgewright.compress.planner import look
+from edgewright.compress.prune.asked import Goal, Scope, Times, Worth
 from edgewright.compress.prune.groups import Group
 from edgewright.compress.prune.importance import Batches, Importance, Loss
 from edgewright.compress.prune.importances.taylor import taylor
@@ -50,13 +51,14 @@ class Pruner:
         return plan_pruning(
             self.model,
             ground.example,
-            importance=self.importance,
-            batches=itertools.islice(images, BATCHES),
-            loss=lambda model, x, targets: ground.task.kind.loss(model(x), targets),
-            share=share,
-            of="latency" if "latency" in ground.budget.ceilings() else "macs",
-            round_to=ground.device.align,
-            device=ground.device,
+            Goal(share=share, of="latency" if "latency" in ground.budget.ceilings() else "macs"),
+            worth=Worth(
+                self.importance,
+                itertools.islice(images, BATCHES),
+                lambda model, x, targets: ground.task.kind.loss(model(x), targets),
+            ),
+            scope=Scope(round_to=ground.device.align),
+            times=Times(device=ground.device),
         )
 
 

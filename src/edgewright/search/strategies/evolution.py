@@ -1,11 +1,37 @@
 """Evolution: a random population, then children of tournament winners."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from random import Random
 
 from edgewright.core.architecture import Architecture
 from edgewright.search.base import Excess, Proposals, Scored, Strategy
 from edgewright.space.base import Space
+
+
+@dataclass(frozen=True)
+class Breeding:
+    """How a child is made.
+
+    tournament: members drawn at random, of which the best is a parent.   crossover: probability of two parents in place
+    of one.   again: probability of one more mutation after each.
+    """
+
+    tournament: int = 6
+    crossover: float = 0.3
+    again: float = 0.3
+
+
+@dataclass(frozen=True)
+class Founders:
+    """Who founds: networks inside a narrower budget.   excess: 0 where a network is inside.   redraws: how often one
+    that is not is drawn anew, at most."""
+
+    excess: Excess
+    redraws: int = 100
+
+
+USUAL = Breeding()
 
 
 class Evolution(Strategy):
@@ -18,10 +44,10 @@ class Evolution(Strategy):
     Every child is inside the budget: one that is not is made again, and at last walked there by mutation.
 
     Args:
+        breeding: how a child is made.
         founders: early-exit population initialisation (EEEA-Net): the founding population consists of networks inside
-            a narrower budget, as `excess` 0 where a network is inside (the paper: parameters below a threshold beta);
-            a sample that is not is thrown away before it costs an evaluation and drawn again, `redraws` times at most.
-            None: any network inside the budget founds.
+            a narrower budget (the paper: parameters below a threshold beta); a sample that is not is thrown away before
+            it costs an evaluation and drawn again. None: any network inside the budget founds.
 
     Differs from the papers: survival of the best in place of the youngest (`regularized` has that), crossover, a
     budget; EEEA-Net draws founders until all keep the threshold, here a draw that never does is taken as it is.
@@ -42,16 +68,12 @@ class Evolution(Strategy):
         seed: int,
         *,
         population: int = 48,
-        tournament: int = 6,
-        crossover: float = 0.3,
-        again: float = 0.3,
-        founders: Excess | None = None,
-        redraws: int = 100,
+        breeding: Breeding = USUAL,
+        founders: Founders | None = None,
     ) -> None:
-        self._population, self._tournament, self._crossover, self._again = population, tournament, crossover, again
+        self._population, self._breeding, self._founders = population, breeding, founders
         self._members: list[tuple[float, int, Architecture]] = []  # best first; older first among equals
         self._told = 0
-        self._founders, self._redraws = founders, redraws
         self._space, self._proposals = space, Proposals(space, excess, self.name, seed)
 
     def ask(self, count: int) -> list[Architecture]:
@@ -70,21 +92,22 @@ class Evolution(Strategy):
 
     def _founder(self, random: Random) -> Architecture:
         drawn = self._space.sample(random)
-        for _ in range(self._redraws if self._founders else 0):
-            if self._founders is None or self._founders(drawn) <= 0:
+        for _ in range(self._founders.redraws if self._founders else 0):
+            if self._founders is None or self._founders.excess(drawn) <= 0:
                 break
             drawn = self._space.sample(random)
         return drawn
 
     def _child(self, random: Random) -> Architecture:
         child = self._winner(random)
-        if random.random() < self._crossover:
+        if random.random() < self._breeding.crossover:
             child = self._space.crossover(child, self._winner(random), random)
         child = self._space.mutate(child, random)
-        while random.random() < self._again:
+        while random.random() < self._breeding.again:
             child = self._space.mutate(child, random)
         return child
 
     def _winner(self, random: Random) -> Architecture:
         # Members are sorted, so the least index drawn is the tournament's best.
-        return self._members[min(random.randrange(len(self._members)) for _ in range(self._tournament))][2]
+        drawn = (random.randrange(len(self._members)) for _ in range(self._breeding.tournament))
+        return self._members[min(drawn)][2]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -20,6 +21,22 @@ SCALES = (0.5, 1.0, 2.0, 4.0)  # of the kernel's squared length, in medians of t
 NOISES = (1e-3, 1e-2, 1e-1)  # variance, in variances of the signal
 
 
+@dataclass(frozen=True)
+class Looking:
+    """How the space is looked over by the predictor.
+
+    bold: weight of the predictor's deviation; 0 ranks by what it expects, as the paper does.   most: architectures of a
+    space that is ranked whole; in larger ones an evolution of `generations` x 64 children is run on the predictor.
+    """
+
+    bold: float = 1.0
+    generations: int = 8
+    most: int = 20_000
+
+
+BOLDLY = Looking()
+
+
 class LINAS(Strategy):
     """Predictor in the loop: lightweight iterative neural architecture search.
 
@@ -31,7 +48,8 @@ class LINAS(Strategy):
 
     Args:
         features: what the predictor sees; default: the space's own (`Space.features`, the facts of the wiring).
-        bold: weight of the predictor's deviation. 0 proposes what it thinks best, as the paper does.
+        founders: random proposals at the beginning.   batch: scores told from one fit to the next.
+        looking: how the space is looked over by the predictor.
 
     Differs from the paper: a Gaussian process (kernel ridge with error bars; scores by rank, as normal quantiles, so
     that hopeless networks do not set the scale; kernel width and noise by marginal likelihood) in place of ridge or
@@ -56,13 +74,10 @@ class LINAS(Strategy):
         features: Features | None = None,
         founders: int = 10,
         batch: int = 5,
-        bold: float = 1.0,
-        generations: int = 8,
-        most: int = 20_000,
+        looking: Looking = BOLDLY,
     ) -> None:
         self._features, self._excess = features or space.features, excess
-        self._founders, self._batch, self._bold = founders, batch, bold
-        self._generations, self._most = generations, most
+        self._founders, self._batch, self._looking = founders, batch, looking
         self._told: list[tuple[Architecture, float, Array]] = []
         self._fresh = 0  # told since the last fit
         self._queue: list[Architecture] | None = None  # best last; None: to be made
@@ -102,7 +117,7 @@ class LINAS(Strategy):
 
         def hope(features: Array) -> Array:
             expected, spread = process.predict((features - mean) / deviation)
-            return expected + self._bold * spread
+            return expected + self._looking.bold * spread
 
         architectures, features = everything or self._evolved(hope, random)
         return self._select(architectures, features, hope(features)) if architectures else []
@@ -123,7 +138,7 @@ class LINAS(Strategy):
     def _everything(self) -> tuple[list[Architecture], Array] | None:
         """All architectures inside the budget and their features, where the space is small and enumerable."""
         at, length = getattr(self._space, "at", None), getattr(self._space, "__len__", None)
-        if at is None or length is None or length() > self._most:
+        if at is None or length is None or length() > self._looking.most:
             return None
         if self._whole is None:
             inside = [a for a in map(at, range(length())) if self._excess(a) <= 0]
@@ -135,7 +150,7 @@ class LINAS(Strategy):
         best = sorted(self._told, key=lambda item: -item[1])[:32]
         members = {a.key(): (a, tuple(features)) for a, _, features in best}
         self._admit(members, [self._space.sample(random) for _ in range(64)])
-        for _ in range(self._generations):
+        for _ in range(self._looking.generations):
             hopes = hope(np.array([features for _, features in members.values()]))
             order = np.argsort(-hopes, kind="stable")[:32]
             parents = [list(members.values())[index][0] for index in order]

@@ -1,6 +1,7 @@
 """REINFORCE: a recurrent controller that writes architectures, and learns from their scores by policy gradient."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import torch
@@ -65,18 +66,46 @@ class Controller(nn.Module):
         return torch.stack(losses).mean()
 
 
+@dataclass(frozen=True)
+class PolicyGradient:
+    """How a controller learns from a round of scores: `steps` steps of Adam.
+
+    entropy_weight: of the policy's entropy, nats, which keeps it from settling early.   decay: of the moving average of
+    standardised scores that a score is held against.
+    """
+
+    learning_rate: float = 0.01
+    steps: int = 3
+    entropy_weight: float = 0.1
+    decay: float = 0.8
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a controller is made to remember: the last `buffer` architectures.   weight: in the loss, of reading their
+    choices back."""
+
+    weight: float = 1.0
+    buffer: int = 64
+
+
+GENTLY = PolicyGradient()
+
+
 class Reinforce(Strategy):
     """Policy gradient over a recurrent controller.
 
     The controller draws each choice of the integer encoding given those before it. After each round, with R the scores
     standardised by the mean and deviation of all so far and b their moving average,
-    loss = -mean((R - b) log p(a)) - entropy_weight * mean(H) [+ memory * reconstruction], `steps` steps of Adam.
+    loss = -mean((R - b) log p(a)) - entropy_weight * mean(H) [+ memory.weight * reconstruction], `steps` steps of Adam.
     b <- decay b + (1 - decay) mean(R).
 
     Args:
-        memory: weight of the remedy of 'Understanding Neural Architecture Search Techniques': the controller is also
-            trained on a buffer of the last `buffer` architectures to keep in its last hidden state what it chose (here:
-            the choices are read back from it by a linear layer). 0 is the plain controller; `reinforce-memory` has 1.
+        width: of the controller's embedding and hidden state.
+        learning: the weights and steps of this.
+        memory: the remedy of 'Understanding Neural Architecture Search Techniques': the controller is also trained on a
+            buffer of the last architectures to keep in its last hidden state what it chose (here: the choices are read
+            back from it by a linear layer). None is the plain controller; `reinforce-memory` has `Memory()`.
 
     Differs from the papers: REINFORCE as in NAS but with one small LSTM and standardised scores, since their scale is
     unknown; architectures outside the budget or already seen are drawn again, without punishment, or walked into the
@@ -99,20 +128,15 @@ class Reinforce(Strategy):
         seed: int,
         *,
         width: int = 32,
-        learning_rate: float = 0.01,
-        steps: int = 3,
-        entropy_weight: float = 0.1,
-        decay: float = 0.8,
-        memory: float = 0.0,
-        buffer: int = 64,
+        learning: PolicyGradient = GENTLY,
+        memory: Memory | None = None,
     ) -> None:
         choices = encoding(space, self.name)
-        self._steps, self._entropy_weight, self._decay = steps, entropy_weight, decay
-        self._memory, self._buffer = memory, buffer
+        self._learning, self._memory = learning, memory
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, self.name, "weights"))
             self.controller = Controller(choices, width)
-        self._optimizer = torch.optim.Adam(self.controller.parameters(), lr=learning_rate)
+        self._optimizer = torch.optim.Adam(self.controller.parameters(), lr=learning.learning_rate)
         self._scores: list[float] = []
         self._vectors: list[Vector] = []
         self._baseline = 0.0
@@ -132,10 +156,11 @@ class Reinforce(Strategy):
         rewards = self._rewards()[-len(told) :]
         vectors = torch.tensor(self._vectors[-len(told) :])
         with torch.enable_grad():
-            for step in range(self._steps):
+            for step in range(self._learning.steps):
                 self._learn(vectors, rewards, step)
         self._drawn = []  # the policy is another now
-        self._baseline = self._decay * self._baseline + (1 - self._decay) * float(rewards.mean())
+        decay = self._learning.decay
+        self._baseline = decay * self._baseline + (1 - decay) * float(rewards.mean())
 
     def _wish(self, random: Random) -> Architecture:
         if not self._drawn:  # many at once cost what one costs
@@ -153,12 +178,14 @@ class Reinforce(Strategy):
 
     def _learn(self, vectors: Tensor, rewards: Tensor, step: int) -> None:
         log_probability, entropy, _ = self.controller(vectors)
-        loss = -((rewards - self._baseline) * log_probability).mean() - self._entropy_weight * entropy.mean()
-        if self._memory:
-            kept = self._vectors[-self._buffer :]
+        loss = -((rewards - self._baseline) * log_probability).mean() - self._learning.entropy_weight * entropy.mean()
+        if self._memory is not None:
+            kept = self._vectors[-self._memory.buffer :]
             drawn = rng(self._seed, self.name, "memory", len(self._vectors), step).sample(kept, min(len(kept), 32))
             remembered = torch.tensor(drawn)
-            loss = loss + self._memory * self.controller.reconstruction(remembered, self.controller(remembered)[2])
+            loss = loss + self._memory.weight * self.controller.reconstruction(
+                remembered, self.controller(remembered)[2]
+            )
         self._optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
@@ -173,7 +200,7 @@ class ReinforceMemory(Reinforce):
     summary = "the recurrent controller, made to remember what it chose"
 
     def __init__(self, space: Space, excess: Excess, seed: int) -> None:
-        super().__init__(space, excess, seed, memory=1.0)
+        super().__init__(space, excess, seed, memory=Memory())
 
 
 @torch.no_grad()
