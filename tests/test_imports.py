@@ -26,6 +26,7 @@ LEVELS = (
     {"task"},
     {"space", "backward"},
     {"proxy", "supernet", "train", "compress", "dynamic", "graph", "robust"},
+    {"start"},
     {"search", "export"},
     {"report"},
     {"job"},

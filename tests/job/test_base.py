@@ -14,7 +14,7 @@ from edgewright.core.data import Frozen, read_json
 from edgewright.core.errors import BadInput, DeviceLost, GateFailed
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
-from edgewright.job.base import Ground, Job, Run, Stage, Start, perform, resume
+from edgewright.job.base import Beginning, Ground, Job, Run, Stage, perform, resume
 
 
 class Counting(Frozen):
@@ -70,7 +70,7 @@ class Count(Job[Counting, Abacus, Counted]):
     def read_result(self, folder: RunFolder) -> Counted:
         return Counted.parse(read_json(folder.path / self.result_file), "")
 
-    def survey(self, plan: Counting, start: Start) -> Abacus:
+    def survey(self, plan: Counting, start: Beginning) -> Abacus:
         return Abacus(plan)
 
     def report(self, run: Run[Abacus], result: Counted) -> None:

@@ -49,6 +49,13 @@ class Plan(Asked):
     device: str = Field(default="cpu", description="Where the network must run.")
     threads: int = Field(default=1, ge=1, description="Threads of the runtime.")
     space: str = Field(default="mobile", description="What may be built.")
+    start: str | None = Field(
+        default=None,
+        description="Networks that have learned, which compete: timm:NAME, a run, a folder of either, or auto.",
+    )
+    weights: str | None = Field(default=None, description="Of one named start: a .safetensors file.")
+    download: bool = Field(default=False, description="Fetch a start's weights from the hub if they are not here.")
+    transfer: str = Field(default="linear_probe", description="Score of what a start was made into, before it learns.")
     proxy: str = Field(default="capacity", description="Training-free score.")
     strategy: str = Field(default="evolution", description="Search strategy.")
     candidates: int | None = Field(default=None, ge=1, description="How many architectures to score.")
@@ -73,6 +80,10 @@ class DesignOptions(TypedDict, total=False):
 
     threads: int
     space: str
+    start: str | None
+    weights: str | None
+    download: bool
+    transfer: str
     proxy: str
     strategy: str
     candidates: int | None

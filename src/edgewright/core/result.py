@@ -93,6 +93,15 @@ class Finalist(Frozen):
     rung: int | None = None
 
 
+class Contestant(Frozen):
+    """A finalist of a run that other networks were started from: by which start (null: from scratch), and the figure
+    that decides on val after its last training."""
+
+    key: str
+    start: str | None
+    val: float | None
+
+
 class BesideRandom(Frozen):
     """The search's choice, `key`, beside random networks inside the budget, all trained as briefly (`compare_random`).
 
@@ -154,6 +163,9 @@ class Noise(Frozen):
 class Result(Frozen):
     """Everything a run found out. `schema` grows when a field changes its meaning or goes away; schema 1 is still read.
 
+    start: the network that had learned, of which this one was made: `source`, `sha256`, `licence`, what it took
+    (`size`, `mean`, `std`, ...) and what of it is `kept`; null from scratch.
+    contest: the finalists by where they come from.
     runtime_peak_bytes: activations that the runtime's allocator held at most, beside the planned `costs.peak_memory`;
     null where the runtime does not say.
     """
@@ -170,6 +182,8 @@ class Result(Frozen):
     export: Export
     search: Search
     finalists: list[Finalist]
+    start: dict[str, Any] | None = None
+    contest: list[Contestant] = Field(default_factory=list)
     random: BesideRandom | None = None
     latency_check: LatencyCheck | None
     latency_noise: Noise

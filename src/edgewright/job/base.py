@@ -69,7 +69,7 @@ class Begun(NamedTuple):
     study: Study
 
 
-class Start(NamedTuple):
+class Beginning(NamedTuple):
     """How a job begins. begun: what it goes on with, None for a new one.   began, seconds:
     `time.monotonic()` from when so many seconds count; infinite without a limit.   open: what is closed when the run
     ends."""
@@ -109,7 +109,7 @@ class Job(ABC, Generic[P, G, R]):
         """Of a finished job.   Errors: BadInput where what it handed out was altered."""
 
     @abstractmethod
-    def survey(self, plan: P, start: Start) -> G:
+    def survey(self, plan: P, start: Beginning) -> G:
         """Load and check all that the plan names, and measure what deciding needs. Writes nothing."""
 
     def begin(self, run: Run[G]) -> None:
@@ -147,7 +147,7 @@ def perform(job: Job[P, G, R], plan: P, out: str | Path, *, began: float | None 
         return _go_on(job, folder, again, began)
     folder.check_new()
     with contextlib.ExitStack() as open_:
-        ground = job.survey(plan, Start(None, began, _seconds(plan), open_))
+        ground = job.survey(plan, Beginning(None, began, _seconds(plan), open_))
         existed = folder.path.exists()
         with folder.locked(), _nothing_left(folder, job.nothing_left_after, existed=existed):
             folder.check_new()  # again: another run may have begun here meanwhile
@@ -171,7 +171,7 @@ def _go_on(job: Job[P, G, R], folder: RunFolder, plan: P, began: float) -> R:
         job.tidy(folder)  # of one that was killed at its very end
         return result
     with contextlib.ExitStack() as open_, folder.locked(), Study(folder.study) as study:
-        ground = job.survey(plan, Start(Begun(folder, study), began, _seconds(plan), open_))
+        ground = job.survey(plan, Beginning(Begun(folder, study), began, _seconds(plan), open_))
         if not same:
             (folder.path / job.result_file).unlink(missing_ok=True)
             write_text(folder.path / job.plan_file, job.plan_text(plan))

@@ -55,7 +55,8 @@ def explore(
             strategy.tell([(a, known[a.key()].scores[scorer.steer]) for a in asked])
             seen += len(asked)
             bar.advance(len(asked))
-            bar.note(f"best {max(c.scores[scorer.steer] for c in known.values()):.4g}")
+            told = [c.scores[scorer.steer] for c in known.values() if scorer.steer in c.scores]
+            bar.note(f"best {max(told):.4g}")
             if fresh and enough(seen):
                 break
     return study.candidates()

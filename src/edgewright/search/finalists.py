@@ -1,6 +1,7 @@
 """Brief training of the best candidates, by successive halving, each in its own process and from its own checkpoint."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +16,12 @@ from edgewright.core.progress import progress, say
 from edgewright.core.seed import derive
 from edgewright.core.study import Study
 from edgewright.search.halving import Rung, survivors
-from edgewright.space.resolve import make_space
+from edgewright.start.resolve import open_space
+from edgewright.start.start import Start
 from edgewright.task.base import Split, Task, TaskSpec
 from edgewright.task.stored import read_splits, write_splits
 from edgewright.train.clock import StepClock, TimeClock, steps_per_epoch
+from edgewright.train.head import awaken
 from edgewright.train.loop import Diverged, Running, fit, training_device
 from edgewright.train.recipe import Recipe
 from edgewright.train.record import Trained
@@ -29,6 +32,7 @@ class TrainingJob:
     """One finalist's brief training, small enough to send to any process: data and checkpoint are files.
 
     Exactly one of `epochs` and `seconds` is given: the first depends on nothing but the seed, the second fits a limit.
+    start: what the network was made of, None for fresh weights.
     """
 
     space: str
@@ -40,6 +44,7 @@ class TrainingJob:
     seed: int
     epochs: int | None
     seconds: float | None
+    start: Start | None = None
 
 
 def save_splits(task: Task, path: Path) -> None:
@@ -72,15 +77,18 @@ def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
     parts = _splits(job.data, state.st_mtime_ns, state.st_size)
     train, val = parts["train"], parts["val"]
     task = Task(job.spec, train, val, test=val.take(slice(0)))
-    space = make_space(job.space, job.spec)
+    began = time.monotonic()
+    space = open_space(job.space, job.spec, job.start)
     architecture = space.read(job.architecture)
     with torch.random.fork_rng():
         torch.manual_seed(derive(job.seed, "weights", architecture.key()))
         model = space.build(architecture)
+    if space.learned and not job.checkpoint.exists():
+        awaken(model, task, space.resolution(architecture), derive(job.seed, "head", architecture.key()))
     if job.epochs is not None:
         clock = StepClock(job.epochs * steps_per_epoch(len(train), job.recipe.step_samples))
     else:
-        clock = TimeClock(job.seconds or 1.0)
+        clock = TimeClock(max(1.0, (job.seconds or 1.0) - (time.monotonic() - began)))
     trained = fit(
         model,
         task,

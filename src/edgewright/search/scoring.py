@@ -17,8 +17,8 @@ from edgewright.core.tensors import Size, mapped
 from edgewright.proxy.base import Batch, Proxy, score
 from edgewright.proxy.resolve import resolve_proxies
 from edgewright.proxy.trees import end_to_end
-from edgewright.space.base import Space
-from edgewright.space.resolve import make_space
+from edgewright.start.resolve import open_space
+from edgewright.start.start import Start
 from edgewright.task.base import Split, TaskSpec, kind_of, normalise
 from edgewright.task.kind import Kind
 from edgewright.task.stored import read_splits, write_splits
@@ -41,6 +41,7 @@ class ScoringJob:
         seed: of the weights and of whatever a proxy draws.
         cheap: score the space's `thin` network on at most 16 images of each batch. Proxies of the structure alone
             (parameters, MACs) are still those of the whole network.
+        start: what the network was made of; None for fresh weights.
     """
 
     space: str
@@ -50,6 +51,7 @@ class ScoringJob:
     proxies: tuple[str, ...]
     seed: int
     cheap: bool = False
+    start: Start | None = None
 
 
 def save_batches(path: Path, split: Split, *, count: int = 2, size: int = 64, seed: int = 0) -> None:
@@ -70,7 +72,7 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     """
     _keep_freed_memory()
     spec = job.spec.model_dump_json()
-    space = _space(job.space, spec)
+    space = open_space(job.space, job.spec, job.start)
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
     proxies, kind = resolve_proxies(job.proxies), kind_of(job.spec)
@@ -98,11 +100,6 @@ def _fresh(build: Callable[[Any], nn.Module], architecture: Any, seed: int) -> n
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(architecture).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-@functools.lru_cache(maxsize=4)
-def _space(name: str, spec: str) -> Space:
-    return make_space(name, TaskSpec.model_validate_json(spec))
 
 
 @functools.lru_cache(maxsize=16)

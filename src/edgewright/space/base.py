@@ -62,6 +62,7 @@ class Space(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]
+    learned: ClassVar[bool] = False  # whether its networks come with weights that have learned
     renamed: ClassVar[dict[str, str]] = {}  # beginnings of weights' names in runs of version 0.1, and now
 
     def __init__(self, inputs: Sequence[TensorSpec], head: Head) -> None:
@@ -145,6 +146,10 @@ class Space(ABC):
         head = self.head.build(channels, self.head_width(architecture))
         front = Front(self.inputs) if len(self.inputs) > 1 else None
         return Network(parts, head, [stem[index][0].split(".")[0] for index in read], front)
+
+    def kept(self, architecture: Any) -> dict[str, Any]:
+        """What is still there of the network that an architecture was made of; nothing of a fresh one."""
+        return {}
 
     def thin(self, architecture: Any) -> nn.Module:
         """A network with the same choices and less work, for the cheap scoring before training, with fresh weights.

@@ -5,7 +5,7 @@ stay as they came (uint8 where they were uint8) at one size; a batch is normalis
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -171,6 +171,19 @@ class Task:
     @functools.cached_property
     def kind(self) -> Kind:
         return kind_of(self.spec)
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float], scale: float = 1.0) -> "Task":
+        """The same with another normalisation of its only input, `scale` times; of one number a channel, or of as many
+        as there are, the mean where the channels are others."""
+        channels = len(self.spec.input.mean)
+
+        def fitted(values: Sequence[float]) -> tuple[float, ...]:
+            own = tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
+            return tuple(scale * value for value in own)
+
+        update = {"mean": fitted(mean), "std": fitted(std)}
+        inputs = (self.spec.input.model_copy(update=update),)
+        return Task(self.spec.model_copy(update={"inputs": inputs}), self.train, self.val, self.test)
 
 
 @dataclass(frozen=True, kw_only=True)

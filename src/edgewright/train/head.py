@@ -10,10 +10,12 @@ from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress
 from edgewright.core.seed import derive
 from edgewright.core.tensors import Size, ask, gathered, mapped, rows
-from edgewright.task.base import Split, TaskSpec, batches, kind_of
+from edgewright.task.base import Split, Task, TaskSpec, batches, kind_of
+from edgewright.train.settle import settle
 
 SAMPLES = 2048  # that the first lesson is taken on
 ROUNDS = 300
+SETTLING = 8  # batches that norms are taken anew from
 RATE, DECAY = 1e-2, 1e-3
 
 
@@ -36,6 +38,18 @@ def put_layers(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.M
         before[name] = model.get_submodule(name)
         setattr(model.get_submodule(parent), leaf, layer)
     return before
+
+
+def awaken(model: nn.Module, task: Task, size: Size, seed: int) -> None:
+    """Make a network that has learned, and was cut and narrowed since, ready to go on: batch norms are taken anew from
+    the task's samples, and where its new outputs are one linear layer that layer learns first, alone."""
+    spec, train = task.spec, task.train
+    few = batches(train, spec, batch_size=min(64, len(train)), size=size, shuffle=derive(seed, "settle"))
+    settle(model, (x for x, _ in few), SETTLING)
+    example = next(x for x, _ in batches(train.take(slice(2)), spec, batch_size=2, size=size))
+    names = kind_of(spec).head.find(model, example)
+    if len(names) == 1 and isinstance(model.get_submodule(names[0]), nn.Linear):
+        first_lesson(model, names[0], train, spec, size, seed)
 
 
 def first_lesson(model: nn.Module, name: str, split: Split, spec: TaskSpec, size: Size, seed: int) -> None:

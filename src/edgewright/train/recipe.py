@@ -106,6 +106,22 @@ def recipe_for(spec: TaskSpec, epochs: float) -> Recipe:
     )
 
 
+def going_on(spec: TaskSpec, epochs: float) -> Recipe:
+    """The recipe of a network that has learned something else, and of which nothing is held back: small steps by
+    AdamW, an average that follows quickly, for as many epochs (a guess will do)."""
+    few = epochs < FEW_EPOCHS
+    return Recipe(
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        batch_size=32,
+        warmup=0.05,
+        label_smoothing=0.05 if few else 0.1,
+        augment=default_augment(spec),
+        ema_decay=0.99,
+    )
+
+
 def fine_tuning(batch_size: int = 8, augment: Augment | None = None) -> Recipe:
     """The recipe of a network that has learned, on a device with little memory: small steps, few samples at a time, no
     second copy of all weights, the best weights on val kept.

@@ -103,13 +103,18 @@ def find(model: nn.Module, wiring: Wiring, *, keep: Mapping[str, Sequence[int]])
             raise BadInput(f"'{name}' makes no channels that can be removed; layers that do: {known}")
         if not units or len(set(units)) < len(units) or not set(units) <= set(range(found.full[groups[name]])):
             raise BadInput(f"of '{name}' some of the {found.full[groups[name]]} units must stay, each named once")
+    rewrites = narrowed(model, found, keep)
+    return Found(rewrites=tuple(rewrites), declined=found.declined)
+
+
+def narrowed(model: nn.Module, found: Dependencies, keep: Mapping[str, Sequence[int]]) -> list[Rewrite]:
+    """The rewrites that leave these units of these groups; groups that are not named stay whole."""
     state = _State(model, found)
-    rewrites = [
+    return [
         state.prune(number, sorted(keep[group.name]))
         for number, group in enumerate(found.groups)
         if group.name in keep and len(keep[group.name]) < group.units
     ]
-    return Found(rewrites=tuple(rewrites), declined=found.declined)
 
 
 class _State:

@@ -1,7 +1,7 @@
 """What an adaptation stands on: the network with its head, the data as the network takes it, the old task."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def _timm_network(asked: AdaptPlan) -> AdaptGround:
     task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, resolution=resolution)
     _check_channels(task, int(channels), asked.task)
     if white := task.spec.input.white:  # timm's figures are for a white of 1
-        task = _normalised(task, source["mean"], source["std"], white)
+        task = task.normalised(source["mean"], source["std"], white)
     return AdaptGround(asked, model, task, sides(resolution))
 
 
@@ -107,7 +107,7 @@ def _network_of_a_run(asked: AdaptPlan) -> AdaptGround:
     _check_channels(task, before.shape[0], asked.task)
     white = task.spec.input.white
     if bool(white) == bool(before.white):  # else the units of one are not known, and the data keeps its own figures
-        task = _normalised(task, before.mean, before.std, white / before.white if white else 1.0)
+        task = task.normalised(before.mean, before.std, white / before.white if white else 1.0)
     return AdaptGround(asked, model, task, size, result)
 
 
@@ -118,13 +118,6 @@ def _check_channels(task: Task, taken: int, source: str) -> None:
         given = words.get(found, f"{found} channels")
         needed = words.get(taken, f"{taken} channels")
         raise BadInput(f"{source}: the images have {given}, and the network takes {needed}; convert them first")
-
-
-def _normalised(task: Task, mean: Sequence[float], std: Sequence[float], scale: float) -> Task:
-    """The task with the network's own normalisation, `scale` times."""
-    update = {"mean": tuple(m * scale for m in mean), "std": tuple(s * scale for s in std)}
-    inputs = (task.spec.input.model_copy(update=update),)
-    return Task(task.spec.model_copy(update={"inputs": inputs}), task.train, task.val, task.test)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from edgewright.job.adapt.ground import (
 from edgewright.job.adapt.plan import AdaptOptions, AdaptPlan
 from edgewright.job.adapt.ship import ship
 from edgewright.job.adapt.target import check_device, within_target
-from edgewright.job.base import Job, Run, Stage, Start, perform
+from edgewright.job.base import Beginning, Job, Run, Stage, perform
 from edgewright.job.base import resume as go_on
 from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Task, batches
@@ -270,7 +270,7 @@ class Adapt(Job[AdaptPlan, AdaptGround, AdaptResult]):
                 raise BadInput(f"{saved}: {fault}; put a copy back, or adapt again into another folder")
         return result
 
-    def survey(self, plan: AdaptPlan, start: Start) -> AdaptGround:
+    def survey(self, plan: AdaptPlan, start: Beginning) -> AdaptGround:
         ground = within_target(survey(plan))
         known = None if start.begun is None else start.begun.folder.checkpoints / BEGINNING
         ground.training = decide(ground) if known is None or not known.exists() else _read_beginning(known, ground)

@@ -23,7 +23,7 @@ from edgewright.export.parity import verify
 from edgewright.ir.graph import Graph, count_macs, count_params
 from edgewright.job.adapt.ground import AdaptGround
 from edgewright.job.hand_over import hand_over
-from edgewright.space.resolve import make_space
+from edgewright.start.resolve import space_of
 
 
 def ship(folder: RunFolder, ground: AdaptGround, metrics: Metrics) -> tuple[Export, dict[str, Cost]]:
@@ -49,7 +49,7 @@ def _as_run(folder: RunFolder, ground: AdaptGround, model: nn.Module, metrics: M
     old, asked, spec = ground.result, ground.plan, ground.task.spec
     source = RunFolder(Path(asked.source))
     plan = source.read_plan()
-    space = make_space(plan.space, spec)
+    space = space_of(source, old, spec)
     architecture = space.read({**_without_outputs(old.architecture), "outputs": len(spec.names)})
     device = make_device(plan.device, plan.threads)
     metadata = {"architecture": architecture.model_dump_json(), "task": spec.model_dump_json()}

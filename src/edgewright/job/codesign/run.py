@@ -33,7 +33,7 @@ from edgewright.device.measure import Runs
 from edgewright.device.resolve import make_device
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.ir.to_onnx import to_onnx
-from edgewright.job.base import Ground, Job, Run, Stage, Start, perform
+from edgewright.job.base import Beginning, Ground, Job, Run, Stage, perform
 from edgewright.job.codesign.plan import CodesignPlan
 from edgewright.job.design.ground import MACS_PER_MS, refuse_if_broken
 from edgewright.proxy.scores.nn_degree import nn_degree
@@ -156,7 +156,7 @@ class Codesign(Job[CodesignPlan, CodesignGround, CodesignResult]):
             raise BadInput(f"{folder.path}: holds another codesign (see {self.plan_file}); choose another folder")
         return asked
 
-    def survey(self, plan: CodesignPlan, start: Start) -> CodesignGround:
+    def survey(self, plan: CodesignPlan, start: Beginning) -> CodesignGround:
         device = make_device(plan.device, plan.threads)
         device.check(plan.budget.ceilings())
         task = load_task(plan.task, seed=plan.seed)

@@ -37,7 +37,7 @@ from edgewright.export.ship.provenance import weights_sha256
 from edgewright.job.base import Ground
 from edgewright.job.compress.found import Decided, File
 from edgewright.job.compress.plan import CompressPlan
-from edgewright.space.resolve import make_space
+from edgewright.start.resolve import space_of
 from edgewright.task.base import Task, TaskSpec, batches, normalise
 
 LOOKING_MS = 4_000.0  # about what one pass of a file over the images it is judged by may take
@@ -202,7 +202,7 @@ def _check_ends(run: RunFolder, spec: TaskSpec) -> None:
 
 
 def _check_operators(run: RunFolder, result: Result, plan: Plan, device: Device) -> None:
-    space = make_space(plan.space, TaskSpec.parse(result.task, str(run.result)))
+    space = space_of(run, result, TaskSpec.parse(result.task, str(run.result)))
     refused = sorted(set(device.refused(space.graph(space.read(result.architecture)))))
     if refused:
         raise BadInput(f"{run.path}: the network has operators that {device.name} cannot run: {', '.join(refused)}")

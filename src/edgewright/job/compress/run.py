@@ -21,7 +21,7 @@ from edgewright.core.home import user_path
 from edgewright.core.progress import say
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
-from edgewright.job.base import Job, Run, Stage, Start, perform
+from edgewright.job.base import Beginning, Job, Run, Stage, perform
 from edgewright.job.base import resume as go_on
 from edgewright.job.compress.decide import NothingKeeps, decide
 from edgewright.job.compress.files import EXACT, KEEPS, SECONDS, files_of, finished, refusal
@@ -154,7 +154,7 @@ class Compress(Job[CompressPlan, CompressGround, CompressResult]):
             folder.check_file(folder.path / name)
         return result
 
-    def survey(self, plan: CompressPlan, start: Start) -> CompressGround:
+    def survey(self, plan: CompressPlan, start: Beginning) -> CompressGround:
         scratch = Path(start.open.enter_context(tempfile.TemporaryDirectory(prefix="edgewright-")))
         ground = survey(plan, scratch)
         noted = None if start.begun is None else _noted(start.begun.study, ground)

@@ -23,7 +23,7 @@ from edgewright.job.compress.found import File
 from edgewright.job.compress.ground import CompressGround, held_out
 from edgewright.job.compress.train import Learned
 from edgewright.job.hand_over import hand_over
-from edgewright.space.resolve import make_space
+from edgewright.start.resolve import space_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _parity(ground: CompressGround, network: nn.Module, file: File) -> Export:
 
 
 def _write_run(folder: RunFolder, ground: CompressGround, file: File, export: Export, metrics: Metrics) -> None:
-    space = make_space(ground.source.plan.space, ground.task.spec)
+    space = space_of(ground.source.folder, ground.source.result, ground.task.spec)
     found = {
         "device": ground.device.identity(),
         "budget": ground.plan.budget,

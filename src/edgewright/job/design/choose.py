@@ -17,6 +17,7 @@ from edgewright.job.design.record import Work, allotted
 
 MOST_FAMILIES = 64
 LEAST_RUNS = 30
+TO_ONE = 3  # finalists from starts to one from scratch
 
 
 class Entrants(NamedTuple):
@@ -44,7 +45,7 @@ def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
     ceiling = plan.budget.ceilings().get("latency", float("inf"))
     finalists: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
-    for candidate in _best_and_different(ground, run.study.candidates()):
+    for candidate in _in_turns(ground, run.study.candidates()):
         predicted = candidate.costs["latency"].value
         if predicted * _bias(measured) > ceiling:
             continue
@@ -54,7 +55,7 @@ def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
             "key": candidate.key,
             "predicted_ms": predicted,
             "measured_ms": latency.median_ms,
-            "score": candidate.scores[plan.proxy],
+            "score": candidate.scores[ground.steer(ground.space.read(candidate.architecture))],
         }
         measured.append(row)
         if latency.median_ms <= 0.98 * ceiling:
@@ -91,6 +92,20 @@ def _bias(measured: Sequence[dict[str, Any]]) -> float:
     return max(1.0, statistics.median(row["measured_ms"] / row["predicted_ms"] for row in measured))
 
 
+def _in_turns(ground: DesignGround, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best first: those of starts, whose scores are of one kind, and with every fourth a fresh one."""
+    learned: dict[bool, list[Candidate]] = {True: [], False: []}
+    for candidate in candidates:
+        learned[ground.start(ground.space.read(candidate.architecture)) is not None].append(candidate)
+    started, fresh = (_best_and_different(ground, learned[which]) for which in (True, False))
+    if not started:
+        return fresh
+    found: list[Candidate] = []
+    for index in range(0, len(started), TO_ONE):
+        found += [*started[index : index + TO_ONE], *fresh[index // TO_ONE : index // TO_ONE + 1]]
+    return [*found, *fresh[-(-len(started) // TO_ONE) :]]
+
+
 def _best_and_different(ground: DesignGround, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Best by proxy first, but those that share most blocks with a better one after all others.
 
@@ -99,7 +114,10 @@ def _best_and_different(ground: DesignGround, candidates: Sequence[Candidate]) -
     chosen: list[Candidate] = []
     relatives: list[Candidate] = []
     families: list[Counter[str]] = []
-    for candidate in sorted(candidates, key=lambda c: -c.scores[ground.plan.proxy]):
+    if not candidates:
+        return []
+    steer = ground.steer(ground.space.read(candidates[0].architecture))
+    for candidate in sorted(candidates, key=lambda c: -c.scores[steer]):
         blocks = ground.space.blocks(ground.space.read(candidate.architecture))
         family = Counter(graph.signature for _, graph in blocks[1:-1])
         alike = len(families) == MOST_FAMILIES or any(

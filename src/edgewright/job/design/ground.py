@@ -1,6 +1,6 @@
 """What a plan stands on: its words turned into things, checked before anything is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget, Cost, cost, show, words
 from edgewright.core.errors import BudgetInfeasible
 from edgewright.core.plan import Plan
+from edgewright.core.progress import say
 from edgewright.core.seed import rng
 from edgewright.core.tensors import Size
 from edgewright.device.base import Device
@@ -19,7 +20,10 @@ from edgewright.proxy.resolve import resolve_proxies
 from edgewright.search.base import downhill, least
 from edgewright.search.resolve import resolve_strategy
 from edgewright.space.base import Space
-from edgewright.space.resolve import make_space
+from edgewright.start.contest import Contest
+from edgewright.start.resolve import find_starts, open_space
+from edgewright.start.shrunk import ShrunkSpace
+from edgewright.start.start import Start
 from edgewright.task.base import Task
 from edgewright.task.load import load_task
 
@@ -33,13 +37,29 @@ MACS_PER_MS = 1e8  # about what one core of a large processor can do
 
 @dataclass
 class DesignGround(Ground):
-    """What a design stands on. latency: what predicts it in the space."""
+    """What a design stands on. space: what may be built; with starts, all of their spaces and that of fresh networks.
+    latency: what predicts it in the space.   starts: networks that have learned, which compete."""
 
     plan: Plan
     task: Task
     device: Device
     space: Space
     latency: LatencyModel
+    starts: tuple[Start, ...] = ()
+
+    @property
+    def members(self) -> tuple[Space, ...]:
+        """The spaces that are searched, each by its own score."""
+        return self.space.members if isinstance(self.space, Contest) else (self.space,)
+
+    def start(self, architecture: Architecture) -> Start | None:
+        """What a network is made of; None for fresh weights."""
+        digest = getattr(architecture, "start", None)
+        return next((one for one in self.starts if one.digest == digest), None)
+
+    def steer(self, architecture: Architecture) -> str:
+        """The score that says before training how good a network will be."""
+        return self.plan.proxy if self.start(architecture) is None else self.plan.transfer
 
     def costs(self, architecture: Architecture) -> dict[str, Cost]:
         predicted = self.latency.predict(self.space.blocks(architecture))
@@ -67,11 +87,12 @@ class Named:
     task: Task
     device: Device
     space: Space
+    starts: tuple[Start, ...] = ()
 
 
 def check(plan: Plan, dataset: Any = None) -> Named:
     """Load what the plan names and refuse what arithmetic can refuse; measures and writes nothing."""
-    resolve_proxies((plan.proxy,))
+    resolve_proxies((plan.proxy, plan.transfer) if plan.start else (plan.proxy,))
     resolve_strategy(plan.strategy)
     device = make_device(plan.device, plan.threads)
     device.check(plan.budget.ceilings())
@@ -83,9 +104,24 @@ def check(plan: Plan, dataset: Any = None) -> Named:
         resolution=plan.resolution,
         metric=plan.metric,
     )
-    space = make_space(plan.space, task.spec)
+    starts = find_starts(plan.start, plan.weights, download=plan.download) if plan.start else []
+    task, space = _with_starts(plan, task, starts)
     refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
-    return Named(task, device, space)
+    return Named(task, device, space, tuple(starts))
+
+
+def _with_starts(plan: Plan, task: Task, starts: Sequence[Start]) -> tuple[Task, Space]:
+    """The task in the first start's normalisation, and all spaces that compete."""
+    if not starts:
+        return task, open_space(plan.space, task.spec)
+    first = starts[0]
+    if white := task.spec.input.white:
+        task = task.normalised(first.mean, first.std, white)
+    for start in starts:
+        if not start.commercial:
+            say(f"{start.source}: its licence, {start.licence}, forbids commercial use, and so of what is made of it")
+    made = [open_space(ShrunkSpace.name, task.spec, start) for start in starts]
+    return task, Contest([*made, open_space(plan.space, task.spec)])
 
 
 def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> DesignGround:
@@ -95,7 +131,7 @@ def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None)
         latency = _calibrate(plan, named.space, named.device)
     elif "latency" in plan.budget.ceilings():
         named.device.refuse_other(latency.device)
-    ground = DesignGround(plan, named.task, named.device, named.space, latency)
+    ground = DesignGround(plan, named.task, named.device, named.space, latency, named.starts)
     _check_feasible(ground)
     return ground
 

@@ -22,7 +22,7 @@ from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.device.resolve import make_device
 from edgewright.device.table.table import LatencyModel
-from edgewright.job.base import Job, Stage, Start, perform
+from edgewright.job.base import Beginning, Job, Stage, perform
 from edgewright.job.base import resume as go_on
 from edgewright.job.design.choose import choose
 from edgewright.job.design.finalists import train_finalists
@@ -32,6 +32,7 @@ from edgewright.job.design.search import search
 from edgewright.job.design.ship import ship
 from edgewright.job.design.train import train_and_deploy
 from edgewright.report.parts.design import write_report
+from edgewright.start.resolve import AUTO, find_starts, rooted
 from edgewright.task.base import Task
 from edgewright.task.kind import has_learned
 from edgewright.task.load import absolute, choices
@@ -94,6 +95,10 @@ def _resolved(plan: Plan) -> Plan:
     device = make_device(plan.device, plan.threads)
     named = str(user_path(plan.device).absolute()) if plan.device.endswith((".yaml", ".yml")) else plan.device
     update = {"task": absolute(plan.task), "device": named, "budget": plan.budget.within(device.ceilings())}
+    if plan.weights is not None:
+        update["weights"] = str(user_path(plan.weights).absolute())
+    if plan.start is not None:
+        update["start"] = rooted(plan.start)
     plan = plan.model_copy(update=update)
     if plan.minutes is None and not (plan.candidates and plan.epochs):
         return plan.model_copy(update={"minutes": DEFAULT_MINUTES})
@@ -131,7 +136,7 @@ class Design(Job[Plan, DesignGround, Result]):
             folder.check_file(path)
         return folder.read_result()
 
-    def survey(self, plan: Plan, start: Start) -> DesignGround:
+    def survey(self, plan: Plan, start: Beginning) -> DesignGround:
         known = None if start.begun is None else start.begun.study.read_note("latency_model")
         latency = None if known is None else LatencyModel.parse(known, "what this run had measured")
         ground = survey(plan, self.dataset, latency)
@@ -160,7 +165,17 @@ class Design(Job[Plan, DesignGround, Result]):
 
 def run(plan: Plan, out: str | Path, dataset: Any = None, began: float | None = None) -> Result:
     """Carry out a plan in a new run folder. began: `time.monotonic()` from when the minutes count, now by default."""
-    return perform(Design(dataset), plan, out, began=began)
+    return perform(Design(dataset), _with_what_is_at_hand(plan, Path(out)), out, began=began)
+
+
+def _with_what_is_at_hand(plan: Plan, out: Path) -> Plan:
+    """The plan with "auto" replaced by the starts that there are: a resumed run has the same."""
+    if plan.start is None or AUTO not in plan.start.split(","):
+        return plan
+    found = find_starts(plan.start, plan.weights, download=plan.download, beside=out.absolute().parent)
+    if not found:
+        say("no start is at hand here: neither a finished run beside this one nor a network in the hub's cache")
+    return plan.model_copy(update={"start": ",".join(one.source for one in found) or None})
 
 
 def resume(out: str | Path, dataset: Any = None, began: float | None = None) -> Result:

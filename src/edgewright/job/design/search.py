@@ -1,12 +1,18 @@
 """Which networks there could be: candidates proposed, costed and scored untrained, until count or time is up."""
 
+from functools import partial
+from pathlib import Path
+
 from edgewright.core.architecture import Architecture
 from edgewright.core.pool import Pool, pool
-from edgewright.core.seed import derive
+from edgewright.core.seed import derive, rng
+from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted
+from edgewright.search.base import least
 from edgewright.search.explore import Scorer, explore
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
+from edgewright.space.base import Space
 
 MOST_CANDIDATES = 4000
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
@@ -27,26 +33,42 @@ def _explore(run: Work, workers: Pool, seconds: float) -> None:
     batches = run.folder.checkpoints / "batches.safetensors"
     if not batches.exists():
         save_batches(batches, ground.task.train, seed=plan.seed)
-    proxies = tuple(dict.fromkeys((plan.proxy, *BASELINES)))
+    timed, members = plan.minutes is not None, _worth_searching(ground)
+    count = max(1, (plan.candidates or MOST_CANDIDATES) // len(members))
+    for number, member in enumerate(members, 1):
+        # One space alone, and the fresh networks among several, draw what they drew before there were several.
+        seed = derive(plan.seed, "search", *(() if not member.learned else (number,)))
+        least = min(count, 2 * plan.finalists // len(members) + 1)
 
-    def job(architecture: Architecture) -> ScoringJob:
-        return ScoringJob(
-            space=plan.space,
-            spec=ground.task.spec,
-            architecture=architecture.model_dump(mode="json"),
-            batches=batches,
-            proxies=proxies,
-            seed=plan.seed,
+        def enough(seen: int, until: float = seconds * number / len(members), least: int = least) -> bool:
+            return timed and watch.spent("search") >= until and seen >= least
+
+        explore(
+            run.study,
+            make_strategy(plan.strategy, member, excess=ground.excess, seed=seed),
+            Scorer(ground.costs, partial(_job, run, batches), plan.transfer if member.learned else plan.proxy),
+            workers,
+            count=count,
+            enough=enough,
         )
 
-    strategy = make_strategy(plan.strategy, ground.space, excess=ground.excess, seed=derive(plan.seed, "search"))
-    count = plan.candidates or MOST_CANDIDATES
-    timed = plan.minutes is not None
-    explore(
-        run.study,
-        strategy,
-        Scorer(ground.costs, job, plan.proxy),
-        workers,
-        count=count,
-        enough=lambda seen: timed and watch.spent("search") >= seconds and seen >= min(count, 2 * plan.finalists),
+
+def _worth_searching(ground: DesignGround) -> list[Space]:
+    """The spaces in which some network meets the budget; there is one, or the ground would not stand."""
+    draw = rng(ground.plan.seed, "worth searching")
+    members = list(ground.members)
+    return members if len(members) == 1 else [one for one in members if least(one, ground.excess, draw)[1] <= 0]
+
+
+def _job(run: Work, batches: Path, architecture: Architecture) -> ScoringJob:
+    ground, plan = run.ground, run.ground.plan
+    start = ground.start(architecture)
+    return ScoringJob(
+        space=architecture.space,
+        spec=ground.task.spec,
+        architecture=architecture.model_dump(mode="json"),
+        batches=batches,
+        proxies=tuple(dict.fromkeys((ground.steer(architecture), *BASELINES))),
+        seed=plan.seed,
+        start=start,
     )

@@ -5,15 +5,27 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from edgewright.core.architecture import Architecture
 from edgewright.core.environment import versions
 from edgewright.core.files import sha256, write_text, written_whole
 from edgewright.core.ranking import spearman
-from edgewright.core.result import BesideRandom, BlockShare, Finalist, LatencyCheck, Metrics, Noise, Result, Search
+from edgewright.core.result import (
+    BesideRandom,
+    BlockShare,
+    Contestant,
+    Finalist,
+    LatencyCheck,
+    Metrics,
+    Noise,
+    Result,
+    Search,
+)
 from edgewright.core.weights import write_weights
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.record import Work, architecture_of
 from edgewright.job.design.train import Chosen
 from edgewright.search.halving import sizes
+from edgewright.start.resolve import open_space
 from edgewright.task.pictures import Pictures
 from edgewright.train.evaluate import Evaluation, evaluate
 
@@ -56,6 +68,8 @@ def _result(run: Work, chosen: Chosen) -> Result:
         export=deployed.parity,
         search=_searched(run),
         finalists=_finalists(run),
+        start=_start(run, architecture),
+        contest=_contest(run) if ground.starts else [],
         random=_beside_random(run),
         latency_check=_latency_check(run),
         latency_noise=Noise(
@@ -101,6 +115,23 @@ def _finalists(run: Work) -> list[Finalist]:
             figure = None
         finalists.append(Finalist(**row, val=figure, rung=last))
     return finalists
+
+
+def _start(run: Work, architecture: Architecture) -> dict[str, Any] | None:
+    """What the network was made of, and what of it is kept."""
+    start = run.ground.start(architecture)
+    if start is None:
+        return None
+    space = open_space(architecture.space, run.ground.task.spec, start)
+    return {**start.model_dump(mode="json", exclude={"weights"}), "kept": space.kept(architecture)}
+
+
+def _contest(run: Work) -> list[Contestant]:
+    found = []
+    for finalist in _finalists(run):
+        start = run.ground.start(architecture_of(run, finalist.key))
+        found.append(Contestant(key=finalist.key, start=start and start.source, val=finalist.val))
+    return found
 
 
 def _beside_random(run: Work) -> BesideRandom | None:

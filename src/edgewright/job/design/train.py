@@ -1,6 +1,7 @@
 """The full training of the best finalist, and its file; where that diverges or breaks the budget, the next one's."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,12 @@ from edgewright.export.deploy import NUM_SAMPLES, RUNS, Deployed, deploy
 from edgewright.ir.graph import count_macs
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted, architecture_of, candidates, epochs_in
-from edgewright.job.design.training import brief_training, rungs_of
+from edgewright.job.design.training import brief_training, recipe, rungs_of
 from edgewright.search.finalists import briefly_trained
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
+from edgewright.train.head import awaken
 from edgewright.train.loop import Diverged, Running, fit, training_device
-from edgewright.train.recipe import recipe_for
 from edgewright.train.record import Record
 from edgewright.train.threads import threads_for
 
@@ -81,20 +82,25 @@ def _train(run: Work, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
     if expected is None:  # noted, because a resumed training must follow the recipe that it began with
         expected = plan.epochs or epochs_in(seconds or 0, candidates(run)[key], ground, cores())
         run.study.note(f"epochs:{key}", expected)
-    recipe = recipe_for(ground.task.spec, expected)
+    start = ground.start(architecture)
+    followed = recipe(ground.task.spec, expected, start)
+    if start is not None and not begun.exists():
+        began = time.monotonic()
+        awaken(model, ground.task, ground.size(architecture), derive(plan.seed, "head", key))
+        seconds = None if seconds is None else max(1.0, seconds - (time.monotonic() - began))
 
     def tell(record: Record) -> None:
         run.study.record_epoch(key, "final", math.ceil(record.epoch), record.model_dump(mode="json"))
         run.watch.save()
 
-    with threads_for(recipe.batch_size * count_macs(ground.space.graph(architecture))):
+    with threads_for(followed.batch_size * count_macs(ground.space.graph(architecture))):
         fit(
             model,
             ground.task,
-            recipe,
+            followed,
             size=ground.size(architecture),
             seed=derive(plan.seed, "train", key),
-            clock=_clock(run, len(ground.task.train), recipe.step_samples, seconds),
+            clock=_clock(run, len(ground.task.train), followed.step_samples, seconds),
             running=Running(checkpoint=begun, tell=tell, device=training_device()),
         )
         return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture))

@@ -8,7 +8,9 @@ from edgewright.core.study import Candidate
 from edgewright.job.design.record import Work, epochs_in
 from edgewright.search.finalists import TrainingJob
 from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds, sizes
-from edgewright.train.recipe import recipe_for
+from edgewright.start.start import Start
+from edgewright.task.base import TaskSpec
+from edgewright.train.recipe import Recipe, going_on, recipe_for
 
 RANDOM = 8  # networks drawn at random that the choice is compared with, where it is
 
@@ -17,17 +19,24 @@ def brief_training(run: Work, candidate: Candidate, index: int, rung: Rung) -> T
     """A finalist's training of one rung."""
     plan, ground = run.ground.plan, run.ground
     expected = rung.epochs or epochs_in(rung.seconds or 0, candidate, ground, 1)
+    start = ground.start(ground.space.read(candidate.architecture))
     return TrainingJob(
-        space=plan.space,
+        space=candidate.architecture["space"],
         spec=ground.task.spec,
         architecture=candidate.architecture,
-        recipe=recipe_for(ground.task.spec, expected),
+        recipe=recipe(ground.task.spec, expected, start),
         data=run.folder.checkpoints / "data.safetensors",
         checkpoint=run.folder.checkpoints / f"rung-{index}-{candidate.key}.safetensors",
         seed=plan.seed,
         epochs=rung.epochs,
         seconds=rung.seconds,
+        start=start,
     )
+
+
+def recipe(spec: TaskSpec, epochs: float, start: Start | None) -> Recipe:
+    """That of fresh weights, or of a network that has learned."""
+    return recipe_for(spec, epochs) if start is None else going_on(spec, epochs)
 
 
 def rungs_of(run: Work, num_finalists: int, num_workers: int, seconds: float) -> list[Rung]:

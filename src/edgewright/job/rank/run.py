@@ -28,7 +28,7 @@ from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.study import Candidate, Study
 from edgewright.ir.signal import signal
-from edgewright.job.base import Ground, Job, Run, Stage, Start, perform
+from edgewright.job.base import Beginning, Ground, Job, Run, Stage, perform
 from edgewright.job.rank.compare import RankResult, compare, one_each, truths_of
 from edgewright.job.rank.plan import RankPlan
 from edgewright.proxy.combination import combine
@@ -180,7 +180,7 @@ class Rank(Job[RankPlan, RankGround, RankResult]):
             raise BadInput(f"{folder.path}: holds another ranking (see {self.plan_file}); choose another folder")
         return asked
 
-    def survey(self, plan: RankPlan, start: Start) -> RankGround:
+    def survey(self, plan: RankPlan, start: Beginning) -> RankGround:
         others = [(path.resolve().name, read_ranking(path)) for path in self.beside]
         spec = _spec(plan)
         space = make_tabular(plan.space, spec.input.shape[0], kind_of(spec).head.outputs, spec.size)

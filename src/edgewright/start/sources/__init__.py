@@ -1,0 +1,1 @@
+"""Methods: where networks that have learned come from, one file each."""

@@ -1,0 +1,114 @@
+"""Networks of timm: `timm:NAME`, with weights from a file, from the hub's cache on disk, or, where asked for, the hub.
+
+Nothing is fetched unless the user says so. What timm says of a network's licence, data, normalisation and size is kept.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgewright.core.errors import BadInput, MissingExtra
+from edgewright.core.files import sha256
+from edgewright.model.timm_model import timm_network
+from edgewright.start.start import Opened, Start
+
+PREFIX = "timm:"
+FILE = "model.safetensors"
+TRAINED_ON = {"in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k"}
+
+
+def find(name: str, weights: Path | None, *, download: bool = False) -> Start:
+    """The start of that name (with or without "timm:").
+
+    Errors: BadInput where timm is not installed, for an unknown name, and where its weights are not at hand.
+    """
+    name = name.removeprefix(PREFIX)
+    _, told = timm_network(name, None)
+    file = weights or cached(name) or (_downloaded(told, name) if download else None)
+    if file is None:
+        raise BadInput(
+            f"{PREFIX}{name}: its weights are not on this machine; give them with --weights FILE.safetensors, or let "
+            "them be fetched from the hub with --download"
+        )
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file")
+    return _start(name, file, told)
+
+
+def open_start(start: Start) -> Opened:
+    """The network with its weights; fresh ones where the start has no file."""
+    name = start.source.removeprefix(PREFIX)
+    file = None if start.weights is None else Path(start.weights)
+    network, _ = timm_network(name, file)
+
+    def make() -> nn.Module:
+        return timm_network(name, None)[0]
+
+    return Opened(start, network, make)
+
+
+def cached(name: str) -> Path | None:
+    """The file of a network's weights in the hub's cache, if it was fetched before. A name without a tag is that of any
+    training of it, in order of the alphabet."""
+    wanted = f"models--timm--{name}"
+    for folder in sorted(_hub().glob(f"{wanted}*")):
+        if folder.name == wanted or ("." not in name and folder.name.startswith(f"{wanted}.")):
+            for file in sorted(folder.glob(f"snapshots/*/{FILE}")):
+                if file.is_file():
+                    return file
+    return None
+
+
+def at_hand() -> Iterator[Start]:
+    """Every network of timm in the hub's cache; nothing where timm is not installed."""
+    for folder in sorted(_hub().glob("models--timm--*")):
+        name = folder.name.removeprefix("models--timm--")
+        file = next((file for file in sorted(folder.glob(f"snapshots/*/{FILE}")) if file.is_file()), None)
+        if file is None:
+            continue
+        try:
+            yield _start(name, file, timm_network(name, None)[1])
+        except MissingExtra:
+            return
+        except BadInput:  # a network that this version of timm does not have
+            continue
+
+
+def _hub() -> Path:
+    home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+
+
+def _downloaded(told: dict[str, Any], name: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingExtra("timm", "huggingface_hub") from None
+    place = told.get("hf_hub_id") or f"timm/{name}"
+    try:
+        return Path(hf_hub_download(str(place).removesuffix("/"), FILE))
+    except Exception as error:  # of the network, and of the hub, in many classes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{PREFIX}{name}: its weights could not be fetched ({reason[:200]})") from None
+
+
+def _start(name: str, file: Path, told: dict[str, Any]) -> Start:
+    channels, *square = told.get("input_size", (3, 224, 224))
+    tag = str(told.get("tag") or name.partition(".")[2])
+    data = next((text for word, text in TRAINED_ON.items() if word in tag.split("_")), "")
+    return Start(
+        source=f"{PREFIX}{name}",
+        weights=str(file.absolute()),
+        sha256=sha256(file),
+        licence=str(told.get("license") or ""),
+        trained_on=data,
+        channels=int(channels),
+        size=int(square[-1]),
+        mean=tuple(told.get("mean") or (0.0,)),
+        std=tuple(told.get("std") or (1.0,)),
+        interpolation=str(told.get("interpolation") or ""),
+        crop=told.get("crop_pct"),
+    )
