@@ -49,13 +49,18 @@ class Piece:
     @property
     def family(self) -> str:
         """Pieces of one family share an interpolation."""
-        return self.work.layer if self.kind == "conv" else self.kind
+        return _family(self)
 
     @property
     def work(self) -> Work:
         """What the operator that others are fused into computes."""
         op = Op(self.kind, (0,), 1, self.kernel, self.stride, self.groups, dilation=self.dilation)
         return ops.work(op, self.source, self.result)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _family(piece: Piece) -> str:
+    return piece.work.layer if piece.kind == "conv" else piece.kind
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -117,11 +122,12 @@ def work(piece: Piece) -> np.ndarray:
     return found
 
 
+@functools.lru_cache(maxsize=65_536)
 def place(piece: Piece) -> np.ndarray:
-    """Where a piece lies among its family, in logarithms: pieces that are near behave alike."""
+    """Where a piece lies among its family, in logarithms: pieces that are near behave alike. Read only."""
     wide = _widened(piece)
     (narrow_in, narrow_out), (wide_in, wide_out) = _channels(piece), _channels(wide)
-    return np.array(
+    found = np.array(
         [
             log(wide_in),
             log(wide_out),
@@ -135,6 +141,8 @@ def place(piece: Piece) -> np.ndarray:
             log(work(piece)[1]),
         ]
     )
+    found.setflags(write=False)
+    return found
 
 
 def _channels(piece: Piece) -> tuple[int, int]:
