@@ -10,8 +10,8 @@ from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress
 from edgewright.core.seed import derive
 from edgewright.core.tensors import Size, ask, gathered, mapped, rows
+from edgewright.model.settle import settle
 from edgewright.task.base import Split, Task, TaskSpec, batches, kind_of
-from edgewright.train.settle import settle
 
 SAMPLES = 2048  # that the first lesson is taken on
 ROUNDS = 300

@@ -15,6 +15,7 @@ from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.space.base import Space
 
 MOST_CANDIDATES = 4000
+EXAMPLES = 512  # samples that are looked at to say what has been learned already
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
 BASELINES = ("params", "macs")
 
@@ -30,9 +31,11 @@ def search(run: Work, _: None) -> Pool:
 
 def _explore(run: Work, workers: Pool, seconds: float) -> None:
     plan, ground, watch = run.ground.plan, run.ground, run.watch
-    batches = run.folder.checkpoints / "batches.safetensors"
+    batches, examples = (run.folder.checkpoints / f"{name}.safetensors" for name in ("batches", "examples"))
     if not batches.exists():
         save_batches(batches, ground.task.train, seed=plan.seed)
+    if ground.starts and not examples.exists():
+        save_batches(examples, ground.task.train, count=EXAMPLES // 64, seed=plan.seed)
     timed, members = plan.minutes is not None, _worth_searching(ground)
     count = max(1, (plan.candidates or MOST_CANDIDATES) // len(members))
     for number, member in enumerate(members, 1):
@@ -46,7 +49,11 @@ def _explore(run: Work, workers: Pool, seconds: float) -> None:
         explore(
             run.study,
             make_strategy(plan.strategy, member, excess=ground.excess, seed=seed),
-            Scorer(ground.costs, partial(_job, run, batches), plan.transfer if member.learned else plan.proxy),
+            Scorer(
+                ground.costs,
+                partial(_job, run, examples if member.learned else batches),
+                plan.transfer if member.learned else plan.proxy,
+            ),
             workers,
             count=count,
             enough=enough,
