@@ -132,7 +132,13 @@ def test_every_paper_and_every_method_file_is_in_the_catalogue() -> None:
 
 def _is_published(folder: str | None) -> bool:
     """Of a method file, whether it is a paper's: kinds of task, sources, runtimes and report parts are ours."""
-    return folder is not None and folder not in ("task.kinds", "task.sources", "export.runtimes", "report.parts")
+    return folder is not None and folder not in (
+        "task.kinds",
+        "task.sources",
+        "export.runtimes",
+        "report.parts",
+        "start.sources",
+    )
 
 
 def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:

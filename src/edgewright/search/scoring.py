@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,23 +77,24 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     architecture = space.read(job.architecture)
     seed = derive(job.seed, "score", architecture.key())
     proxies, kind = resolve_proxies(job.proxies), kind_of(job.spec)
+    scored = partial(_scored, seed=seed, kind=kind, learned=space.learned)
     with torch_threads(1):
         batches = _batches(job.batches, job.batches.stat().st_mtime_ns, spec, space.resolution(architecture))
         if not job.cheap:
-            return _scored(_fresh(space.build, architecture, seed), batches, proxies, seed, kind)
+            return scored(_fresh(space.build, architecture, seed), batches, proxies)
         still = [proxy for proxy in proxies if proxy.of_structure]
         running = [proxy for proxy in proxies if not proxy.of_structure]
         few = [tuple(mapped(lambda part: part[:CHEAP_IMAGES], tree) for tree in batch) for batch in batches]
-        found = _scored(_fresh(space.build, architecture, seed), few, still, seed, kind) if still else {}
-        found |= _scored(_fresh(space.thin, architecture, seed), few, running, seed, kind) if running else {}
+        found = scored(_fresh(space.build, architecture, seed), few, still) if still else {}
+        found |= scored(_fresh(space.thin, architecture, seed), few, running) if running else {}
         return {proxy.name: found[proxy.name] for proxy in proxies if proxy.name in found}
 
 
 def _scored(
-    network: nn.Module, batches: Sequence[Batch], proxies: Sequence[Proxy], seed: int, kind: Kind
+    network: nn.Module, batches: Sequence[Batch], proxies: Sequence[Proxy], *, seed: int, kind: Kind, learned: bool
 ) -> dict[str, float]:
     network, batches, loss = end_to_end(network, batches, kind.loss)
-    return score(network, batches, proxies, seed=seed, loss=loss, examples=kind.examples, settled=False)
+    return score(network, batches, proxies, seed=seed, loss=loss, examples=kind.examples, settled=learned)
 
 
 def _fresh(build: Callable[[Any], nn.Module], architecture: Any, seed: int) -> nn.Module:

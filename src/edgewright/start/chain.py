@@ -16,9 +16,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from edgewright.core.errors import BadInput
 from edgewright.core.quiet import silent
+from edgewright.model.settle import NORMS
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d)
-WHOLE = (*WEIGHTED, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+WHOLE = (*WEIGHTED, *NORMS, nn.LayerNorm, nn.GroupNorm)
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 ADDING = ("add", "iadd")
 

@@ -15,6 +15,7 @@ from edgewright.ir import torch_calls
 from edgewright.ir.counts import depthwise
 from edgewright.ir.graph import Graph, GraphBuilder
 from edgewright.ir.sizes import Size, plain
+from edgewright.model.settle import NORMS
 
 Draw = Callable[["Drawing", fx.Node, nn.Module | None], int]
 SAME = {"dropout", "dropout1d", "dropout2d", "identity", "contiguous", "clone", "detach", "float", "to", "droppath"}
@@ -112,7 +113,7 @@ def _norm(drawing: Drawing, node: fx.Node, layer: Any) -> int:
     source, before = drawing.source(node), node.all_input_nodes[0]
     made = next((op for op in drawing.builder.ops if op.output == source), None)
     folds = made is not None and made.kind == "conv" and len(before.users) == 1
-    result = source if folds and isinstance(layer, nn.modules.batchnorm._BatchNorm) else drawing.builder.norm(source)
+    result = source if folds and isinstance(layer, NORMS) else drawing.builder.norm(source)
     activation = getattr(layer, "act", None)
     return result if activation is None else _activation(drawing, result, type(activation).__name__)
 
@@ -203,7 +204,7 @@ LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Draw], ...] =
     (nn.Conv2d, _conv),
     (nn.ConvTranspose2d, _transposed),
     (nn.Linear, _linear),
-    ((nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm), _norm),
+    ((*NORMS, nn.LayerNorm, nn.GroupNorm), _norm),
     (nn.AdaptiveAvgPool2d, _whole_pool),
     (nn.AvgPool2d, _pool("avg_pool")),
     (nn.MaxPool2d, _pool("max_pool")),

@@ -10,12 +10,10 @@ from edgewright.core.errors import BadInput
 from edgewright.core.progress import progress
 from edgewright.core.seed import derive
 from edgewright.core.tensors import Size, ask, gathered, mapped, rows
-from edgewright.model.settle import settle
 from edgewright.task.base import Split, Task, TaskSpec, batches, kind_of
 
 SAMPLES = 2048  # that the first lesson is taken on
 ROUNDS = 300
-SETTLING = 8  # batches that norms are taken anew from
 RATE, DECAY = 1e-2, 1e-3
 
 
@@ -41,11 +39,9 @@ def put_layers(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.M
 
 
 def awaken(model: nn.Module, task: Task, size: Size, seed: int) -> None:
-    """Make a network that has learned, and was cut and narrowed since, ready to go on: batch norms are taken anew from
-    the task's samples, and where its new outputs are one linear layer that layer learns first, alone."""
+    """Teach the new outputs of a network that has learned, where they are one linear layer: alone, before the rest goes
+    on. Batch norms keep the start's statistics: taken anew from few samples they harm what it knows."""
     spec, train = task.spec, task.train
-    few = batches(train, spec, batch_size=min(64, len(train)), size=size, shuffle=derive(seed, "settle"))
-    settle(model, (x for x, _ in few), SETTLING)
     example = next(x for x, _ in batches(train.take(slice(2)), spec, batch_size=2, size=size))
     names = kind_of(spec).head.find(model, example)
     if len(names) == 1 and isinstance(model.get_submodule(names[0]), nn.Linear):

@@ -41,10 +41,10 @@ def _explore(run: Work, workers: Pool, seconds: float) -> None:
     for number, member in enumerate(members, 1):
         # One space alone, and the fresh networks among several, draw what they drew before there were several.
         seed = derive(plan.seed, "search", *(() if not member.learned else (number,)))
-        least = min(count, 2 * plan.finalists // len(members) + 1)
+        fewest = min(count, 2 * plan.finalists // len(members) + 1)
 
-        def enough(seen: int, until: float = seconds * number / len(members), least: int = least) -> bool:
-            return timed and watch.spent("search") >= until and seen >= least
+        def enough(seen: int, until: float = seconds * number / len(members), fewest: int = fewest) -> bool:
+            return timed and watch.spent("search") >= until and seen >= fewest
 
         explore(
             run.study,
