@@ -116,8 +116,8 @@ def _parts(network: nn.Module, nodes: Sequence[fx.Node]) -> list[Part]:
 
 
 def _stretches(network: nn.Module, nodes: Sequence[fx.Node]) -> Iterator[list[fx.Node]]:
-    """The nodes between two places where one map alone is alive; what ends in no map is left out, and so is what has
-    no parameters at the end: a pooling, a dropout, which lead to the outputs."""
+    """The nodes between two places where one map alone is alive; what ends in no map is left out, and so is a pooling
+    behind the last weights, which leads to the outputs."""
     place = {node: index for index, node in enumerate(nodes)}
     last = {node: max((place.get(user, len(nodes)) for user in node.users), default=-1) for node in nodes}
     alive, stretch, kept = {nodes[0]}, list[fx.Node](), list[list[fx.Node]]()
@@ -127,9 +127,11 @@ def _stretches(network: nn.Module, nodes: Sequence[fx.Node]) -> Iterator[list[fx
         if alive == {node} and len(_shape(node)) == 4:
             kept.append(stretch)
             stretch = []
-    while kept and not any(_learns(network, node) for node in kept[-1]):
-        kept.pop()
-    yield from kept
+    learning = [any(_learns(network, node) for node in stretch) for stretch in kept]
+    end = next((index + 1 for index in reversed(range(len(kept))) if learning[index]), 0)
+    while 0 < end < len(kept) and _map(kept[end][-1]) == _map(kept[end - 1][-1]):
+        end += 1  # an activation
+    yield from kept[:end]
 
 
 def _learns(network: nn.Module, node: fx.Node) -> bool:
