@@ -90,7 +90,7 @@ def _downloaded(told: dict[str, Any], name: str) -> Path:
     place = told.get("hf_hub_id") or f"timm/{name}"
     try:
         return Path(hf_hub_download(str(place).removesuffix("/"), FILE))
-    except Exception as error:  # of the network, and of the hub, in many classes
+    except Exception as error:  # of the wire, and of the hub, in many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{PREFIX}{name}: its weights could not be fetched ({reason[:200]})") from None
 
