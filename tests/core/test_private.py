@@ -6,9 +6,10 @@ import onnx
 import pytest
 import torch
 from torch import Tensor
+from torch.onnx._internal import _lazy_import
 
 from edgewright.core import private
-from edgewright.core.private import executorch_threads, linear_by_onednn, quantisable
+from edgewright.core.private import executorch_threads, linear_by_onednn, operators_listed_once, quantisable
 
 
 def test_products_by_onednn_are_products() -> None:
@@ -36,6 +37,22 @@ def test_without_the_registries_the_operators_are_those_that_were_known(monkeypa
     assert all(onnx.defs.has(name) for name in private.QUANTISABLE if name != "EmbedLayerNormalization")
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime.quantization.registry", None)
     assert quantisable() == list(private.QUANTISABLE)
+
+
+def test_operators_are_listed_once_for_all_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each export outside lists its own again."""
+    asked: list[str] = []
+    apis = SimpleNamespace(get_torchlib_ops=lambda: asked.append("listed") or ["an operator"])
+    monkeypatch.setattr(_lazy_import, "onnxscript_apis", apis)
+    for _ in range(2):
+        with operators_listed_once():
+            assert [*apis.get_torchlib_ops()] == [*apis.get_torchlib_ops()] == ["an operator"]
+    assert asked == ["listed"]
+    apis.get_torchlib_ops()
+    assert asked == ["listed", "listed"]
+    monkeypatch.delattr(_lazy_import, "onnxscript_apis")
+    with operators_listed_once():
+        assert asked == ["listed", "listed"]
 
 
 def test_threads_of_executorch(capsys: pytest.CaptureFixture[str]) -> None:

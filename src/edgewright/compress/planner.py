@@ -39,7 +39,12 @@ REWRITES: tuple[type[Rewrite], ...] = (RemoveIdentity, Fold, PadFirst, Merge, Li
 PLAN_FILE, WEIGHTS_FILE = "compress.json", "model.safetensors"
 
 
-def plan(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EXACT_METHODS) -> Plan:
+def plan(
+    model: nn.Module,
+    example: Tensor,
+    methods: Sequence[str | Method] = EXACT_METHODS,
+    wiring: Wiring | None = None,
+) -> Plan:
     """The rewrites that `methods` find in `model`, each looking at what the ones before it left.
 
     Nothing is computed and the model stays as it is: the plan is made on shapes alone.
@@ -48,15 +53,21 @@ def plan(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EX
         example: a batch as the network reads it; only its shape and type count.
         methods: names of `METHODS`, in order, or functions of a model and its wiring (a method with its options bound).
             By default all that are exact.
+        wiring: of `model`, for who has traced it already.
     Errors: BadInput for an unknown name, a network that torch.export cannot follow, and where nothing is saved.
     """
-    return must_save(look(model, example, methods))
+    return must_save(look(model, example, methods, wiring))
 
 
-def look(model: nn.Module, example: Tensor, methods: Sequence[str | Method] = EXACT_METHODS) -> Plan:
+def look(
+    model: nn.Module,
+    example: Tensor,
+    methods: Sequence[str | Method] = EXACT_METHODS,
+    wiring: Wiring | None = None,
+) -> Plan:
     """The same, for who can do with a plan that saves nothing."""
     bare = copy.deepcopy(model).to("meta").eval()
-    wiring = trace(bare, example)
+    wiring = wiring or trace(bare, example)
     before = totals(bare, wiring.macs, len(wiring.steps))
     rewrites: list[Rewrite] = []
     declined: list[Declined] = []

@@ -4,6 +4,8 @@
   torch's own products.
 - `onnxruntime.quantization.registry`, for `export.int8.quantise`: the operators that int8 files may hold; without it,
   those of version 1.29.
+- `torch.onnx._internal._lazy_import`, for `export.onnx`: onnxscript's operators, listed once for all exports
+  of a process; without it, each export parses their sources anew, which is half of its time for a small network.
 - `portable_lib._unsafe_reset_threadpool`, for the ExecuTorch adapter: how many threads a program takes; without it,
   its own number, with a word.
 
@@ -11,7 +13,9 @@ Nothing else of the package may reach for a name that begins with an underscore 
 (`tests/test_house.py`); each is tested with the name gone (`tests/core/test_private.py`).
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edgewright.core.progress import say
@@ -52,6 +56,29 @@ def quantisable() -> list[str]:
     except ImportError:
         return list(QUANTISABLE)
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+
+@contextmanager
+def operators_listed_once() -> Iterator[None]:
+    """Exports within take the operators that the first of them listed."""
+    try:
+        from torch.onnx._internal import _lazy_import
+
+        apis: Any = _lazy_import.onnxscript_apis  # pyright: ignore[reportPrivateImportUsage]
+        listing = apis.get_torchlib_ops
+    except (ImportError, AttributeError):
+        yield
+        return
+    apis.get_torchlib_ops = functools.partial(_listed, listing)
+    try:
+        yield
+    finally:
+        apis.get_torchlib_ops = listing
+
+
+@functools.cache
+def _listed(listing: Callable[[], list[Any]]) -> tuple[Any, ...]:
+    return tuple(listing())
 
 
 def executorch_threads(portable_lib: Any, threads: int) -> bool:

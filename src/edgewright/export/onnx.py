@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgewright.core.environment import versions
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.files import write_bytes
+from edgewright.core.private import operators_listed_once
 from edgewright.core.quiet import silent
 from edgewright.core.tensors import Shape, Signature, TensorSpec, as_tree, ask
 from edgewright.export.ship.provenance import WEIGHTS_KEY, weights_sha256
@@ -51,7 +52,7 @@ def export_onnx(
     example = example_of(signature)
     args, kwargs = arguments(example)
     try:
-        with silent(), torch.no_grad():
+        with silent(), torch.no_grad(), operators_listed_once():
             fold_batch_norms(ready, example)
             program = torch.onnx.export(
                 ready,

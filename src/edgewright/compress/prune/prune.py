@@ -28,7 +28,7 @@ from edgewright.compress.prune.asked import Goal, Scope, Timer, Times, Worth
 from edgewright.compress.prune.groups import Dependencies, dependencies
 from edgewright.compress.prune.parts import Part, latency_parts, macs_parts, timed_steps
 from edgewright.compress.rewrites import drop_block, prune_channels
-from edgewright.compress.wiring import trace
+from edgewright.compress.wiring import Wiring, trace
 from edgewright.core.cost import figures
 from edgewright.core.errors import BadInput, BudgetInfeasible, GateFailed
 from edgewright.device.table.pieces import Piece
@@ -73,7 +73,7 @@ def plan_pruning(
     scores = worth.of(model, found.groups)
     parts = macs_parts(found) if goal.by_macs else latency_parts(found, times.of(lambda: _grid(found, levels)))
     blocks = [_block(found, parts, path) for path in dropping]
-    search = _Search(model, example, lambda: Allocation(found, parts, scores, levels, blocks))
+    search = _Search(model, example, wiring, lambda: Allocation(found, parts, scores, levels, blocks))
     whole = float(sum(part.cost(found.full) for part in parts))
     if goal.by_macs or times.whole is None:
         return search.planned(search.kept(goal.left(whole)))
@@ -84,6 +84,7 @@ def plan_pruning(
 class _Search:
     model: nn.Module
     example: Tensor
+    wiring: Wiring
     allocation: Callable[[], Allocation]
 
     def kept(self, cost: float) -> Kept:
@@ -91,7 +92,7 @@ class _Search:
 
     def planned(self, kept: Kept) -> Plan:
         methods = [partial(prune_channels.find, keep=kept.units), partial(drop_block.find, drop=kept.dropped)]
-        return plan(self.model, self.example, methods)
+        return plan(self.model, self.example, methods, self.wiring)
 
     def measured(self, timed: Timer, whole: float, goal: Goal) -> Plan:
         """Plan, build, measure, aim anew.   whole: the sum of the prices."""

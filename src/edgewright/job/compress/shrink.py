@@ -82,11 +82,12 @@ def linearised(ground: CompressGround, share: float, now_ms: float) -> tuple[Rew
     Blocks are timed alone, each beside itself merged, in float.
     Errors: BadInput where no block can merge, or none is faster merged.
     """
-    found = depthshrinker.decisions(ground.model, trace(ground.model, ground.example))
+    wiring = trace(ground.model, ground.example)
+    found = depthshrinker.decisions(ground.model, wiring)
     names = tuple(one.block for one in found if one.mergeable)
     if not names:
         raise BadInput("no block of this network would merge into one convolution")
-    plan = look(ground.model, ground.example, [partial(depthshrinker.find, drop=names)])
+    plan = look(ground.model, ground.example, [partial(depthshrinker.find, drop=names)], wiring)
     merge = partial(merge_linear.find, most_macs=inf, only=names)
     timings = timed(ground.model, plan, measuring(ground), merge=merge)
     paying = [timing for timing in timings if timing.ratio.surely_faster]
@@ -96,11 +97,12 @@ def linearised(ground: CompressGround, share: float, now_ms: float) -> tuple[Rew
     saved = list(itertools.accumulate(timing.saved_ms for timing in paying))
     needed = (1 - share) * now_ms
     enough = next((number for number, sum_ in enumerate(saved, 1) if sum_ >= needed), len(paying))
-    chosen = {timing.layers[-1] for timing in paying[:enough]}
-    drop = [name for name in names if name in chosen]
+    told = {timing.layers[-1] for timing in paying[:enough]}
+    drop = [name for name in names if name in told]
     words = "; ".join(f"{timing.layers[-1]} {timing.text()}" for timing in paying[:enough])
     remark = f"linearise: {len(drop)} of {len(names)} blocks merged ({words})"
-    return look(ground.model, ground.example, [partial(depthshrinker.find, drop=drop)]), tuple(drop), remark
+    chosen = look(ground.model, ground.example, [partial(depthshrinker.find, drop=drop)], wiring)
+    return chosen, tuple(drop), remark
 
 
 def nearest(timings: Sequence[Timing]) -> str:
