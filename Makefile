@@ -13,6 +13,10 @@ OUT    ?= runs/digits
 
 comma := ,
 BIN   := $(VENV)/bin
+# Of thousands of modules few are ever imported: those that are, are compiled then.
+INSTALL := $(BIN)/pip install --no-compile
+# The tests of a file run in one process, so that what they share is made once, and in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CORE  := $(VENV)/.core-installed
 TEST  := $(VENV)/.test-installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
@@ -22,16 +26,19 @@ TEST  := $(VENV)/.test-installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-$(CORE): pyproject.toml
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "edgewright needs Python 3.11 or later; choose one: make PYTHON=python3.12")'
-	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(if $(TORCH),$(BIN)/pip install "$(TORCH)")
-	$(BIN)/pip install -e .
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(CORE): pyproject.toml | $(BIN)/pip
+	$(if $(TORCH),$(INSTALL) "$(TORCH)")
+	$(INSTALL) -e .
 	@touch $@
 
-$(TEST): $(CORE)
-	$(BIN)/pip install -e ".[test$(if $(EXTRAS),$(comma)$(EXTRAS))]"
-	@touch $@
+$(TEST): pyproject.toml | $(BIN)/pip
+	$(if $(TORCH),$(INSTALL) "$(TORCH)")
+	$(INSTALL) -e ".[test$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	@touch $(CORE) $@
 
 install: $(CORE) ## make .venv and install edgewright into it
 
@@ -47,10 +54,10 @@ demo: $(CORE) ## three minutes: design a network for handwritten digits; says wh
 	@echo; echo "Open the report: $(abspath $(OUT))/report.html"
 
 test: $(TEST) ## the whole test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST)
 
 test-fast: $(TEST) ## the tests that take a few seconds at most
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(TEST) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -20,6 +20,13 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole jobs come first, then others with slow tests: begun last, one would keep one process busy while
+    the others have nothing left to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent.name != "job", item.path not in slow))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread() -> None:
     import torch
