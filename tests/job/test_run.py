@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.commands import edgewright
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
 
@@ -18,17 +19,25 @@ pytestmark = pytest.mark.slow
 PLAN = ("--task", "digits", "--macs", "3e5", "--candidates", "24", "--finalists", "2", "--epochs", "2")
 
 
-def edgewright(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "edgewright", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def process(*arguments: object, **options) -> subprocess.Popen:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "edgewright", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, **options)
+
+
+def design(*arguments: object) -> str:
+    """What it printed, of a process that came to its end."""
+    with process("design", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        printed, errors = running.communicate()
+    assert running.returncode == 0, errors
+    return printed
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """A whole run of the main job on the digits, made once, by the command line in a process of its own."""
     out = tmp_path_factory.mktemp("run") / "digits"
-    done = edgewright("design", *PLAN, "--out", str(out))
-    assert done.returncode == 0, done.stderr
+    design(*PLAN, "--out", out)
     return out
 
 
@@ -63,52 +72,48 @@ def test_the_parts_of_the_network_add_up(finished_run):
     assert sum(block.latency_ms for block in result.blocks) == pytest.approx(chosen.costs["latency"].value)
 
 
-def test_the_same_plan_gives_the_same_network(finished_run, tmp_path):
-    done = edgewright("design", *PLAN, "--workers", "1", "--out", str(tmp_path / "again"), "--json")
-    assert done.returncode == 0, done.stderr
-    again, first = json.loads(done.stdout), RunFolder(finished_run).read_result()
-    assert (again["key"], again["metrics"]) == (first.key, first.metrics.model_dump())
-    with Study(finished_run / "study.db") as one, Study(tmp_path / "again" / "study.db") as two:
-        assert [(c.key, c.scores) for c in one.candidates()] == [(c.key, c.scores) for c in two.candidates()]
-
-
 def test_a_ray_cluster_gives_the_same_network(finished_run, tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    done = edgewright("design", *PLAN, "--ray", "local", "--out", str(tmp_path / "ray"), "--json")
-    assert done.returncode == 0, done.stderr
-    again, first = json.loads(done.stdout), RunFolder(finished_run).read_result()
+    printed = design(*PLAN, "--ray", "local", "--out", tmp_path / "ray", "--json")
+    again, first = json.loads(printed), RunFolder(finished_run).read_result()
     assert (again["key"], again["metrics"]) == (first.key, first.metrics.model_dump())
 
 
 def test_a_finished_run_resumes_to_its_result(finished_run):
-    done = edgewright("design", "--resume", str(finished_run), "--json")
-    assert done.returncode == 0
+    done = edgewright("design", "--resume", finished_run, "--json")
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["key"] == RunFolder(finished_run).read_result().key
 
 
 def test_a_finished_run_that_lost_its_model_is_not_shown_as_whole(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "run" / "model.onnx").unlink()
-    done = edgewright("design", "--resume", str(tmp_path / "run"))
-    assert done.returncode == 2
+    done = edgewright("design", "--resume", tmp_path / "run")
+    assert done.exit_code == 2
     assert "model.onnx: missing" in done.stderr
 
 
-@pytest.mark.parametrize("share", [0.35, 0.8])
-def test_killed_and_resumed_equals_uninterrupted(finished_run, tmp_path, share):
+def test_killed_twice_and_resumed_equals_uninterrupted(finished_run, tmp_path):
+    """With another number of workers too: the same plan gives the same network, and the same scores on the way."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "edgewright", "design", *PLAN, "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        wanted = int(24 * share)
-        deadline = time.monotonic() + 120
-        while _scored(out) < wanted and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    assert _scored(out) >= wanted
-    done = edgewright("design", "--resume", str(out))
-    assert done.returncode == 0, done.stderr
+    for share, arguments in ((0.35, (*PLAN, "--workers", "1", "--out", out)), (0.8, ("--resume", out))):
+        with process("design", *arguments, stderr=subprocess.DEVNULL) as running:
+            wait_for(int(24 * share), out, running)
+            running.send_signal(signal.SIGKILL)
+    done = edgewright("design", "--resume", out)
+    assert done.exit_code == 0, done.stderr
     resumed, whole = RunFolder(out).read_result(), RunFolder(finished_run).read_result()
     assert (resumed.key, resumed.metrics) == (whole.key, whole.metrics)
+    with Study(finished_run / "study.db") as one, Study(out / "study.db") as two:
+        assert [(c.key, c.scores) for c in one.candidates()] == [(c.key, c.scores) for c in two.candidates()]
+
+
+def wait_for(wanted: int, out: Path, running: subprocess.Popen) -> None:
+    """Until so many networks are scored."""
+    deadline = time.monotonic() + 120
+    while _scored(out) < wanted and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _scored(out) >= wanted and running.poll() is None
 
 
 def _scored(out) -> int:
@@ -126,31 +131,28 @@ def hears_ctrl_c() -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = tmp_path / "stopped"
     many = ("--candidates", "5000")  # so that it is not done before it is stopped
-    command = [sys.executable, "-m", "edgewright", "design", *PLAN, *many, "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c) as process:
-        deadline = time.monotonic() + 120
-        while _scored(out) < 3 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    heard = {"stderr": subprocess.PIPE, "preexec_fn": hears_ctrl_c}
+    with process("design", *PLAN, *many, "--out", out, **heard) as running:
+        wait_for(3, out, running)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert f"edgewright design --resume {out}" in errors
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("name", ["model.onnx"])
-def test_an_altered_file_is_refused(finished_run, tmp_path, name):
+def test_an_altered_file_is_refused(finished_run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished_run, copy)
-    data = bytearray((copy / name).read_bytes())
+    data = bytearray((copy / "model.onnx").read_bytes())
     data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(bytes(data))
-    done = edgewright("bench", str(copy))
-    assert done.returncode == 2
+    (copy / "model.onnx").write_bytes(bytes(data))
+    done = edgewright("bench", copy)
+    assert done.exit_code == 2
     assert "altered" in done.stderr
 
 
 def test_bench_measures_again(finished_run):
-    done = edgewright("bench", str(finished_run), "--json")
-    assert done.returncode == 0, done.stderr
+    done = edgewright("bench", finished_run, "--json")
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)
