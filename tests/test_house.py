@@ -231,10 +231,10 @@ def foreign_private(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def test_private_names_of_others_stand_in_one_file() -> None:
     found = [
-        f"src/edgewright/{path.relative_to(SOURCE)}:{line}: {name} (take what is public, or add it to {PRIVATE})"
-        for path in sorted(SOURCE.rglob("*.py"))
-        if path != SOURCE / PRIVATE
-        for line, name in foreign_private(ast.parse(path.read_text()))
+        module.at(line, f"{name} (take what is public, or add it to {PRIVATE})")
+        for module in modules(SOURCE).values()
+        if module.path != SOURCE / PRIVATE
+        for line, name in foreign_private(module.tree)
     ]
     assert not found, "\n".join(found)
     named = {name for _, name in foreign_private(ast.parse((SOURCE / PRIVATE).read_text()))}

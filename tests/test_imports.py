@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -95,8 +95,9 @@ def _imports(node: ast.AST, in_function: bool) -> Iterator[Import]:
         yield from _imports(child, inside)
 
 
+@cache
 def modules(source: Path) -> dict[str, Module]:
-    """Every module under `source` by its name without the package."""
+    """Every module under `source` by its name without the package; read once, as every rule asks."""
     found = {}
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts

@@ -1,5 +1,7 @@
 """A small network of the digits, compressed once for all tests that look at what came of it."""
 
+from collections.abc import Iterator
+
 import pytest
 from compress_toys import MACS, OPTIONS, weights
 
@@ -11,6 +13,16 @@ from edgewright.job.compress.decide import Decided
 from edgewright.job.compress.plan import CompressPlan
 from edgewright.job.compress.result import CompressResult
 from edgewright.job.compress.run import compress_run
+from edgewright.job.design import ground
+
+
+@pytest.fixture(scope="session", autouse=True)
+def briefly_calibrated() -> Iterator[None]:
+    """The latency tables of this room are from few networks: how good a table can be is tested where tables are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ground, "CALIBRATION_SECONDS", 2.0)
+        patch.setattr(ground, "CALIBRATION_NETWORKS", 8)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from edgewright.device.resolve import make_device
 from edgewright.export.bench import bench
 from edgewright.export.ship.ship import ship
 from edgewright.job.compress.run import compress_run
-from edgewright.job.design import ground
 from edgewright.job.design.run import design, resume
 
 FAKE = Path(__file__).parent.parent / "device" / "fake_agent.py"
@@ -38,9 +37,7 @@ def becomes(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(autouse=True)
-def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ground, "CALIBRATION_SECONDS", 2.0)
-    monkeypatch.setattr(ground, "CALIBRATION_NETWORKS", 8)
+def own_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEWRIGHT_CACHE", str(tmp_path / "cache"))
 
 
