@@ -34,7 +34,8 @@ def work(tmp_path):
     )
     device = SimpleNamespace(measure=lambda *_: [SimpleNamespace(median_ms=4.0)])
     task = SimpleNamespace(test=range(40), val=range(30))
-    ground: Any = SimpleNamespace(plan=plan, space=space, device=device, task=task)
+    fresh = {"start": lambda _: None, "steer": lambda _: plan.proxy, "members": (space,)}
+    ground: Any = SimpleNamespace(plan=plan, space=space, device=device, task=task, **fresh)
     with Study(tmp_path / "study.db") as study:
         for score in range(12):
             architecture = space.sample(rng)

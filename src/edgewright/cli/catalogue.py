@@ -1,7 +1,10 @@
 """What there is to choose from."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from edgewright.cli.app import AsJson, app, guarded
 
@@ -57,6 +60,42 @@ def strategies(as_json: AsJson = False) -> None:
     from edgewright.search.resolve import strategies as rows
 
     _catalogue(rows(), as_json)
+
+
+@app.command()
+@guarded
+def starts(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Where to look, beside the hub's cache [default: here, and runs/].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Networks that have learned and could be started from: finished runs, files of networks, the hub's cache."""
+    from edgewright.start.resolve import at_hand
+
+    found = list(at_hand(*(folders or (Path(), Path("runs")))))
+    rows = [
+        {
+            "name": Path(one.source).name,
+            "source": one.source,
+            "licence": one.licence,
+            "trained_on": one.trained_on,
+            "input": f"{one.channels}x{one.size}x{one.size}",
+            "sha256": one.sha256,
+        }
+        for one in found
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        told = (row["input"], row["trained_on"] and f"trained on {row['trained_on']}", row["licence"])
+        print(f"{row['source']}\n{'':<18}{', '.join(filter(None, told))}")
+    if not rows:
+        print(
+            "nothing to start from here: no finished run, no NAME.safetensors of a network of timm, and none in the "
+            "hub's cache; edgewright design --start timm:NAME --download fetches one"
+        )
 
 
 @app.command()

@@ -5,15 +5,15 @@ score them. A resumed run asks the same strategy again from its seed and answers
 where it was: no candidate is scored twice, and none is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Cost
 from edgewright.core.pool import Pool
 from edgewright.core.progress import Bar, progress
 from edgewright.core.study import Candidate, Study
-from edgewright.search.base import Strategy
 from edgewright.search.scoring import ScoringJob, score_architecture
 
 ROUND = 16
@@ -28,9 +28,31 @@ class Scorer:
     steer: str
 
 
+class Asked(Protocol):
+    """What proposes candidates: a strategy, or a list."""
+
+    def ask(self, count: int) -> list[Architecture]: ...
+
+    def tell(self, scored: Iterable[tuple[Architecture, float]]) -> None: ...
+
+
+class Listed:
+    """Given architectures, once each."""
+
+    def __init__(self, architectures: Sequence[Architecture]) -> None:
+        self._left = list(architectures)
+
+    def ask(self, count: int) -> list[Architecture]:
+        asked, self._left = self._left[:count], self._left[count:]
+        return asked
+
+    def tell(self, scored: Iterable[tuple[Architecture, float]]) -> None:
+        """Nothing follows from it."""
+
+
 def explore(
     study: Study,
-    strategy: Strategy,
+    strategy: Asked,
     scorer: Scorer,
     workers: Pool,
     *,

@@ -58,6 +58,12 @@ def _splits(path: Path, written_ns: int, size: int) -> dict[str, Split]:
     return read_splits(path)
 
 
+def splits_of(path: Path) -> dict[str, Split]:
+    """The parts that `save_splits` wrote."""
+    state = path.stat()
+    return _splits(path, state.st_mtime_ns, state.st_size)
+
+
 def train_finalist(job: TrainingJob) -> dict[str, Any]:
     """Train one finalist (in a worker process): its figure on val, how that ranks, and the figures of every epoch.
 
@@ -68,13 +74,13 @@ def train_finalist(job: TrainingJob) -> dict[str, Any]:
     except Diverged as error:
         return {"val": math.nan, "rank": math.nan, "history": [], "diverged": str(error)}
     history = [record.model_dump() for record in trained.history]
-    return {"val": trained.val.value, "rank": trained.val.rank, "history": history}
+    found = {"val": trained.val.value, "rank": trained.val.rank, "history": history}
+    return {**found, "samples": trained.steps * job.recipe.step_samples, "speed": trained.samples_per_second}
 
 
 def briefly_trained(job: TrainingJob) -> tuple[nn.Module, Trained]:
     """The job's network after its training; from its checkpoint at once where the training is done."""
-    state = job.data.stat()
-    parts = _splits(job.data, state.st_mtime_ns, state.st_size)
+    parts = splits_of(job.data)
     train, val = parts["train"], parts["val"]
     task = Task(job.spec, train, val, test=val.take(slice(0)))
     began = time.monotonic()
@@ -108,8 +114,12 @@ def halve(
     rungs: Sequence[Rung],
     job: Callable[[str, int, Rung], TrainingJob],
     after_each: Callable[[], None],
+    group: Callable[[str], int] = lambda _: 0,
 ) -> list[str]:
     """Train `keys` rung by rung, each with fewer and longer trainings; return them all, best first.
+
+    group: of networks that cost about as much training; the best of each enters the next rung, as networks of unlike
+    cost cannot be told apart by short trainings.
 
     A rung that was finished before a kill is read from the study; a training that was cut goes on from its checkpoint.
     One that diverged is noted as NaN and enters no later rung: another length would hardly save it.
@@ -125,7 +135,7 @@ def halve(
             for key, result in zip(waiting, results, strict=True):
                 for epoch, record in enumerate(result["history"]):
                     study.record_epoch(key, phase, epoch, record)
-                known[key] = {"val": result["val"], "rank": result["rank"]}
+                known[key] = {name: value for name, value in result.items() if name not in ("history", "diverged")}
                 study.note(f"{phase}:{key}", known[key])
                 if "diverged" in result:
                     say(f"finalist {key} is ranked last: {result['diverged']}")
@@ -135,4 +145,7 @@ def halve(
         rest = [key for key in ranking if key not in entrants]
         ranked = survivors({key: known[key]["rank"] for key in entrants}, len(entrants)) + rest
         ranking = sorted(ranked, key=lambda key: key in diverged)
+        if index + 1 < len(rungs):
+            first = {group(key): key for key in reversed(ranking)}
+            ranking.sort(key=lambda key: (key in diverged, first[group(key)] != key))
     return ranking

@@ -21,14 +21,17 @@ class Rung:
     seconds: float | None
 
 
-def sizes(num_finalists: int, eta: int = 3) -> list[int]:
-    """n, n / eta, n / eta^2, ... rounded down, as long as there are two to choose from."""
+def sizes(num_finalists: int, eta: int = 3, groups: int = 1) -> list[int]:
+    """n, n / eta, n / eta^2, ... rounded down, as long as there are two to choose from; the best of every group stays,
+    where there are several, and there are two rungs then if n is three or more."""
     if num_finalists < 1 or eta < 2:
         raise ValueError(f"halving needs num_finalists >= 1 and eta >= 2; got {num_finalists} and {eta}")
-    found = []
-    while num_finalists >= 2:
-        found.append(num_finalists)
-        num_finalists //= eta
+    found, left = [], num_finalists
+    while left >= 2:
+        found.append(left)
+        left //= eta
+    if groups > 1 and num_finalists > 2:
+        found = [num_finalists, *(max(size, min(groups, num_finalists - 1)) for size in found[1:] or [2])]
     return found
 
 
@@ -39,10 +42,13 @@ def rungs_of_epochs(num_finalists: int, full_epochs: int, eta: int = 3) -> list[
     return [Rung(n, max(1, full_epochs // d), None) for n, d in zip(entrants, divisors, strict=True)]
 
 
-def rungs_of_seconds(num_finalists: int, seconds: float, num_workers: int, eta: int = 3) -> list[Rung]:
-    """Each rung takes an equal part of the wall clock, shared by networks that are trained `num_workers` at once."""
-    entrants = sizes(num_finalists, eta)
-    return [Rung(n, None, seconds / len(entrants) / math.ceil(n / num_workers)) for n in entrants]
+def rungs_of_seconds(num_finalists: int, seconds: float, num_workers: int, groups: int = 1) -> list[Rung]:
+    """Each rung takes an equal part of the wall clock, shared by networks that are trained `num_workers` at once; where
+    groups compete, each twice that of the one before, so that two lengths tell how each goes on."""
+    entrants = sizes(num_finalists, groups=groups)
+    shares = [1.0 if groups == 1 else float(2**index) for index in range(len(entrants))]
+    parts = [seconds * share / sum(shares) for share in shares]
+    return [Rung(n, None, part / math.ceil(n / num_workers)) for n, part in zip(entrants, parts, strict=True)]
 
 
 def survivors(scores: Mapping[str, float], keep: int) -> list[str]:

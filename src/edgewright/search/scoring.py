@@ -1,9 +1,6 @@
 """Score one architecture in any process: everything the work needs is in a small job, everything heavy in a file."""
 
-import contextlib
-import ctypes
 import functools
-import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +20,9 @@ from edgewright.start.start import Start
 from edgewright.task.base import Split, TaskSpec, kind_of, normalise
 from edgewright.task.kind import Kind
 from edgewright.task.stored import read_splits, write_splits
-from edgewright.train.threads import torch_threads
+from edgewright.train.threads import keep_freed_memory, torch_threads
 
 CHEAP_IMAGES = 16  # of a batch; 8 to 32 on thin NAS-Bench-201 networks gave ZiCo the same Spearman within noise
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def score_architecture(job: ScoringJob) -> dict[str, float]:
     The weights follow from the seed and the architecture, the batches are fixed, and torch runs on one thread, because
     the order of a parallel sum depends on the number of threads.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     spec = job.spec.model_dump_json()
     space = open_space(job.space, job.spec, job.start)
     architecture = space.read(job.architecture)
@@ -114,18 +109,3 @@ def _batches(path: Path, modified_ns: int, spec: str, size: Size) -> tuple[Batch
 
     parts = read_splits(path).values()
     return tuple((mapped(laid_out, normalise(part.inputs, task, size)), part.targets) for part in parts)
-
-
-@functools.lru_cache(maxsize=1)
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed blocks, in worker processes only: a user's own process is left as it is.
-
-    Every pass frees all activations; by default they go back to the system, and the next pass pays for mapping and
-    zeroing the same pages again, an eighth of its time.
-    """
-    if multiprocessing.parent_process() is None:
-        return
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc: nothing to tune
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 2**25)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

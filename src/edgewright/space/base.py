@@ -151,6 +151,10 @@ class Space(ABC):
         """What is still there of the network that an architecture was made of; nothing of a fresh one."""
         return {}
 
+    def classics(self) -> list[Architecture]:
+        """Networks as people have built them for years, small to large, which a search must not lose to; here none."""
+        return []
+
     def thin(self, architecture: Any) -> nn.Module:
         """A network with the same choices and less work, for the cheap scoring before training, with fresh weights.
 

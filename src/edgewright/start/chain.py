@@ -9,9 +9,10 @@ its end, or a residual part in the middle, and is a network still; a head reads 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from edgewright.core.errors import BadInput
@@ -56,6 +57,17 @@ class Chain:
         return fx.GraphModule(self.network, graph, class_name="Part")
 
 
+class _Only(nn.Module):
+    """A network that is given one input, whatever else it might take."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.only = network
+
+    def forward(self, x: Tensor) -> Any:
+        return self.only(x)
+
+
 class _Tracer(fx.Tracer):
     """Layers stay whole: what has no parts of its own, and what is a layer with more in it."""
 
@@ -73,7 +85,9 @@ def chain(network: nn.Module, shape: Sequence[int]) -> Chain:
     try:
         network.eval()
         with silent(), torch.no_grad():
-            graph = _Tracer().trace(network)
+            graph = _Tracer().trace(_Only(network))
+            for node in graph.nodes:  # called as in the network itself
+                node.target = node.target.removeprefix("only.") if isinstance(node.target, str) else node.target
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
             ShapeProp(fx.GraphModule(network, graph)).propagate(torch.zeros(1, *shape, device=device))
     except Exception as error:  # what a network does while it is traced can raise anything
@@ -174,7 +188,7 @@ def _named(parts: Sequence[Part]) -> Iterator[Part]:
     """With names that are told apart, and that a module may have."""
     taken = set[str]()
     for part in parts:
-        base = (part.name or str(part.nodes[0].name)).replace(".", "_")
+        base = (part.name or str(part.nodes[0].name).removeprefix("only_")).replace(".", "_")
         name, number = base, 1
         while name in taken or not name.isidentifier():
             number += 1

@@ -1,6 +1,7 @@
 """Starts by what people write: a network's name, a run, a folder of either, "auto"; and the spaces that they open."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def _one(text: str, weights: Path | None, download: bool, beside: Path | None) -
         if text.startswith(prefix):
             return [source.find(text, weights, download=download)]
     if text == AUTO:
-        return list(_different(at_hand(beside)))
+        return list(at_hand(*([] if beside is None else [beside])))
     folder = user_path(text)
     if not folder.is_dir():
         known = ", ".join(f"{prefix}NAME" for prefix in NAMED)
@@ -66,11 +67,14 @@ def _one(text: str, weights: Path | None, download: bool, beside: Path | None) -
     return found
 
 
-def at_hand(folder: Path | None) -> Iterator[Start]:
-    """What could be started from here: finished runs and networks in a folder, and the hub's cache."""
-    if folder is not None and folder.is_dir():
-        yield from _in_folder(folder)
-    yield from timm.at_hand()
+def at_hand(*folders: Path) -> Iterator[Start]:
+    """What could be started from here: finished runs and networks in folders, and the hub's cache; equal ones once."""
+    seen = set[str]()
+    places = (_in_folder(folder) for folder in folders if folder.is_dir())
+    for one in itertools.chain(*places, timm.at_hand()):
+        if one.digest not in seen:
+            seen.add(one.digest)
+            yield one
 
 
 def _in_folder(folder: Path) -> Iterator[Start]:
@@ -84,16 +88,8 @@ def _in_folder(folder: Path) -> Iterator[Start]:
         elif place.is_dir() and (place / "config.json").exists() and (place / timm.FILE).exists():
             name = read_json(place / "config.json").get("architecture", "")
             yield timm.find(str(name), place / timm.FILE)
-        elif place.suffix == ENDING and place.is_file():
+        elif place.suffix == ENDING and place.is_file() and timm.knows(place.stem):
             yield timm.find(place.stem, place)
-
-
-def _different(starts: Iterator[Start]) -> Iterator[Start]:
-    seen = set[str]()
-    for one in starts:
-        if one.digest not in seen:
-            seen.add(one.digest)
-            yield one
 
 
 def _check_apart(starts: list[Start]) -> None:

@@ -28,7 +28,7 @@ from edgewright.train.recipe import Recipe
 from edgewright.train.record import Record, Trained
 from edgewright.train.samples import Samples
 from edgewright.train.step import Learner, Loss
-from edgewright.train.threads import torch_threads
+from edgewright.train.threads import keep_freed_memory, torch_threads
 
 LOOKS = 20  # at val, evenly over the progress: with very short epochs they would take longer than the epochs
 LOOKING = 0.25  # of the work at most between epochs' ends, counting a learned sample as three that are looked at
@@ -95,6 +95,7 @@ def fit(
         stand, and `stopped` says at which step. BadInput for another training's checkpoint, where nothing learns, and
         for a network whose outputs are not numbers to begin with.
     """
+    keep_freed_memory()
     settled = recipe.precision
     if settled is None and (clock.repeats or not bfloat16_possible(running.device)):
         settled = "float32"

@@ -1,5 +1,6 @@
 """Which candidates become finalists: the best by proxy whose whole network, measured, keeps the latency ceiling."""
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from edgewright.device.measure import Runs
 from edgewright.ir.to_onnx import to_onnx
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted
+from edgewright.job.design.tiers import known_pace, place, tiers, worth_training
 
 MOST_FAMILIES = 64
 LEAST_RUNS = 30
 TO_ONE = 3  # finalists from starts to one from scratch
+BUILT = 2  # finalists as people build them, where there is one tier
 
 
 class Entrants(NamedTuple):
@@ -43,9 +46,10 @@ def choose(run: Work, workers: Pool) -> Entrants:
 def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
     plan, ground = run.ground.plan, run.ground
     ceiling = plan.budget.ceilings().get("latency", float("inf"))
+    most = worth_training(run, plan.finalists)
     finalists: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
-    for candidate in _in_turns(ground, run.study.candidates()):
+    for candidate in _in_turns(run, run.study.candidates()):
         predicted = candidate.costs["latency"].value
         if predicted * _bias(measured) > ceiling:
             continue
@@ -60,7 +64,7 @@ def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
         measured.append(row)
         if latency.median_ms <= 0.98 * ceiling:
             finalists.append(row)
-        if len(finalists) == plan.finalists or len(measured) == 6 * plan.finalists:
+        if len(finalists) == most or len(measured) == 6 * plan.finalists:
             break
         if plan.minutes is not None and run.watch.spent("measure") > (seconds if finalists else 2 * seconds):
             break
@@ -92,18 +96,36 @@ def _bias(measured: Sequence[dict[str, Any]]) -> float:
     return max(1.0, statistics.median(row["measured_ms"] / row["predicted_ms"] for row in measured))
 
 
-def _in_turns(ground: DesignGround, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Best first: those of starts, whose scores are of one kind, and with every fourth a fresh one."""
-    learned: dict[bool, list[Candidate]] = {True: [], False: []}
+def _in_turns(run: Work, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best first: of every tier in turn, with a network as people build them; those of starts, whose scores are of one
+    kind, with every fourth a fresh one."""
+    ground, law = run.ground, known_pace(run)
+    found = tiers(run, law)
+    placed: dict[tuple[bool, int], list[Candidate]] = {}
     for candidate in candidates:
-        learned[ground.start(ground.space.read(candidate.architecture)) is not None].append(candidate)
-    started, fresh = (_best_and_different(ground, learned[which]) for which in (True, False))
+        architecture = ground.space.read(candidate.architecture)
+        where = place(run, law, found, architecture)
+        placed.setdefault((ground.start(architecture) is not None, where), []).append(candidate)
+    started, fresh = (
+        [_best_and_different(ground, placed.get((which, number), [])) for number in range(len(found))]
+        for which in (True, False)
+    )
+    classics = {one.key() for member in ground.members for one in member.classics()}
+    built = [[one for one in of_tier if one.key in classics][: BUILT if len(found) == 1 else 1] for of_tier in fresh]
+    searched = [[one for one in of_tier if one.key not in classics] for of_tier in fresh]
+    fresh = _by_turns([*built, *searched] if len(found) > 1 else [*searched, *built])
+    started = _by_turns(started)
     if not started:
         return fresh
-    found: list[Candidate] = []
-    for index in range(0, len(started), TO_ONE):
-        found += [*started[index : index + TO_ONE], *fresh[index // TO_ONE : index // TO_ONE + 1]]
-    return [*found, *fresh[-(-len(started) // TO_ONE) :]]
+    chosen: list[Candidate] = []
+    together = min(TO_ONE, max(1, ground.plan.finalists - 1))
+    for index in range(0, len(started), together):
+        chosen += [*started[index : index + together], *fresh[index // together : index // together + 1]]
+    return [*chosen, *fresh[-(-len(started) // together) :]]
+
+
+def _by_turns(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    return [one for row in itertools.zip_longest(*lists) for one in row if one is not None]
 
 
 def _best_and_different(ground: DesignGround, candidates: Sequence[Candidate]) -> list[Candidate]:

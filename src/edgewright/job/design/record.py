@@ -6,7 +6,6 @@ from edgewright.job.base import Run
 from edgewright.job.design.ground import DesignGround
 
 Work = Run[DesignGround]
-TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 
 
 def candidates(run: Work) -> dict[str, Candidate]:
@@ -32,10 +31,4 @@ def allot(left: float) -> dict[str, float]:
     """Seconds for the stages of `left`; what they do not take is for the full training."""
     reserve = min(20 + 0.04 * left, 90.0)
     working = max(0.0, left - reserve)
-    return {"search": 0.15 * working, "finalists": 0.25 * working, "deploy": reserve}
-
-
-def epochs_in(seconds: float, candidate: Candidate, ground: DesignGround, num_cores: int) -> float:
-    """A guess, from the MACs alone, at how many epochs fit: good enough to choose how much to regularise."""
-    per_image = 6 * candidate.costs["macs"].value / (TRAINING_FLOPS * num_cores) + 1e-5
-    return seconds / (per_image * len(ground.task.train))
+    return {"search": 0.12 * working, "finalists": 0.25 * working, "deploy": reserve}

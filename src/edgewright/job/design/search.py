@@ -8,8 +8,9 @@ from edgewright.core.pool import Pool, pool
 from edgewright.core.seed import derive, rng
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted
+from edgewright.job.design.tiers import pace, tiers, told, within
 from edgewright.search.base import least
-from edgewright.search.explore import Scorer, explore
+from edgewright.search.explore import Listed, Scorer, explore
 from edgewright.search.resolve import make_strategy
 from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.space.base import Space
@@ -36,28 +37,38 @@ def _explore(run: Work, workers: Pool, seconds: float) -> None:
         save_batches(batches, ground.task.train, seed=plan.seed)
     if ground.starts and not examples.exists():
         save_batches(examples, ground.task.train, count=EXAMPLES // 64, seed=plan.seed)
-    timed, members = plan.minutes is not None, _worth_searching(ground)
-    count = max(1, (plan.candidates or MOST_CANDIDATES) // len(members))
-    for number, member in enumerate(members, 1):
-        # One space alone, and the fresh networks among several, draw what they drew before there were several.
-        seed = derive(plan.seed, "search", *(() if not member.learned else (number,)))
-        fewest = min(count, 2 * plan.finalists // len(members) + 1)
-
-        def enough(seen: int, until: float = seconds * number / len(members), fewest: int = fewest) -> bool:
-            return timed and watch.spent("search") >= until and seen >= fewest
-
+    members = _worth_searching(ground)
+    law = pace(run, workers)
+    found = tiers(run, law)
+    told(found, len(ground.task.train))
+    turns = [(member, tier) for member in members for tier in found]
+    begun = watch.spent("search")
+    for number, (member, tier) in enumerate(turns):
+        scorer = _scorer(run, member, examples if member.learned else batches)
+        excess = within(ground, law, tier)
+        known = Listed([one for one in member.classics() if law is not None and excess(one) <= 0])
+        explore(run.study, known, scorer, workers, count=None, enough=lambda _: False)
+        # One space in one tier draws what it drew before there were several.
+        seed = derive(plan.seed, "search", *((number,) if number else ()))
+        until = begun + (seconds - begun) * (number + 1) / len(turns)
         explore(
             run.study,
-            make_strategy(plan.strategy, member, excess=ground.excess, seed=seed),
-            Scorer(
-                ground.costs,
-                partial(_job, run, examples if member.learned else batches),
-                plan.transfer if member.learned else plan.proxy,
-            ),
+            make_strategy(plan.strategy, member, excess=excess, seed=seed),
+            scorer,
             workers,
-            count=count,
-            enough=enough,
+            count=max(1, (plan.candidates or MOST_CANDIDATES) // len(turns)),
+            enough=partial(_enough, run, until, 2 * plan.finalists // len(turns) + 1),
         )
+
+
+def _enough(run: Work, until: float, fewest: int, seen: int) -> bool:
+    """Whether a space has had its seconds in a tier, and some candidates."""
+    return run.ground.plan.minutes is not None and run.watch.spent("search") >= until and seen >= fewest
+
+
+def _scorer(run: Work, member: Space, batches: Path) -> Scorer:
+    plan = run.ground.plan
+    return Scorer(run.ground.costs, partial(_job, run, batches), plan.transfer if member.learned else plan.proxy)
 
 
 def _worth_searching(ground: DesignGround) -> list[Space]:

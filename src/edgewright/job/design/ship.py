@@ -24,7 +24,6 @@ from edgewright.core.weights import write_weights
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.record import Work, architecture_of
 from edgewright.job.design.train import Chosen
-from edgewright.search.halving import sizes
 from edgewright.start.resolve import open_space
 from edgewright.task.pictures import Pictures
 from edgewright.train.evaluate import Evaluation, evaluate
@@ -105,7 +104,7 @@ def _searched(run: Work) -> Search:
 
 def _finalists(run: Work) -> list[Finalist]:
     rows = run.study.read_note("finalists")
-    figures = {index: run.study.notes(f"rung-{index}:") for index in range(len(sizes(len(rows))))}
+    figures = {index: run.study.notes(f"rung-{index}:") for index in range(len(run.study.read_note("rungs", [])))}
     finalists = []
     for row in rows:
         rungs = [index for index, found in figures.items() if row["key"] in found]

@@ -16,8 +16,8 @@ from edgewright.core.seed import derive
 from edgewright.export.deploy import NUM_SAMPLES, RUNS, Deployed, deploy
 from edgewright.ir.graph import count_macs
 from edgewright.job.design.ground import DesignGround
-from edgewright.job.design.record import Work, allotted, architecture_of, candidates, epochs_in
-from edgewright.job.design.training import brief_training, recipe, rungs_of
+from edgewright.job.design.record import Work, allotted, architecture_of, candidates
+from edgewright.job.design.training import brief_training, epochs_in, recipe, rungs_of
 from edgewright.search.finalists import briefly_trained
 from edgewright.train.clock import Clock, StepClock, TimeClock, steps_per_epoch
 from edgewright.train.evaluate import Evaluation, evaluate
@@ -80,7 +80,7 @@ def _train(run: Work, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
         return brief
     expected = run.study.read_note(f"epochs:{key}")
     if expected is None:  # noted, because a resumed training must follow the recipe that it began with
-        expected = plan.epochs or epochs_in(seconds or 0, candidates(run)[key], ground, cores())
+        expected = plan.epochs or epochs_in(run, seconds or 0, candidates(run)[key], cores())
         run.study.note(f"epochs:{key}", expected)
     start = ground.start(architecture)
     followed = recipe(ground.task.spec, expected, start)

@@ -5,20 +5,22 @@ from dataclasses import asdict
 
 from edgewright.core.plan import Plan
 from edgewright.core.study import Candidate
-from edgewright.job.design.record import Work, epochs_in
+from edgewright.job.design.record import Work
+from edgewright.job.design.tiers import SHARED, known_pace, tiers
 from edgewright.search.finalists import TrainingJob
 from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds, sizes
 from edgewright.start.start import Start
 from edgewright.task.base import TaskSpec
 from edgewright.train.recipe import Recipe, going_on, recipe_for
 
+TRAINING_FLOPS = 4e10  # of one core, in small convolutional networks
 RANDOM = 8  # networks drawn at random that the choice is compared with, where it is
 
 
 def brief_training(run: Work, candidate: Candidate, index: int, rung: Rung) -> TrainingJob:
     """A finalist's training of one rung."""
     plan, ground = run.ground.plan, run.ground
-    expected = rung.epochs or epochs_in(rung.seconds or 0, candidate, ground, 1)
+    expected = rung.epochs or epochs_in(run, rung.seconds or 0, candidate, 1)
     start = ground.start(ground.space.read(candidate.architecture))
     return TrainingJob(
         space=candidate.architecture["space"],
@@ -32,6 +34,18 @@ def brief_training(run: Work, candidate: Candidate, index: int, rung: Rung) -> T
         seconds=rung.seconds,
         start=start,
     )
+
+
+def epochs_in(run: Work, seconds: float, candidate: Candidate, num_cores: int) -> float:
+    """How many epochs fit, by the law of training here; a guess from the MACs alone where it is not known. Good enough
+    to choose how much to regularise."""
+    law, ground = known_pace(run), run.ground
+    share = SHARED * num_cores if num_cores > 1 else 1.0
+    if law is None:
+        each = 6 * candidate.costs["macs"].value / TRAINING_FLOPS + 1e-5
+    else:
+        each = law.seconds(ground.space.graph(ground.space.read(candidate.architecture)))
+    return seconds * share / (each * len(ground.task.train))
 
 
 def recipe(spec: TaskSpec, epochs: float, start: Start | None) -> Recipe:
@@ -53,7 +67,8 @@ def rungs_of(run: Work, num_finalists: int, num_workers: int, seconds: float) ->
         rungs = rungs_of_epochs(entrants, plan.epochs or 1)
     else:
         # A tenth is for starting processes.
-        rungs = rungs_of_seconds(entrants, 0.9 * seconds * _for_rungs(plan, entrants, num_workers), num_workers)
+        groups = len(tiers(run, known_pace(run)))
+        rungs = rungs_of_seconds(entrants, 0.9 * seconds * _for_rungs(plan, entrants, num_workers), num_workers, groups)
     run.study.note("rungs", [asdict(rung) for rung in rungs])
     return rungs
 

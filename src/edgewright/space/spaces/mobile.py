@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
+from edgewright.core.architecture import Architecture
 from edgewright.core.errors import BadInput
 from edgewright.core.tensors import Size, TensorSpec, compact, scaled, sides, size_text
 from edgewright.ir.graph import Graph, GraphBuilder
@@ -34,6 +35,13 @@ MAX_WIDTH = 512
 HEAD_FACTORS = (0, 1, 2, 4)  # the head's width over the last stage's
 MAX_HEAD = 1280
 SMALLEST_MAP, LARGEST_MAP = 4, 14
+# Kind of block, expansion, width of the first stage at a width of 1, blocks of each stage.
+CLASSICS: dict[str, tuple[Kind, int, float, tuple[int, ...]]] = {
+    "plain": ("fused", 1, 32, (1, 2, 2, 1)),
+    "residual": ("basic", 1, 32, (1, 1, 1, 1)),
+    "inverted": ("inverted", 4, 24, (2, 2, 3, 2)),
+}
+CLASSIC_WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 SHORTEST = 2  # of the shorter side of an oblong map
 
 Width = Annotated[int, Field(ge=8, le=MAX_WIDTH, multiple_of=8)]
@@ -210,6 +218,31 @@ class MobileSpace(Space):
             for i in range(self.num_stages)
         ]
         return self._architecture(resolution, 8, stem_stride, stages, 0)
+
+    def classics(self) -> list[Architecture]:
+        """Plain networks (3x3 convolutions, twice as wide wherever the map is halved), residual ones, and inverted
+        residual ones, at the task's own size, from very narrow to very wide."""
+        made = [self._classic(family, width) for family in CLASSICS for width in CLASSIC_WIDTHS]
+        return list({one.key(): one for one in made}.values())  # two widths may round to one
+
+    def _classic(self, family: str, width: float) -> MobileArchitecture:
+        kind, expansion, first, depths = CLASSICS[family]
+        resolution, stem_stride = self.resolutions[0], max(self.stem_strides)
+        halvings = max(self._halvings(resolution, stem_stride))
+        stages = [
+            Stage(
+                kind=kind,
+                depth=depths[min(index, len(depths) - 1)],
+                width=to_width(width * first * 2 ** min(index, halvings)),
+                kernel=3,
+                expansion=expansion,
+                squeeze=False,
+                stride=2 if index < halvings else 1,
+            )
+            for index in range(self.num_stages)
+        ]
+        head = min(MAX_HEAD, 4 * stages[-1].width) if kind == "inverted" else 0
+        return self._architecture(resolution, to_width(width * 24), stem_stride, stages, head)
 
     def describe(self, architecture: MobileArchitecture) -> str:
         head = f", head {architecture.head_width}" if architecture.head_width else ""
