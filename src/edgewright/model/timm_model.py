@@ -10,6 +10,14 @@ from edgewright.core.errors import BadInput, MissingExtra
 from edgewright.core.weights import read_weights
 
 
+def is_timm(name: str) -> bool:
+    """Whether timm is installed and has a network of that name."""
+    try:
+        return timm_network(name, None) is not None
+    except BadInput:
+        return False
+
+
 def timm_network(name: str, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
     """The network in evaluation mode, and what timm says of its input: input_size (C, H, W), mean and std for pixels
     between 0 and 1.

@@ -10,6 +10,7 @@ from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
+from edgewright.model.timm_model import is_timm
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.start.shrunk import ShrunkSpace
@@ -88,7 +89,7 @@ def _in_folder(folder: Path) -> Iterator[Start]:
         elif place.is_dir() and (place / "config.json").exists() and (place / timm.FILE).exists():
             name = read_json(place / "config.json").get("architecture", "")
             yield timm.find(str(name), place / timm.FILE)
-        elif place.suffix == ENDING and place.is_file() and timm.knows(place.stem):
+        elif place.suffix == ENDING and place.is_file() and is_timm(place.stem):
             yield timm.find(place.stem, place)
 
 

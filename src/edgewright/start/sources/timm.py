@@ -38,15 +38,6 @@ def find(name: str, weights: Path | None, *, download: bool = False) -> Start:
     return _start(name, file, told)
 
 
-def knows(name: str) -> bool:
-    """Whether timm is here and has a network of that name."""
-    try:
-        import timm  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return False
-    return bool(timm.is_model(name))
-
-
 def open_start(start: Start) -> Opened:
     """The network with its weights; fresh ones where the start has no file."""
     name = start.source.removeprefix(PREFIX)
