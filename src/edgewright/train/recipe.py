@@ -13,6 +13,7 @@ from edgewright.task.augment.image import Augment
 from edgewright.task.base import TaskSpec
 from edgewright.train.precision import Precision
 
+MANY = 5000  # training images
 FEW_EPOCHS = 30  # below this a small network is still underfitted, and mixing images only slows it down
 STEP_SAMPLES = 32  # whose gradients make one step of a fine-tuning
 
@@ -107,12 +108,17 @@ def recipe_for(spec: TaskSpec, epochs: float) -> Recipe:
 
 
 def going_on(spec: TaskSpec, epochs: float) -> Recipe:
-    """The recipe of a network that has learned something else, and of which nothing is held back: small steps by
-    AdamW, an average that follows quickly, for as many epochs (a guess will do)."""
+    """The recipe of a network that has learned something else, and all of which goes on: small steps by AdamW, an
+    average that follows quickly, for as many epochs (a guess will do).
+
+    Batch norms keep the start's statistics unless there are many images: on maps smaller than it learned on, those of
+    a batch undo more of what it knows than a short training brings back.
+    """
     few = epochs < FEW_EPOCHS
     return Recipe(
         optimizer="adamw",
-        lr=1e-3,
+        lr=3e-4,
+        freeze_norms=spec.num_train < MANY,
         weight_decay=0.05,
         batch_size=32,
         warmup=0.05,
