@@ -23,7 +23,9 @@ from edgewright.ir.op import work
 from edgewright.task.base import Task, batches
 
 STEPS = 3  # the first of which prepares kernels, and is not judged
-SAMPLES = 32
+SLOW = 1.0  # seconds of a first step that is believed, for want of time
+PIXELS = 32 * 64 * 64  # of the maps of a step
+FEWEST, SAMPLES = 4, 32
 LAYERS = ("dense", "pointwise", "depthwise", "linear")
 
 
@@ -65,7 +67,7 @@ def fit_pace(graphs: Sequence[Graph], seconds: Sequence[float]) -> Pace:
 def measured_pace(model: nn.Module, task: Task, size: Size) -> float:
     """Seconds that a sample takes in a step of training, in this process with the threads it has: the quickest of a few
     steps. The model's weights are another's afterwards."""
-    part = task.train.take(slice(SAMPLES))
+    part = task.train.take(slice(max(FEWEST, min(SAMPLES, PIXELS // prod(size)))))
     ((x, targets),) = batches(part, task.spec, batch_size=len(part), size=size)
     model = model.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -76,4 +78,6 @@ def measured_pace(model: nn.Module, task: Task, size: Size) -> float:
         task.kind.loss(ask(model, x), targets).backward()
         optimizer.step()
         found.append(time.perf_counter() - began)
+        if found[0] > SLOW:
+            return found[0] / len(part)
     return min(found[1:]) / len(part)
