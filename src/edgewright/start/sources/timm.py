@@ -86,7 +86,7 @@ def _downloaded(told: dict[str, Any], name: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise MissingExtra("timm", "huggingface_hub") from None
+        raise MissingExtra("huggingface_hub", "timm") from None
     place = told.get("hf_hub_id") or f"timm/{name}"
     try:
         return Path(hf_hub_download(str(place).removesuffix("/"), FILE))

@@ -54,7 +54,7 @@ def _make(name: str, outputs: int) -> nn.Module:
     try:
         from torchvision import models  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise MissingExtra("timm", "torchvision") from None
+        raise MissingExtra("torchvision", "timm") from None
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
