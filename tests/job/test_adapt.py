@@ -256,7 +256,7 @@ def test_units_that_are_not_known_keep_their_own_normalisation(digits_run, new_t
 @pytest.mark.slow
 def test_minutes_are_kept(digits_run, new_tasks, tmp_path: Path) -> None:
     result = adapt(digits_run.path, task=new_tasks["inverted"], out=tmp_path / "x", minutes=0.3, memory_bytes=MEMORY)
-    assert result.seconds < 21
+    assert result.seconds < 40  # of 18, and what comes after them on a machine that is busy
     assert result.tuned.steps > 1  # on a busy machine few
 
 
