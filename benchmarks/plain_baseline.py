@@ -76,6 +76,7 @@ def expected_epochs(task: Task, size: Size, seconds: float) -> float:
     few = replace(task, val=task.val.take(slice(recipe.batch_size)))
     running = Running(device=training_device())
     found = fit(plain(task, 0), few, recipe, size=size, seed=0, clock=clock, running=running)
+    assert found.samples_per_second is not None
     return seconds * found.samples_per_second / len(task.train)
 
 

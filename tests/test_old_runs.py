@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,10 +41,46 @@ def test_predict_and_bench(name: str, old: Path) -> None:
     assert report.costs["macs"] == RunFolder(old / name).read_result().costs["macs"]
 
 
-def test_export(old: Path, tmp_path: Path) -> None:
+def test_a_finished_adaptation_gives_its_result(old: Path) -> None:
+    from edgewright.job.adapt.run import resume
+    from edgewright.report.parts.adaptation import write_adaptation
+
+    written, result = _gone_on_with(old / "digits-adapted", "adapt.json", resume)
+    assert {"before": result.figure.before, "after": result.figure.after} == written["accuracy"]
+    assert (result.figure.name, result.val.value) == ("accuracy", written["val_accuracy"])
+    assert [look.val.value for look in result.tuned.looks] == [
+        look["val_accuracy"] for look in written["tuned"]["history"]
+    ]
+    assert "inv, adapted from digits" in write_adaptation(old / "adapted.html", result).read_text()
+
+
+def test_a_finished_compression_gives_its_result(old: Path) -> None:
+    from edgewright.job.compress.run import resume
+    from edgewright.report.parts.compression import write_compression
+
+    written, result = _gone_on_with(old / "digits-small", "compressed.json", resume)
+    assert (result.before.test, result.after.val) == (
+        written["before"]["test_accuracy"], written["after"]["val_accuracy"],
+    )  # fmt: skip
+    assert [trial.figure for trial in result.trials] == [trial["accuracy"] for trial in written["trials"]]
+    assert "digits, compressed from digits" in write_compression(old / "small.html", result).read_text()
+
+
+def _gone_on_with(folder: Path, file: str, resume: Callable[[Path], Any]) -> tuple[dict[str, Any], Any]:
+    """What was written, and what --resume gives: the samples were put away without their reports."""
+    (folder / "report.html").write_text("")
+    written = json.loads((folder / file).read_text())
+    result = resume(folder)
+    assert (written["schema"], result.schema_version, result.seconds) == (1, 2, written["seconds"])
+    assert result.export.same == 100 * written["export"]["top1_agreement"]
+    return written, result
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-small"])  # the third one's data are not there
+def test_export(name: str, old: Path, tmp_path: Path) -> None:
     from edgewright.export.ship.ship import ship
 
-    shipped = ship(old / "digits", runtimes=["onnxruntime"], kinds=["fp32"], max_drop=5.0, out=tmp_path / "out")
+    shipped = ship(old / name, runtimes=["onnxruntime"], kinds=["fp32"], max_drop=5.0, out=tmp_path / "out")
     assert shipped.choice.candidates[0].kind == "fp32"
 
 

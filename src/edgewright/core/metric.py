@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import model_validator
+
 from edgewright.core.data import Frozen
 
 
@@ -19,6 +21,11 @@ class Score(Frozen):
     value: float
     unit: str = "%"
     higher_is_better: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_had_it(cls, data: Any) -> Any:
+        return {"name": "accuracy", "value": data} if isinstance(data, float | int) else data
 
     @property
     def rank(self) -> float:

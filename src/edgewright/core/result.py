@@ -1,11 +1,31 @@
 """The result of a run: what result.json holds, field by field."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Frozen
+
+# Figures, and what schema 1 called them.
+FIGURE = AliasChoices("figure", "accuracy")
+VAL, TEST = AliasChoices("val", "val_accuracy"), AliasChoices("test", "test_accuracy")
+
+
+class Written(Frozen):
+    """What a command writes of what came out. `schema` grows when a field changes its meaning or goes away; schema 1 is
+    still read: fields that went away (`gone`) are dropped here, and values that changed know what they were called.
+    """
+
+    gone: ClassVar[tuple[str, ...]] = ()
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_had_it(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("schema") == 1:
+            return {name: value for name, value in data.items() if name not in cls.gone} | {"schema": 2}
+        return data
 
 
 class Metrics(Frozen):
@@ -89,7 +109,7 @@ class Finalist(Frozen):
     predicted_ms: float
     measured_ms: float
     score: float
-    val: float | None = Field(default=None, validation_alias=AliasChoices("val", "val_accuracy"))
+    val: float | None = Field(default=None, validation_alias=VAL)
     rung: int | None = None
 
 
@@ -160,7 +180,7 @@ class Noise(Frozen):
     noisy: bool
 
 
-class Result(Frozen):
+class Result(Written):
     """Everything a run found out. `schema` grows when a field changes its meaning or goes away; schema 1 is still read.
 
     start: the network that had learned, of which this one was made: `source`, `sha256`, `licence`, what it took
@@ -170,7 +190,7 @@ class Result(Frozen):
     null where the runtime does not say.
     """
 
-    schema_version: Literal[2] = Field(default=2, alias="schema")
+    gone = ("classes",)
     task: dict[str, Any]
     device: dict[str, Any]
     budget: Budget
@@ -192,10 +212,3 @@ class Result(Frozen):
     seed: int
     versions: dict[str, str]
     files: dict[str, str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_schema_1_had_it(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("schema") == 1:
-            return {name: value for name, value in data.items() if name != "classes"} | {"schema": 2}
-        return data

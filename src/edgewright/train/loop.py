@@ -230,7 +230,7 @@ class _Run:
 
     def _last_look(self) -> tuple[int, float]:
         """Its step and progress."""
-        return (self.looks[-1].step, self.looks[-1].progress) if self.looks else (-1, 0.0)
+        return (self.looks[-1].step, self.looks[-1].progress or 0.0) if self.looks else (-1, 0.0)
 
     def _learn(self) -> None:
         parts = next(self.parts)

@@ -28,7 +28,7 @@ from edgewright.core.files import sha256
 from edgewright.core.home import user_path
 from edgewright.core.metric import Score
 from edgewright.core.progress import say
-from edgewright.core.result import Export, Metrics
+from edgewright.core.result import FIGURE, VAL, Export, Metrics, Written
 from edgewright.core.run import RunFolder
 from edgewright.core.seed import derive
 from edgewright.core.tensors import mapped
@@ -74,7 +74,7 @@ class BeforeAfter(Frozen):
     after: float
 
 
-class AdaptResult(Frozen):
+class AdaptResult(Written):
     """What came out; `adapt.json` is this. plan and the sums under it: of one batch (see TrainingPlan).
 
     figure: on the new task.   old_task: the same on the data that the network came from, with its old head;
@@ -83,7 +83,6 @@ class AdaptResult(Frozen):
     saved: file names and their SHA-256.
     """
 
-    schema_: int = Field(default=1, alias="schema")
     source: str
     task: dict[str, Any]
     plan: tuple[dict[str, Any], ...]
@@ -95,8 +94,8 @@ class AdaptResult(Frozen):
     full_macs: int
     training: TrainingPlan
     new_head: str | None
-    figure: BeforeAfter
-    val: Score
+    figure: BeforeAfter = Field(validation_alias=FIGURE)
+    val: Score = Field(validation_alias=VAL)
     old_task: BeforeAfter | None
     old_task_missing: str | None
     tuned: Trained

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from edgewright.core.cost import Cost
 from edgewright.core.data import Frozen
+from edgewright.core.result import FIGURE
 from edgewright.device.compare import Ratio
 from edgewright.device.measure import Latency
 from edgewright.export.runtimes.base import Kind
@@ -19,7 +22,7 @@ class Trial(Frozen):
     name: str
     type: Kind
     costs: dict[str, Cost]
-    figure: float | None = None
+    figure: float | None = Field(default=None, validation_alias=FIGURE)
     verdict: str = ""
 
     @property

@@ -9,7 +9,7 @@ from edgewright.compress.rewrites.drop_block import Drop
 from edgewright.compress.rewrites.prune_channels import Prune
 from edgewright.core.cost import Budget, Cost
 from edgewright.core.data import Frozen
-from edgewright.core.result import Export
+from edgewright.core.result import TEST, VAL, Export, Written
 from edgewright.device.compare import Ratio
 from edgewright.job.base import Run
 from edgewright.job.compress.files import EXACT
@@ -24,8 +24,8 @@ class Figures(Frozen):
 
     type: str
     costs: dict[str, Cost]
-    test: float
-    val: float
+    test: float = Field(validation_alias=TEST)
+    val: float = Field(validation_alias=VAL)
     note: str = ""
 
 
@@ -45,7 +45,7 @@ class Width(Frozen):
     after: int
 
 
-class CompressResult(Frozen):
+class CompressResult(Written):
     """What came out; `compressed.json` is this.
 
     ratio: time of the file over that of the file before, None where nothing was measured.   trials: the trade curve,
@@ -55,7 +55,6 @@ class CompressResult(Frozen):
     was needed.   saved: file names and their SHA-256.
     """
 
-    schema_: int = Field(default=1, alias="schema")
     source: str
     task: dict[str, Any]
     device: dict[str, Any]
