@@ -13,6 +13,7 @@ import pytest
 from cli.commands import edgewright
 from edgewright.core.run import RunFolder
 from edgewright.core.study import Study
+from edgewright.job.design.training import RANDOM
 
 pytestmark = pytest.mark.slow
 
@@ -93,19 +94,43 @@ def test_a_finished_run_that_lost_its_model_is_not_shown_as_whole(finished_run, 
     assert "model.onnx: missing" in done.stderr
 
 
-def test_killed_twice_and_resumed_equals_uninterrupted(finished_run, tmp_path):
-    """With another number of workers too: the same plan gives the same network, and the same scores on the way."""
-    out = tmp_path / "killed"
-    for share, arguments in ((0.35, (*PLAN, "--workers", "1", "--out", out)), (0.8, ("--resume", out))):
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory) -> Path:
+    """The same plan by another number of workers, killed twice and gone on with, compared with random networks."""
+    out = tmp_path_factory.mktemp("run") / "killed"
+    begin = (*PLAN, "--workers", "1", "--compare-random", "--out", out)
+    for share, arguments in ((0.35, begin), (0.8, ("--resume", out))):
         with process("design", *arguments, stderr=subprocess.DEVNULL) as running:
             wait_for(int(24 * share), out, running)
             running.send_signal(signal.SIGKILL)
     done = edgewright("design", "--resume", out)
     assert done.exit_code == 0, done.stderr
-    resumed, whole = RunFolder(out).read_result(), RunFolder(finished_run).read_result()
+    return out
+
+
+def test_killed_twice_and_resumed_equals_uninterrupted(finished_run, killed_run):
+    """The same plan gives the same network, and the same scores on the way."""
+    resumed, whole = RunFolder(killed_run).read_result(), RunFolder(finished_run).read_result()
     assert (resumed.key, resumed.metrics) == (whole.key, whole.metrics)
-    with Study(finished_run / "study.db") as one, Study(out / "study.db") as two:
+    with Study(finished_run / "study.db") as one, Study(killed_run / "study.db") as two:
         assert [(c.key, c.scores) for c in one.candidates()] == [(c.key, c.scores) for c in two.candidates()]
+
+
+def test_a_comparison_with_random_networks_changes_nothing_and_says_what_its_trainings_say(finished_run, killed_run):
+    told = RunFolder(killed_run).read_result().random
+    assert RunFolder(finished_run).read_result().random is None
+    assert told is not None and told.chosen is not None
+    with Study(finished_run / "study.db") as one, Study(killed_run / "study.db") as two:
+        alone = one.read_note(f"rung-0:{told.key}")["val"]  # where nothing was compared
+        drawn = [found["val"] for found in two.notes("random:").values()]
+    average = sum(drawn) / len(drawn)
+    assert told.networks == len(drawn) == RANDOM
+    assert (told.chosen, told.average, told.best) == pytest.approx((alone, average, max(drawn)))
+    assert told.improvement == pytest.approx(100 * (alone - average) / average)
+    assert (
+        f"{told.improvement:+.1f} % over the average of {RANDOM} random networks"
+        in (killed_run / "report.html").read_text()
+    )
 
 
 def wait_for(wanted: int, out: Path, running: subprocess.Popen) -> None:
