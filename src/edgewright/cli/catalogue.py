@@ -71,27 +71,26 @@ def starts(
     as_json: AsJson = False,
 ) -> None:
     """Networks that have learned and could be started from: finished runs, files of networks, the hub's cache."""
+    from edgewright.core.cost import show
+    from edgewright.core.errors import BadInput
+    from edgewright.core.home import user_path
     from edgewright.start.resolve import at_hand
 
-    found = list(at_hand(*(folders or (Path(), Path("runs")))))
-    rows = [
-        {
-            "name": Path(one.source).name,
-            "source": one.source,
-            "licence": one.licence,
-            "trained_on": one.trained_on,
-            "input": f"{one.channels}x{one.size}x{one.size}",
-            "sha256": one.sha256,
-        }
-        for one in found
-    ]
+    places = [user_path(folder) for folder in folders or ()]
+    for place in places:
+        if not place.is_dir():
+            raise BadInput(f"{place}: no such folder")
+    found = list(at_hand(*(places or (Path(), Path("runs")))))
+    sizes = [Path(one.weights or "").stat().st_size for one in found]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        told = ("name", "source", "licence", "trained_on", "input", "weights", "sha256")
+        rows = [{word: getattr(one, word) for word in told} for one in found]
+        print(json.dumps([{**row, "size": size} for row, size in zip(rows, sizes, strict=True)], indent=2))
         return
-    for row in rows:
-        told = (row["input"], row["trained_on"] and f"trained on {row['trained_on']}", row["licence"])
-        print(f"{row['source']}\n{'':<18}{', '.join(filter(None, told))}")
-    if not rows:
+    for one, size in zip(found, sizes, strict=True):
+        facts = (one.input, one.trained_on and f"trained on {one.trained_on}", one.licence, show("size", size))
+        print(f"{one.source}\n{'':<18}{', '.join(filter(None, facts))}\n{'':<18}{one.weights}")
+    if not found:
         print(
             "nothing to start from here: no finished run, no NAME.safetensors of a network of timm, and none in the "
             "hub's cache; edgewright design --start timm:NAME --download fetches one"

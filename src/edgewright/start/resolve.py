@@ -1,16 +1,16 @@
 """Starts by what people write: a network's name, a run, a folder of either, "auto"; and the spaces that they open."""
 
+import contextlib
 import functools
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
+from edgewright.core.progress import say
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
-from edgewright.model.timm_model import is_timm
+from edgewright.core.weights import PICKLES, no_pickle
 from edgewright.space.base import Space
 from edgewright.space.resolve import make_space
 from edgewright.start.shrunk import ShrunkSpace
@@ -30,11 +30,11 @@ def find_starts(
     """The starts that a text names, in its order; several are set apart by commas.
 
     "timm:NAME", "torchvision:NAME": with `weights`, a safetensors file.   A folder: a run, or every run and network in
-    it.   "auto": what is at hand, in the folder `beside` and in the hub's cache.
+    it.   NAME.safetensors: a network of timm.   "auto": what is at hand, in the folder `beside` and in the hub's cache.
     Errors: BadInput for what is nothing of these, and for two of one name or of the same weights.
     """
-    texts = [one.strip() for one in text.split(",") if one.strip()]
-    if weights is not None and (len(texts) > 1 or not any(texts[0].startswith(prefix) for prefix in NAMED)):
+    texts = _texts(text)
+    if weights is not None and (len(texts) > 1 or not texts[0].startswith(tuple(NAMED))):
         raise BadInput("--weights belongs to one start that is named, timm:NAME or torchvision:NAME")
     found: list[Start] = []
     for one in texts:
@@ -44,10 +44,31 @@ def find_starts(
 
 
 def rooted(text: str) -> str:
-    """The same with folders named from the root."""
+    """The same with files and folders named from the root."""
+    return ",".join(
+        one if one == AUTO or one.startswith(tuple(NAMED)) else str(user_path(one).absolute()) for one in _texts(text)
+    )
+
+
+def named(start: Start) -> str:
+    """A text that names this very start, whatever comes to lie beside it later."""
+    file = Path(start.weights or "")
+    for text in (start.source, str(file), str(file.parent)):
+        with contextlib.suppress(BadInput):
+            if [one.digest for one in _one(text, None, False, None)] == [start.digest]:
+                return text
+    raise BadInput(f"{file}: was there a moment ago, and cannot be read any more")
+
+
+def _texts(text: str) -> list[str]:
     texts = [one.strip() for one in text.split(",") if one.strip()]
-    plain = (AUTO, *NAMED)
-    return ",".join(one if one.startswith(plain) else str(user_path(one).absolute()) for one in texts)
+    if not texts:
+        raise BadInput(f"--start '{text}' names nothing; give {_known()}, a run, a folder of either, or auto")
+    return texts
+
+
+def _known() -> str:
+    return ", ".join(f"{prefix}NAME" for prefix in NAMED)
 
 
 def _one(text: str, weights: Path | None, download: bool, beside: Path | None) -> list[Start]:
@@ -56,48 +77,73 @@ def _one(text: str, weights: Path | None, download: bool, beside: Path | None) -
             return [source.find(text, weights, download=download)]
     if text == AUTO:
         return list(at_hand(*([] if beside is None else [beside])))
-    folder = user_path(text)
-    if not folder.is_dir():
-        known = ", ".join(f"{prefix}NAME" for prefix in NAMED)
-        raise BadInput(f"{text}: no start; give {known}, the folder of a run or of several networks, or auto")
-    if RunFolder(folder).begun_by:
-        return [runs.find(folder)]
-    found = list(_in_folder(folder))
+    place = user_path(text)
+    if (alone := _in_place(place)) is not None:
+        return [alone]
+    if not place.is_dir():
+        raise BadInput(
+            f"{text}: no start; give {_known()}, a run, NAME{ENDING} of a network of timm, a folder of such, or auto"
+        )
+    if RunFolder(place).begun_by:
+        return [runs.find(place)]
+    found, refused = _in_folder(place)
     if not found:
-        raise BadInput(f"{folder}: holds neither a finished run nor a NAME{ENDING} of a network of timm")
+        why = f" ({refused[0]})" if refused else ""
+        raise BadInput(f"{place}: holds neither a finished run nor a NAME{ENDING} of a network of timm{why}")
+    for reason in refused:
+        say(f"no start: {reason}")
     return found
 
 
 def at_hand(*folders: Path) -> Iterator[Start]:
-    """What could be started from here: finished runs and networks in folders, and the hub's cache; equal ones once."""
-    seen = set[str]()
-    places = (_in_folder(folder) for folder in folders if folder.is_dir())
-    for one in itertools.chain(*places, timm.at_hand()):
-        if one.digest not in seen:
-            seen.add(one.digest)
+    """What could be started from here, of equal names or weights one: finished runs and networks in these folders, and
+    the hub's cache."""
+    seen, found = set[str](), list[Start]()
+    for folder in folders:
+        if folder.is_dir():
+            here, refused = _in_folder(folder)
+            found += here
+            for reason in refused:
+                say(f"no start: {reason}")
+    for one in (*found, *timm.at_hand()):
+        if not {one.source, one.digest} & seen:
+            seen |= {one.source, one.digest}
             yield one
 
 
-def _in_folder(folder: Path) -> Iterator[Start]:
-    """Finished runs, hub's folders (config.json and model.safetensors) and files NAME.safetensors."""
+def _in_folder(folder: Path) -> tuple[list[Start], list[str]]:
+    """The starts in a folder, and why others that look like one are none."""
+    found, refused = list[Start](), list[str]()
     for place in sorted(folder.iterdir()):
-        if place.is_dir() and (place / "result.json").exists() and (place / "plan.yaml").exists():
-            try:
-                yield runs.find(place)
-            except BadInput:  # of another version, or altered: it is no start, and the others are
-                continue
-        elif place.is_dir() and (place / "config.json").exists() and (place / timm.FILE).exists():
-            name = read_json(place / "config.json").get("architecture", "")
-            yield timm.find(str(name), place / timm.FILE)
-        elif place.suffix == ENDING and place.is_file() and is_timm(place.stem):
-            yield timm.find(place.stem, place)
+        try:
+            one = _in_place(place)
+        except BadInput as error:
+            refused.append(str(error) if str(place) in str(error) else f"{place}: {error}")
+        else:
+            found += [] if one is None else [one]
+    return found, refused
+
+
+def _in_place(place: Path) -> Start | None:
+    """A finished run, a hub's folder (config.json and model.safetensors), a file NAME.safetensors; None for others."""
+    if (place / "result.json").exists() and (place / "plan.yaml").exists():
+        return runs.find(place)
+    if (place / "config.json").exists() and (place / timm.FILE).exists():
+        name = timm.name_in(place / "config.json")
+        return None if name is None else timm.find(name, place / timm.FILE)
+    if place.suffix in PICKLES and place.is_file():
+        raise BadInput(no_pickle(place))
+    return timm.find(place.stem, place) if place.suffix == ENDING and place.is_file() else None
 
 
 def _check_apart(starts: list[Start]) -> None:
     for number, one in enumerate(starts):
         for other in starts[:number]:
             if one.source == other.source or one.digest == other.digest:
-                raise BadInput(f"two starts are the same: {other.source} and {one.source}; name each once")
+                raise BadInput(
+                    f"two starts are the same: {other.source} ({other.weights}) and {one.source} ({one.weights}); "
+                    "name each once"
+                )
 
 
 @functools.lru_cache(maxsize=4)

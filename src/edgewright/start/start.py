@@ -10,6 +10,9 @@ from torch import nn
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 
+# Words of licences that forbid commercial use, and names of those whose name does not say so.
+FORBIDDING = ("-nc", "non-commercial", "noncommercial", "research only", "apple-amlr", "seer-license")
+
 
 class Start(Frozen):
     """A start, as it is written down.
@@ -42,7 +45,17 @@ class Start(Frozen):
     def commercial(self) -> bool:
         """False where the licence that is told forbids commercial use."""
         told = self.licence.lower()
-        return not any(word in told for word in ("-nc", "non-commercial", "noncommercial", "research only"))
+        return not any(word in told for word in FORBIDDING)
+
+    @property
+    def name(self) -> str:
+        """Short, for lists: the network's, or the folder's."""
+        return self.source.rsplit("/", 1)[-1].rpartition(":")[2]
+
+    @property
+    def input(self) -> str:
+        """What it takes, channels x height x width: "3x224x224"."""
+        return f"{self.channels}x{self.size}x{self.size}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from edgewright.job.design.search import search
 from edgewright.job.design.ship import ship
 from edgewright.job.design.train import train_and_deploy
 from edgewright.report.parts.design import write_report
-from edgewright.start.resolve import AUTO, find_starts, rooted
+from edgewright.start.resolve import find_starts, named, rooted
 from edgewright.task.base import Task
 from edgewright.task.kind import has_learned
 from edgewright.task.load import absolute, choices
@@ -169,13 +169,14 @@ def run(plan: Plan, out: str | Path, dataset: Any = None, began: float | None = 
 
 
 def _with_what_is_at_hand(plan: Plan, out: Path) -> Plan:
-    """The plan with "auto" replaced by the starts that there are: a resumed run has the same."""
-    if plan.start is None or AUTO not in plan.start.split(","):
+    """The plan with "auto", and folders of several, replaced by the starts that there are: a resumed run has the
+    same."""
+    if plan.start is None or plan.weights is not None:
         return plan
-    found = find_starts(plan.start, plan.weights, download=plan.download, beside=out.absolute().parent)
+    found = find_starts(plan.start, download=plan.download, beside=out.absolute().parent)
     if not found:
         say("no start is at hand here: neither a finished run beside this one nor a network in the hub's cache")
-    return plan.model_copy(update={"start": ",".join(one.source for one in found) or None})
+    return plan.model_copy(update={"start": ",".join(map(named, found)) or None})
 
 
 def resume(out: str | Path, dataset: Any = None, began: float | None = None) -> Result:

@@ -31,6 +31,7 @@ def find(folder: Path) -> Start:
         source=str(folder),
         weights=str(run.model.absolute()),
         sha256=result.files[run.model.name],
+        licence=str((result.start or {}).get("licence", "")),  # of what it was made of itself
         trained_on=spec.name,
         channels=int(taken.shape[0] or 0),
         size=max(sides(result.architecture["resolution"])),

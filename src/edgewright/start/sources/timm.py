@@ -10,9 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from edgewright.core.data import read_json
 from edgewright.core.errors import BadInput, MissingExtra
 from edgewright.core.files import sha256
-from edgewright.model.timm_model import timm_network
+from edgewright.core.home import user_path
+from edgewright.core.weights import check_weights
+from edgewright.model.timm_model import timm_network, timm_told
 from edgewright.start.start import Opened, Start
 
 PREFIX = "timm:"
@@ -26,15 +29,14 @@ def find(name: str, weights: Path | None, *, download: bool = False) -> Start:
     Errors: BadInput where timm is not installed, for an unknown name, and where its weights are not at hand.
     """
     name = name.removeprefix(PREFIX)
-    _, told = timm_network(name, None)
-    file = weights or cached(name) or (_downloaded(told, name) if download else None)
+    told = timm_told(name)
+    file = weights or _in_cache(told, name) or (_downloaded(told, name) if download else None)
     if file is None:
         raise BadInput(
             f"{PREFIX}{name}: its weights are not on this machine; give them with --weights FILE.safetensors, or let "
             "them be fetched from the hub with --download"
         )
-    if not file.is_file():
-        raise BadInput(f"{file}: no such file")
+    check_weights(file)
     return _start(name, file, told)
 
 
@@ -50,36 +52,52 @@ def open_start(start: Start) -> Opened:
     return Opened(start, network, make)
 
 
-def cached(name: str) -> Path | None:
-    """The file of a network's weights in the hub's cache, if it was fetched before. A name without a tag is that of any
-    training of it, in order of the alphabet."""
-    wanted = f"models--timm--{name}"
-    for folder in sorted(_hub().glob(f"{wanted}*")):
-        if folder.name == wanted or ("." not in name and folder.name.startswith(f"{wanted}.")):
-            for file in sorted(folder.glob(f"snapshots/*/{FILE}")):
-                if file.is_file():
-                    return file
-    return None
+def name_in(config: Path) -> str | None:
+    """The name, with its tag, in a config.json as the hub keeps it beside weights; None where it holds none."""
+    told = read_json(config)
+    name = told.get("architecture") if isinstance(told, dict) else None
+    if not isinstance(name, str):
+        return None
+    more = told.get("pretrained_cfg")
+    tag = more.get("tag") if isinstance(more, dict) else None
+    return f"{name}.{tag}" if tag and "." not in name else name
 
 
 def at_hand() -> Iterator[Start]:
     """Every network of timm in the hub's cache; nothing where timm is not installed."""
-    for folder in sorted(_hub().glob("models--timm--*")):
-        name = folder.name.removeprefix("models--timm--")
-        file = next((file for file in sorted(folder.glob(f"snapshots/*/{FILE}")) if file.is_file()), None)
-        if file is None:
-            continue
+    for folder in _cached("models--timm--*"):
+        name, file = folder.name.removeprefix("models--timm--"), _file_in(folder)
         try:
-            yield _start(name, file, timm_network(name, None)[1])
+            if file is not None:
+                yield _start(name, file, timm_told(name))
         except MissingExtra:
             return
         except BadInput:  # a network that this version of timm does not have
             continue
 
 
-def _hub() -> Path:
-    home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+def _in_cache(told: dict[str, Any], name: str) -> Path | None:
+    """The file of exactly these weights (of a name without a tag: timm's own choice, whose licence is told), if it was
+    fetched before."""
+    found = [_file_in(folder) for folder in _cached(f"models--{_place(told, name).replace('/', '--')}")]
+    return found[0] if found else None
+
+
+def _cached(pattern: str) -> list[Path]:
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    try:
+        return sorted(user_path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).glob(pattern))
+    except BadInput:  # nobody's home
+        return []
+
+
+def _file_in(folder: Path) -> Path | None:
+    return next((file for file in sorted(folder.glob(f"snapshots/*/{FILE}")) if file.is_file()), None)
+
+
+def _place(told: dict[str, Any], name: str) -> str:
+    """Where weights lie on the hub."""
+    return str(told.get("hf_hub_id") or f"timm/{name}")
 
 
 def _downloaded(told: dict[str, Any], name: str) -> Path:
@@ -87,9 +105,8 @@ def _downloaded(told: dict[str, Any], name: str) -> Path:
         from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtra("huggingface_hub", "timm") from None
-    place = told.get("hf_hub_id") or f"timm/{name}"
     try:
-        return Path(hf_hub_download(str(place).removesuffix("/"), FILE))
+        return Path(hf_hub_download(_place(told, name), FILE))
     except Exception as error:  # of the wire, and of the hub, in many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{PREFIX}{name}: its weights could not be fetched ({reason[:200]})") from None

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgewright.core.errors import BadInput, MissingExtra
 from edgewright.core.files import sha256
-from edgewright.core.weights import put_weights, read_weights
+from edgewright.core.weights import check_weights, put_weights, read_weights
 from edgewright.start.start import Opened, Start
 
 PREFIX = "torchvision:"
@@ -22,8 +22,7 @@ def find(name: str, weights: Path | None, *, download: bool = False) -> Start:
         raise BadInput(
             f"{PREFIX}{name}: give its weights with --weights FILE.safetensors; torchvision's own are pickles"
         )
-    if not weights.is_file():
-        raise BadInput(f"{weights}: no such file")
+    check_weights(weights)
     return Start(
         source=f"{PREFIX}{name}",
         weights=str(weights.absolute()),
