@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from edgewright.core.errors import BadInput
 from edgewright.core.files import written_whole
 
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar")
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
+PROTOCOLS = tuple(bytes((0x80, version)) for version in range(2, 6))  # first bytes of a pickle
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
@@ -49,7 +50,7 @@ def _told(path: Path) -> Iterator[None]:
 def pickled(path: Path) -> bool:
     """Whether a file is, by its name or its first bytes, one of torch.save: which could run a stranger's code."""
     with path.open("rb") as file:
-        return path.name.endswith(PICKLES) or file.read(4).startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04"))
+        return path.name.endswith(PICKLES) or file.read(4).startswith((b"PK\x03\x04", *PROTOCOLS))
 
 
 def no_pickle(path: Path) -> str:
