@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "compress.json"
 
     @property
+    def start(self) -> Path:
+        """What the structure of the run that it was started from follows from, where it was; without weights."""
+        return self.path / "start"
+
+    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -102,7 +107,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove all that a job writes here, and nothing else."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for folder in (self.checkpoints, self.start):
+            shutil.rmtree(folder, ignore_errors=True)
         written = (self.plan, self.env, self.study, self.architecture, self.result, self.report)
         models = (self.model, self.onnx, self.float_onnx, self.rewrites)
         for path in (*written, *models, *self.path.glob(f"*{PLAN}"), *self.path.glob(f"{self.study.name}-*")):

@@ -14,6 +14,7 @@ from edgewright.core.files import sha256, write_text
 from edgewright.core.result import Noise
 from edgewright.core.run import RunFolder
 from edgewright.device.measure import Latency
+from edgewright.start.sources.run import keep
 
 
 def hand_over(
@@ -30,6 +31,8 @@ def hand_over(
     found: fields of the result that are not the source's.   asked: the same of the plan.
     """
     write_text(folder.architecture, architecture.to_json())
+    if source.start.is_dir():
+        keep(RunFolder(source.start), folder)
     written = (folder.onnx, folder.model, folder.architecture, folder.rewrites, folder.float_onnx)
     update = {
         "architecture": architecture.model_dump(mode="json"),

@@ -164,7 +164,12 @@ def _opened(name: str, spec: str, start: Start | None) -> Space:
     white = taken.white or 1.0
     mean, std = (tuple(value / white for value in values) for values in (taken.mean, taken.std))
     opened = open_start(start)  # pyright: ignore[reportArgumentType] (frozen models are hashable)
-    return ShrunkSpace(task.signature.inputs, kind_of(task).head, opened, mean, std)
+    if start.pixels != bool(taken.white):  # the units of one of them are not known
+        mean = std = ()
+    try:
+        return ShrunkSpace(task.signature.inputs, kind_of(task).head, opened, mean, std)
+    except BadInput as error:
+        raise BadInput(f"{start.source}: cannot be started from: {error}") from None
 
 
 def open_space(name: str, spec: TaskSpec, start: Start | None = None) -> Space:
@@ -177,4 +182,13 @@ def space_of(run: RunFolder, result: Result, spec: TaskSpec) -> Space:
     if result.start is None:
         return open_space(run.read_plan().space, spec)
     known = {name: value for name, value in result.start.items() if name in Start.model_fields}
-    return open_space(ShrunkSpace.name, spec, Start.parse({**known, "weights": None}, str(run.result)))
+    start = Start.parse({**known, "weights": None}, str(run.result))
+    if run.start.is_dir():
+        start = start.model_copy(update={"source": str(run.start)})
+    return open_space(ShrunkSpace.name, spec, start)
+
+
+def stands_alone(start: Start, run: RunFolder) -> None:
+    """Keep in a run what its network's structure follows from, where no library has it."""
+    if not start.source.startswith(tuple(NAMED)):
+        runs.keep(RunFolder(Path(start.source)), run)

@@ -20,7 +20,8 @@ class Start(Frozen):
     source: as people call it: "timm:resnet18", a run's folder.   weights: the file with its weights, None for those
     that are fresh.   sha256: of that file, "" without one.   licence, trained_on: as its source says, "" where it does
     not.
-    channels, size: of the maps that it took.   mean, std: by which these were normalised, for a white of 1.
+    channels, size: of the maps that it took.   mean, std: by which these were normalised, for a white of 1; pixels:
+    False where there is no white, and they are in the data's own units.
     interpolation, crop: how they were made from photographs, where that is known.
     """
 
@@ -33,6 +34,7 @@ class Start(Frozen):
     size: int = 224
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    pixels: bool = True
     interpolation: str = ""
     crop: float | None = None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.cost import Budget, Cost, cost, show, words
-from edgewright.core.errors import BudgetInfeasible
+from edgewright.core.errors import BadInput, BudgetInfeasible
 from edgewright.core.plan import Plan
 from edgewright.core.progress import say
 from edgewright.core.seed import rng
@@ -105,23 +105,59 @@ def check(plan: Plan, dataset: Any = None) -> Named:
         metric=plan.metric,
     )
     starts = find_starts(plan.start, plan.weights, download=plan.download) if plan.start else []
-    task, space = _with_starts(plan, task, starts)
-    refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
-    return Named(task, device, space, tuple(starts))
-
-
-def _with_starts(plan: Plan, task: Task, starts: Sequence[Start]) -> tuple[Task, Space]:
-    """The task in the first start's normalisation, and all spaces that compete."""
     if not starts:
-        return task, open_space(plan.space, task.spec)
-    first = starts[0]
-    if white := task.spec.input.white:
-        task = task.normalised(first.mean, first.std, white)
+        space = open_space(plan.space, task.spec)
+        refuse_if_broken(plan.budget, device.costs(space.graph(space.smallest())))
+        return Named(task, device, space)
+    return _contest(plan, _as_it_learned(task, starts[0]), device, starts)
+
+
+def _as_it_learned(task: Task, start: Start) -> Task:
+    """The task in the start's normalisation, unless the units of one of them are not known."""
+    if len(task.spec.inputs) > 1:
+        told = " and ".join(one.name for one in task.spec.inputs)
+        raise BadInput(f"{start.source}: a start takes one map, and this task has {told}")
+    white = task.spec.input.white
+    return task.normalised(start.mean, start.std, white or 1.0) if start.pixels == bool(white) else task
+
+
+def _contest(plan: Plan, task: Task, device: Device, starts: Sequence[Start]) -> Named:
+    """Of several starts those that cannot be used are said and left out, and so is one that cannot be made to fit."""
+    fresh = open_space(plan.space, task.spec)
+    smallest = [device.costs(fresh.graph(fresh.smallest()))]
+    made: list[tuple[Start, Space]] = []
     for start in starts:
-        if not start.commercial:
-            say(f"{start.source}: its licence, {start.licence}, forbids commercial use, and so of what is made of it")
-    made = [open_space(ShrunkSpace.name, task.spec, start) for start in starts]
-    return task, Contest([*made, open_space(plan.space, task.spec)])
+        try:
+            space = open_space(ShrunkSpace.name, task.spec, start)
+        except BadInput as error:
+            if len(starts) == 1:
+                raise
+            say(f"left out: {error}")
+            continue
+        _say_of(start, task)
+        smallest.append(device.costs(space.graph(space.smallest())))
+        if broken := plan.budget.broken(smallest[-1]):
+            say(f"{start.source}: cannot be made to fit: at its smallest, {'; '.join(broken)}")
+        else:
+            made.append((start, space))
+    refuse_if_broken(plan.budget, {name: min((one[name] for one in smallest), key=_value) for name in smallest[0]})
+    members = [*(space for _, space in made), fresh]
+    return Named(task, device, Contest(members), tuple(start for start, _ in made))
+
+
+def _value(found: Cost) -> float:
+    return found.value
+
+
+def _say_of(start: Start, task: Task) -> None:
+    """What a person should know before anything is made of a start."""
+    if not start.commercial:
+        say(f"{start.source}: its licence, {start.licence}, forbids commercial use, and so of what is made of it")
+    if (channels := task.spec.input.shape[0]) != start.channels:
+        words = ("colour", "grey", "its channel is every colour") if channels == 1 else (
+            "grey", "colour", "it is given the mean of the colours"
+        )  # fmt: skip
+        say("{}: learned from {} maps, and these are {}: {}".format(start.source, *words))
 
 
 def survey(plan: Plan, dataset: Any = None, latency: LatencyModel | None = None) -> DesignGround:

@@ -24,14 +24,17 @@ from edgewright.core.weights import write_weights
 from edgewright.ir.graph import count_macs, count_params
 from edgewright.job.design.record import Work, architecture_of
 from edgewright.job.design.train import Chosen
-from edgewright.start.resolve import open_space
+from edgewright.start.resolve import open_space, stands_alone
 from edgewright.task.pictures import Pictures
 from edgewright.train.evaluate import Evaluation, evaluate
 
 
 def ship(run: Work, chosen: Chosen) -> Result:
     """Put the files of the chosen network into the run folder, each of them whole; all that was found out."""
-    write_text(run.folder.architecture, architecture_of(run, chosen.key).to_json())
+    architecture = architecture_of(run, chosen.key)
+    write_text(run.folder.architecture, architecture.to_json())
+    if (start := run.ground.start(architecture)) is not None:
+        stands_alone(start, run.folder)
     write_weights(run.folder.model, chosen.model)
     with written_whole(run.folder.onnx) as part:
         shutil.copyfile(chosen.deployed.path, part)

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgewright.compress.planner import read_folder
+from edgewright.compress.base import rebuilt
+from edgewright.compress.planner import read_folder, read_plan
 from edgewright.core.data import read_json
+from edgewright.core.files import write_bytes
 from edgewright.core.result import Result
 from edgewright.core.run import RunFolder
 from edgewright.core.tensors import sides
@@ -26,7 +28,7 @@ def find(folder: Path) -> Start:
     run.check_file(run.model)
     spec = TaskSpec.parse(result.task, str(run.result))
     taken = spec.input
-    white = taken.white or 1.0
+    white = taken.white or 1.0  # else the units of one are not known, and its figures are of these units
     return Start(
         source=str(folder),
         weights=str(run.model.absolute()),
@@ -37,14 +39,27 @@ def find(folder: Path) -> Start:
         size=max(sides(result.architecture["resolution"])),
         mean=tuple(value / white for value in taken.mean),
         std=tuple(value / white for value in taken.std),
+        pixels=bool(taken.white),
     )
 
 
 def open_start(start: Start, space_of: SpaceOf) -> Opened:
-    """The run's network with its weights; fresh ones where the start has no file."""
-    folder = Path(start.source) if start.weights is None else Path(start.weights).parent
-    network = network_of(folder, space_of)
-    return Opened(start, network, lambda: _structure(folder, space_of))
+    """The run's network with its weights; fresh ones where the start has no file: then its source is read."""
+    if start.weights is None:
+        folder = Path(start.source)
+        return Opened(start, _structure(folder, space_of), lambda: _structure(folder, space_of))
+    folder = Path(start.weights).parent
+    return Opened(start, network_of(folder, space_of), lambda: _structure(folder, space_of))
+
+
+def keep(source: RunFolder, run: RunFolder) -> None:
+    """Lay into a run what its start's structure follows from, so that it stands when the start is gone."""
+    for path in (source.architecture, source.rewrites, source.result, source.plan):
+        if path.exists():
+            run.start.mkdir(exist_ok=True)
+            write_bytes(run.start / path.name, path.read_bytes())
+    if source.start.is_dir():
+        keep(RunFolder(source.start), RunFolder(run.start))
 
 
 def network_of(folder: Path, space_of: SpaceOf) -> nn.Module:
@@ -75,8 +90,9 @@ def _fresh(folder: Path, space_of: SpaceOf) -> tuple[nn.Module, Space]:
 
 
 def _structure(folder: Path, space_of: SpaceOf) -> nn.Module:
-    run = RunFolder(folder)
-    return network_of(folder, space_of) if run.rewrites.exists() else _fresh(folder, space_of)[0].eval()
+    """The network with fresh weights, in evaluation mode."""
+    run, model = RunFolder(folder), _fresh(folder, space_of)[0].eval()
+    return rebuilt(model, read_plan(read_json(run.rewrites), str(run.rewrites))) if run.rewrites.exists() else model
 
 
 def _as_named_now(weights: dict[str, Tensor], renamed: Mapping[str, str]) -> dict[str, Tensor]:
