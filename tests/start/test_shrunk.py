@@ -11,6 +11,7 @@ from edgewright.core.tensors import TensorSpec
 from edgewright.ir.from_torch import read
 from edgewright.ir.graph import count_macs
 from edgewright.model.heads.pool import PoolHead
+from edgewright.model.heads.pyramid import PyramidHead
 from edgewright.start.shrunk import ShrunkSpace
 from edgewright.start.start import Opened, Start
 
@@ -107,3 +108,40 @@ def test_oblong_maps_and_the_smallest(space: ShrunkSpace) -> None:
     height, width = oblong.resolution(smallest)
     assert height > width
     assert count_macs(oblong.graph(smallest)) < count_macs(oblong.graph(oblong.whole())) / 20
+
+
+def test_maps_of_classes_are_read_at_several_joints() -> None:
+    """A pyramid on a start, oblong, narrowed and cut: its graph is what is built, and every weight learns."""
+    inputs, rng = (TensorSpec(name="input", shape=(3, 64, 48)),), Random(3)
+    own = ShrunkSpace(inputs, PyramidHead(5), Opened(START, living(Residual()), Residual))
+    for architecture in (own.whole(), own.smallest(), *(own.mutate(own.sample(rng), rng) for _ in range(5))):
+        height, width = own.resolution(architecture)
+        model, x = own.build(architecture), torch.randn(2, 3, height, width)
+        assert count_macs(own.graph(architecture)) == read(model, x[:1]).macs
+        y = model(x)
+        assert y.shape == (2, 5, height, width)
+        torch.nn.functional.cross_entropy(y, torch.randint(5, (2, height, width))).backward()
+        learned = [name for name, weight in model.named_parameters() if weight.grad is not None]
+        assert len(learned) == len(list(model.parameters()))
+
+
+class Tokens(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Linear(48, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.embed(x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3)).mean((1, 2))
+
+
+class Odd(Residual):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.cumsum(x, 2))
+
+
+@pytest.mark.parametrize(("network", "words"), [(Tokens, "it runs unfold, which"), (Odd, "it runs cumsum, which")])
+def test_what_cannot_be_made_to_fit_is_refused_by_what_it_runs(network: type, words: str) -> None:
+    space_ = (TensorSpec(name="input", shape=(3, 64, 64)),)
+    with pytest.raises(BadInput, match=words):
+        own = ShrunkSpace(space_, PoolHead(5), Opened(START, network(), network))
+        own.graph(own.whole())

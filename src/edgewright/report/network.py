@@ -15,6 +15,7 @@ KINDS = {
     "basic": "basic residual",
 }
 HEIGHT = 132  # of the picture, units of the SVG
+LONGEST = 5  # letters of a block's name below its bar; of a longer one, its number
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def _row(architecture: dict[str, Any], block: BlockShare) -> Row:
         words = _stage_words(found, None if index == "0" else 1)
         return Row(f"{stage}.{int(index) + 1 if index.isdigit() else index}", str(found.get("kind")), words, block)
     if block.name == "stem":
-        return Row("Stem", "end", f"3 × 3 convolution, stride {architecture.get('stem_stride', 1)}", block)
+        stride = architecture.get("stem_stride")  # a start's stem may be anything
+        return Row("Stem", "end", "" if stride is None else f"3 × 3 convolution, stride {stride}", block)
     if block.name == "head":
         width = architecture.get("head_width")
         words = f"{width} wide, mean over the image, classifier" if width else "mean over the image, classifier"
@@ -87,8 +89,9 @@ def picture(drawn: list[Row]) -> str:
     """An SVG strip: one bar per block, as high as its image is large (by root) and as broad as it is wide."""
     largest = max((_side(row.share.output_shape) for row in drawn), default=1.0)
     x, bars = 14.0, []
-    for row in drawn:
+    for number, row in enumerate(drawn):
         shape = row.share.output_shape
+        label = row.name if len(row.name) <= LONGEST else str(number)
         height = max(12.0, 100 * (_side(shape) / largest) ** 0.5)
         breadth = 6 + 1.6 * shape[0] ** 0.5
         top = (HEIGHT - 20 - height) / 2 + 2
@@ -96,7 +99,7 @@ def picture(drawn: list[Row]) -> str:
         bars.append(
             f'<g><title>{escape(title)}</title><rect class="kind-{escape(row.kind)}" x="{x:.1f}" y="{top:.1f}" '
             f'width="{breadth:.1f}" height="{height:.1f}" rx="2.5"/>'
-            f'<text x="{x + breadth / 2:.1f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(row.name)}</text></g>'
+            f'<text x="{x + breadth / 2:.1f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(label)}</text></g>'
         )
         x += max(breadth, 22.0) + 7
     return (

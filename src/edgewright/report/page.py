@@ -30,7 +30,7 @@ h1 { font-size:15px; font-weight:600; color:var(--muted); margin:0 0 6px; }
 section { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:20px 22px;
   margin-top:20px; }
 h2 { font-size:18px; margin:0 0 4px; letter-spacing:-.005em; }
-section > p { margin:0 0 12px; color:var(--muted); max-width:78ch; }
+section > p { margin:0 0 12px; color:var(--muted); max-width:78ch; } table + p { padding-top:14px; }
 .two { display:grid; grid-template-columns:1fr 1fr; gap:20px; } .two > section { min-width:0; }
 table { border-collapse:collapse; width:100%; font-size:14px; font-variant-numeric:tabular-nums; }
 th, td { text-align:left; padding:6px 14px 6px 0; border-bottom:1px solid var(--line); vertical-align:middle; }
@@ -53,6 +53,10 @@ i.kind-fused, b.kind-fused { background:var(--k2) !important; }
 i.kind-separable, b.kind-separable { background:var(--k3) !important; }
 i.kind-basic, b.kind-basic { background:var(--k4) !important; }
 i.kind-end, b.kind-end, i.kind-other, b.kind-other { background:var(--k0) !important; }
+.kept { fill:var(--k1); } .frame { fill:none; stroke:var(--k0); stroke-width:1; }
+.frame.dropped { fill:var(--bad); fill-opacity:.18; stroke:var(--bad); } .frame.cut { stroke-dasharray:3 3; }
+i.kept { background:var(--k1); } i.dropped { background:var(--bad); opacity:.55; }
+i.cut { border:1px dashed var(--k0); box-sizing:border-box; }
 .dot { display:inline-block; width:10px; height:10px; border-radius:3px; margin-right:7px; }
 .key { display:flex; flex-wrap:wrap; gap:4px 18px; font-size:13px; color:var(--muted); margin:2px 0 12px; }
 .plot { width:100%; } .plot + .plot { margin-top:0; }

@@ -63,7 +63,7 @@ class Drawing:
         draw = next((draw for names, draw in CALLS if name.lower().rstrip("_") in names), None)
         if draw is None:
             where = f" ({node.target})" if layer is not None else ""
-            raise BadInput(f"it runs a {name}{where}, which cannot be drawn here")
+            raise BadInput(f"it runs {name}{where}, which cannot be drawn here")
         return draw(self, node, layer)
 
 

@@ -167,7 +167,9 @@ def _opened(name: str, spec: str, start: Start | None) -> Space:
     if start.pixels != bool(taken.white):  # the units of one of them are not known
         mean = std = ()
     try:
-        return ShrunkSpace(task.signature.inputs, kind_of(task).head, opened, mean, std)
+        space = ShrunkSpace(task.signature.inputs, kind_of(task).head, opened, mean, std)
+        space.stem(space.whole())  # what cannot be drawn is refused here, not in the middle of a search
+        return space
     except BadInput as error:
         raise BadInput(f"{start.source}: cannot be started from: {error}") from None
 

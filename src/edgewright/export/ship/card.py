@@ -257,4 +257,20 @@ def _provenance(given: Shipment) -> str:
         *((name, number) for name, number in facts["versions"].items()),
     ]
     lines = [f"| {name} | {value} |" for name, value in rows]
-    return "## Where it is from\n\n| | |\n|---|---|\n" + "\n".join(lines) + "\n\nAll figures: `choice.json`."
+    started = _started(given)
+    return f"## Where it is from\n\n{started}| | |\n|---|---|\n" + "\n".join(lines) + "\n\nAll figures: `choice.json`."
+
+
+def _started(given: Shipment) -> str:
+    """Of which network that had learned this one was made, and what its licence is; "" from scratch."""
+    start = (given.source.run.read_result().start if given.source.run is not None else None) or {}
+    if not start:
+        return ""
+    source = str(start.get("source", ""))
+    named = ":" in source and "/" not in source.partition(":")[0]
+    learned = f", which learned {start['trained_on']}" if start.get("trained_on") else ""
+    licence = start.get("licence") or "not known to this file; see where they are from"
+    return (
+        f"Made from {f'`{source}`' if named else 'the network of an earlier run'}{learned}. Licence of these weights: "
+        f"{licence}. Their SHA-256: {start.get('sha256') or 'not known'}.\n\n"
+    )

@@ -17,6 +17,7 @@ from edgewright.report.answers import drawn
 from edgewright.report.facts import Facts, gather
 from edgewright.report.html import Figures, differences, duration, interval, plot, section, unbroken
 from edgewright.report.page import page
+from edgewright.report.started import contest
 from edgewright.task.assemble import without_folders
 
 STAGES = {
@@ -48,6 +49,7 @@ def write_report(run: RunFolder) -> Path:
     parts = [
         headline(facts),
         budget_table(facts),
+        contest(facts),
         pareto(facts, figures),
         beside_random(facts),
         chosen_network(facts),
