@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from edgewright.job.design.foresee import slope
+from edgewright.job.design.foresee import _on_its_way, slope
 from edgewright.search.halving import rungs_of_seconds, sizes
+from edgewright.task.kinds.resolve import make_kind
 
 
 def test_the_slope_is_half_way_between_what_was_seen_and_a_root() -> None:
@@ -14,6 +15,14 @@ def test_the_slope_is_half_way_between_what_was_seen_and_a_root() -> None:
     assert slope((1000, 40.0), (2000, 40.0)) == pytest.approx(0.25)  # nothing more was learned
     assert slope((1000, 40.0), (2000, 50.0)) == pytest.approx(0.25)  # worse by noise is not worse for ever
     assert slope((1000, 40.0), (1000, 30.0)) == slope((0, 40.0), (10, 0.0)) == 0.5  # nothing can be said
+
+
+def test_nothing_is_foreseen_of_a_network_that_hardly_beats_a_guess() -> None:
+    accuracy = make_kind("classification", ("a", "b", "c"), {}).metric("accuracy")
+    assert not _on_its_way(accuracy, 9.0, 5.7)  # 3 % of the way, as foreseen once: 54.8, and it was 2.6
+    assert not _on_its_way(accuracy, 4.0, 5.7)
+    assert _on_its_way(accuracy, 30.0, 5.7)
+    assert _on_its_way(accuracy, 30.0, None)
 
 
 def test_one_of_each_group_goes_on_and_is_trained_twice() -> None:

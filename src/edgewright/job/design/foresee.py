@@ -17,9 +17,9 @@ from edgewright.core.pool import cores
 from edgewright.core.progress import say
 from edgewright.job.design.record import Work, allotted
 from edgewright.job.design.tiers import SHARED
-from edgewright.task.kind import beats
 
 PRIOR = 0.5
+WAY = 0.2  # from a guess to a perfect figure, before which nothing can be foreseen
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,21 @@ def foreseen(run: Work, ranking: Sequence[str]) -> list[str]:
         for key in ranking
         if key in first and key in last and (one := _one(metric, first[key], last[key], seconds, len(task.train)))
     }
-    told_apart = guess is None or all(beats(metric.of(last[key]["val"]), guess) for key in found)
-    if len(found) < 2 or not told_apart:
+    if len(found) < 2 or not all(_on_its_way(metric, last[key]["val"], guess) for key in found):
         return list(ranking)
     best = sorted(found, key=lambda key: found[key].missing)
     words = "; ".join(f"{found[key].epochs:.2g} epochs of {key[:6]}: {found[key].figure:.1f}" for key in best)
     say(f"foreseen after the full training: {words}")
     run.study.note("foreseen", {key: asdict(one) for key, one in found.items()})
     return [*best, *(key for key in ranking if key not in found)]
+
+
+def _on_its_way(metric: Metric, value: float, guess: float | None) -> bool:
+    """Whether a figure has gone a fifth of the way from a guesser's to a perfect one."""
+    if guess is None:
+        return True
+    perfect = 100.0 if metric.unit == "%" and metric.higher_is_better else 0.0
+    return (value - guess) * (perfect - guess) >= WAY * (perfect - guess) ** 2
 
 
 def _one(

@@ -103,7 +103,25 @@ def _train(run: Work, key: str, reserve: float) -> tuple[nn.Module, Evaluation]:
             clock=_clock(run, len(ground.task.train), followed.step_samples, seconds),
             running=Running(checkpoint=begun, tell=tell, device=training_device()),
         )
-        return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture))
+        found = model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture))
+    return found if seconds is None else _or_brief(run, key, found)
+
+
+def _or_brief(run: Work, key: str, found: tuple[nn.Module, Evaluation]) -> tuple[nn.Module, Evaluation]:
+    """What the full training gave, or, where a machine that was busy left it a few steps and it is worse on val than
+    the finalist's longest brief training, that."""
+    ground, candidate = run.ground, candidates(run)[key]
+    for index, rung in reversed(list(enumerate(rungs_of(run, 0, 1, 0)))):
+        noted = run.study.notes(f"rung-{index}:").get(key)
+        if noted is None:
+            continue
+        job = brief_training(run, candidate, index, rung)
+        if not noted["rank"] > found[1].score.rank or not job.checkpoint.exists():
+            return found
+        say("the full training came out worse on val than this finalist's brief one, which stands")
+        model, _ = briefly_trained(job)
+        return model, evaluate(model, ground.task.val, ground.task.spec, ground.size(architecture_of(run, key)))
+    return found
 
 
 def _better_than(run: Work, key: str, seconds: float) -> tuple[nn.Module, Evaluation] | None:
