@@ -50,7 +50,9 @@ def _told(path: Path) -> Iterator[None]:
 def pickled(path: Path) -> bool:
     """Whether a file is, by its name or its first bytes, one of torch.save: which could run a stranger's code."""
     with path.open("rb") as file:
-        return path.name.endswith(PICKLES) or file.read(4).startswith((b"PK\x03\x04", *PROTOCOLS))
+        head = file.read(9)
+    # A safetensors file opens with the length of its head, whose two low bytes may be any, and then with "{".
+    return path.name.endswith(PICKLES) or (head.startswith((b"PK\x03\x04", *PROTOCOLS)) and head[8:] != b"{")
 
 
 def no_pickle(path: Path) -> str:
