@@ -1,6 +1,6 @@
 """Weights in a file: what is read, and what is refused by its first bytes."""
 
-import pickle
+import pickle  # noqa: TID251  what must be refused
 from pathlib import Path
 
 import pytest
@@ -38,5 +38,5 @@ def test_a_pickle_of_any_protocol_is_refused_by_its_bytes(tmp_path: Path, protoc
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_torch_saves_is_refused_whatever_its_name(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "named.safetensors"
-    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)  # noqa: TID251
     assert pickled(path)

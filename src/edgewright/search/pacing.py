@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.core.architecture import Architecture
-from edgewright.core.pool import Pool
+from edgewright.core.pool import Pool, cores
 from edgewright.core.progress import progress
 from edgewright.search.finalists import splits_of
 from edgewright.space.base import Space
@@ -28,14 +28,14 @@ class PacingJob:
     start: Start | None = None
 
 
-def pace_of(job: PacingJob) -> float:
-    """Seconds of one core that a sample takes in a training step."""
+def pace_of(job: PacingJob, threads: int = 1) -> float:
+    """Seconds that a sample takes in a training step, of one core or of more."""
     keep_freed_memory()
     parts = splits_of(job.data)
     space = open_space(job.space, job.spec, job.start)
     architecture = space.read(job.architecture)
     task = Task(job.spec, parts["train"], parts["val"], parts["val"].take(slice(0)))
-    with torch_threads(1):
+    with torch_threads(threads):
         return measured_pace(space.build(architecture), task, space.resolution(architecture))
 
 
@@ -46,4 +46,6 @@ def find_pace(jobs: Sequence[PacingJob], networks: Sequence[Architecture], space
         for found in workers.imap(pace_of, jobs):
             seconds.append(found)
             bar.advance()
-    return fit_pace([space.graph(one) for one in networks], seconds)
+    middle = sorted(range(len(jobs)), key=seconds.__getitem__)[len(jobs) // 2]
+    together = seconds[middle] / pace_of(jobs[middle], cores())
+    return fit_pace([space.graph(one) for one in networks], seconds, together)

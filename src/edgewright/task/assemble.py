@@ -17,6 +17,7 @@ from edgewright.task.base import INPUT, InputSpec, Split, Task, TaskSpec, Wishes
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.resolve import make_kind
 from edgewright.task.split import shares
+from edgewright.task.symmetry import flip_spoils
 
 CHUNK = 1024  # samples converted to float at a time, so that a big array is never held twice
 HASHED_BYTES = 64 * 2**20
@@ -64,6 +65,9 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     remarks = (*kind.remarks(train.targets), *checks.constant(train), *checks.repeated(kind, train, val, test))
     for remark in remarks:
         say(f"{found.source}: {remark}")
+    spoilt = _spoilt(kind, train) if found.flip and wishes.flip is None else None
+    if spoilt is not None:
+        say(f"{found.source}: {spoilt}")
     spec = TaskSpec(
         name=found.name,
         source=without_folders(found.source),
@@ -72,13 +76,20 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
         names=tuple(found.names),
         facts=dict(found.facts),
         metric=wishes.metric or kind.decides(train.targets),
-        flip=found.flip if wishes.flip is None else wishes.flip,
+        flip=found.flip and spoilt is None if wishes.flip is None else wishes.flip,
         num_train=len(train),
         num_val=len(val),
         num_test=len(test),
         digest=digest,
     )
     return Task(spec, train, val, test)
+
+
+def _spoilt(kind: Kind, train: Split) -> str | None:
+    """What a left-right flip spoils, in words; None where nothing is known of it, or where it keeps the targets."""
+    maps = [x for x in leaves(train.inputs) if x.ndim == 4]
+    classes = kind.strata(train.targets)
+    return None if classes is None or len(maps) != 1 or kind.aligned else flip_spoils(maps[0], classes)
 
 
 def check_metric(kind: Kind, name: str | None) -> None:

@@ -15,6 +15,7 @@ from edgewright.train.precision import Precision
 
 MANY = 5000  # training images
 FEW_EPOCHS = 30  # below this a small network is still underfitted, and mixing images only slows it down
+HARDLY, BRIEF = 3, 12  # epochs, below which images are left as they are, or moved by half as much
 STEP_SAMPLES = 32  # whose gradients make one step of a fine-tuning
 
 
@@ -82,7 +83,8 @@ def recipe_for(spec: TaskSpec, epochs: float) -> Recipe:
     """The recipe that suits a task, fresh weights and the number of epochs there will be (a guess will do).
 
     Up to 16 px or up to 5,000 images: small batches, so that there are steps enough. Fewer epochs, less regularisation:
-    a small network that sees each image a few times is underfitted.
+    a small network that sees each image a few times is underfitted. Below twelve, smaller batches and larger steps too:
+    `benchmarks/short_training.py` trains plain networks for a minute both ways.
     """
     few = epochs < FEW_EPOCHS
     augment = default_augment(spec)
@@ -95,6 +97,9 @@ def recipe_for(spec: TaskSpec, epochs: float) -> Recipe:
             label_smoothing=0.05 if few else 0.1,
             augment=augment,
         )
+    if epochs < BRIEF:
+        gentle = augment.model_copy(update={"erase": 0.0, "pad": augment.pad // 2})
+        return Recipe(lr=0.2, weight_decay=2e-4, batch_size=64, augment=None if epochs < HARDLY else gentle)
     return Recipe(
         optimizer="sgd",
         lr=0.1,

@@ -87,7 +87,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout can draw from torch's global state only; a step's own seed lets a resumed training go on exactly.
-        torch.manual_seed(derive(self.seed, "dropout", self.step))
+        _draw_from(derive(self.seed, "dropout", self.step), self.device)
         mixing = torch.Generator().manual_seed(derive(self.seed, "mix", self.step))
         mixed = [self.kind.mixed(x, y, mixing, self.recipe.mixup, self.recipe.cutmix) for x, y in parts]
         value = self.turns.take(lambda precision: self._gradients(mixed, precision))
@@ -168,6 +168,13 @@ class Learner:
     def _put(self, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         for name, place in self._tensors(network).items():
             place.copy_(tensors[name])
+
+
+def _draw_from(seed: int, device: torch.device | str) -> None:
+    """As `torch.manual_seed`, which formats and keeps the whole stack at every call where no GPU was used yet."""
+    torch.default_generator.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _changing(network: nn.Module, freeze_norms: bool) -> list[str]:

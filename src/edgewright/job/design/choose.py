@@ -111,6 +111,7 @@ def _in_turns(run: Work, candidates: Sequence[Candidate]) -> list[Candidate]:
         for which in (True, False)
     )
     classics = {one.key() for member in ground.members for one in member.classics()}
+    fresh.reverse()  # the tier that this clock suits comes first
     built = [[one for one in of_tier if one.key in classics][: BUILT if len(found) == 1 else 1] for of_tier in fresh]
     searched = [[one for one in of_tier if one.key not in classics] for of_tier in fresh]
     fresh = _by_turns([*built, *searched] if len(found) > 1 else [*searched, *built])

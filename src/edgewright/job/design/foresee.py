@@ -16,7 +16,7 @@ from edgewright.core.metric import Metric
 from edgewright.core.pool import cores
 from edgewright.core.progress import say
 from edgewright.job.design.record import Work, allotted
-from edgewright.job.design.tiers import SHARED
+from edgewright.job.design.tiers import known_pace
 
 PRIOR = 0.5
 WAY = 0.2  # from a guess to a perfect figure, before which nothing can be foreseen
@@ -51,11 +51,12 @@ def foreseen(run: Work, ranking: Sequence[str]) -> list[str]:
     metric = task.kind.metric(task.spec.decides)
     guess = task.kind.guess(task.val.targets).get(metric.name)
     first, last = (run.study.notes(f"rung-{index}:") for index in (len(rungs) - 2, len(rungs) - 1))
-    seconds = run.watch.left() - allotted(run)["deploy"]
+    law = known_pace(run)
+    reach = (law.together if law else float(cores())) * (run.watch.left() - allotted(run)["deploy"])
     found = {
         key: one
         for key in ranking
-        if key in first and key in last and (one := _one(metric, first[key], last[key], seconds, len(task.train)))
+        if key in first and key in last and (one := _one(metric, first[key], last[key], reach, len(task.train)))
     }
     if len(found) < 2 or not all(_on_its_way(metric, last[key]["val"], guess) for key in found):
         return list(ranking)
@@ -75,12 +76,12 @@ def _on_its_way(metric: Metric, value: float, guess: float | None) -> bool:
 
 
 def _one(
-    metric: Metric, first: Mapping[str, Any], last: Mapping[str, Any], seconds: float, samples: int
+    metric: Metric, first: Mapping[str, Any], last: Mapping[str, Any], reach: float, samples: int
 ) -> Foreseen | None:
     if any(math.isnan(rung["rank"]) or not rung.get("speed") for rung in (first, last)):
         return None
     whole = 100.0 if metric.unit == "%" and metric.higher_is_better else 0.0
     points = [(rung["samples"], abs(whole - rung["val"])) for rung in (first, last)]
-    seen = max(seconds * SHARED * cores() * last["speed"], points[1][0])
+    seen = max(reach * last["speed"], points[1][0])
     missing = points[1][1] * (seen / points[1][0]) ** -slope(points[0], points[1])
     return Foreseen(seen / samples, whole - missing if whole else missing, missing)

@@ -182,7 +182,7 @@ def _calibrate(plan: Plan, space: Space, device: Device) -> LatencyModel:
 
     sampled = [space.sample(random) for _ in range(CALIBRATION_NETWORKS)]
     sized = [downhill(space, architecture, excess, random, steps=200) or space.smallest() for architecture in sampled]
-    seconds = CALIBRATION_SECONDS if plan.minutes is None else min(CALIBRATION_SECONDS, 60 * plan.minutes / 10)
+    seconds = CALIBRATION_SECONDS if plan.minutes is None else min(CALIBRATION_SECONDS, 60 * plan.minutes / 20)
     return device.latency_model([space.graph(architecture) for architecture in sized], seconds=seconds)
 
 

@@ -29,6 +29,6 @@ def allotted(run: Work) -> dict[str, float]:
 
 def allot(left: float) -> dict[str, float]:
     """Seconds for the stages of `left`; what they do not take is for the full training."""
-    reserve = min(20 + 0.04 * left, 90.0)
+    reserve = min(8 + 0.04 * left, 90.0)
     working = max(0.0, left - reserve)
     return {"search": 0.12 * working, "finalists": 0.25 * working, "deploy": reserve}

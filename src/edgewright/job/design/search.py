@@ -8,7 +8,7 @@ from edgewright.core.pool import Pool, pool
 from edgewright.core.seed import derive, rng
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted
-from edgewright.job.design.tiers import pace, tiers, told, within
+from edgewright.job.design.tiers import pace, tiers, told, within, worth_training
 from edgewright.search.base import least
 from edgewright.search.explore import Listed, Scorer, explore
 from edgewright.search.resolve import make_strategy
@@ -16,6 +16,7 @@ from edgewright.search.scoring import ScoringJob, save_batches
 from edgewright.space.base import Space
 
 MOST_CANDIDATES = 4000
+SPARE = 3  # networks as people build them are enough, where one is to be trained
 EXAMPLES = 512  # samples that are looked at to say what has been learned already
 # Proxies that are only counted cost nothing and always belong beside the one that steers.
 BASELINES = ("params", "macs")
@@ -40,14 +41,17 @@ def _explore(run: Work, workers: Pool, seconds: float) -> None:
     members = _worth_searching(ground)
     law = pace(run, workers)
     found = tiers(run, law)
-    told(found, len(ground.task.train))
+    alone = worth_training(run, plan.finalists) == 1
+    told(found, len(ground.task.train), alone)
     turns = [(member, tier) for member in members for tier in found]
     begun = watch.spent("search")
     for number, (member, tier) in enumerate(turns):
         scorer = _scorer(run, member, examples if member.learned else batches)
         excess = within(ground, law, tier)
-        known = Listed([one for one in member.classics() if law is not None and excess(one) <= 0])
-        explore(run.study, known, scorer, workers, count=None, enough=lambda _: False)
+        built = [one for one in member.classics() if law is not None and excess(one) <= 0]
+        explore(run.study, Listed(built), scorer, workers, count=None, enough=lambda _: False)
+        if alone and len(built) >= SPARE:
+            continue
         # One space in one tier draws what it drew before there were several.
         seed = derive(plan.seed, "search", *((number,) if number else ()))
         until = begun + (seconds - begun) * (number + 1) / len(turns)

@@ -2,13 +2,15 @@
 
 A network that meets the budget may be too large to be trained in the minutes there are, or so small that it has learned
 all it can when half of them are left. Nobody knows beforehand which; so candidates are searched in *tiers*: all that
-meet the budget, those that train three times as fast as the slowest of them, nine times. In the last tier a full
-training sees as many samples as it takes to learn a task of this size:
+meet the budget, those that train twice as fast as the slowest of them, four times. In the last tier a full training
+sees as many samples as it takes to make the most of a few minutes:
 
-    enough = 15 sqrt(50,000 n)        n: training samples
+    enough = 4 sqrt(50,000 n)        n: training samples
 
-15 epochs of 50,000 images, 106 of 1,000: what short trainings of small networks were seen to need. A sample whose
-target is a map holds more lessons than one, `LESSONS`. Where the slowest network sees enough, there is one tier.
+4 epochs of 50,000 images, 28 of 1,000: of plain networks of 5 to 20 million multiply-adds, trained for one to three
+minutes, those were best that saw about so much (`benchmarks/short_training.py`). A sample whose target is a map holds
+more lessons than one, `LESSONS`. Where the slowest network sees enough, there is one tier. Where brief trainings cannot
+tell networks apart, one network as people build them, of the last tier, has all of the time.
 """
 
 import math
@@ -27,11 +29,10 @@ from edgewright.search.resolve import make_strategy
 from edgewright.train.pace import Pace
 
 TIMED = 12  # networks whose training is timed
-TIMES = 3.0  # as fast is the next tier
+TIMES = 2.0  # as fast is the next tier
 MOST = 3  # tiers
-TELLING = 0.02  # of what is enough to learn a task is enough to tell networks apart
+TELLING = 0.15  # of what is enough to learn a task is enough to tell networks apart
 LESSONS = 8.0  # of a sample whose target is a map
-SHARED = 0.85  # of two cores' work is done when both train one network
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ def tiers(run: Work, law: Pace | None) -> list[Tier]:
     if noted is not None:
         return [Tier(*one) for one in noted]
     ground = run.ground
-    seconds = run.watch.left() - sum(allotted(run).values())
-    found = [_tier(_slowest(ground, law), max(seconds, 1.0))]
-    while found[-1].samples < enough(ground) and len(found) < MOST:
-        found.append(_tier(found[-1].most / TIMES, max(seconds, 1.0)))
+    seconds = max(1.0, run.watch.left() - sum(allotted(run).values()))
+    slowest, fitting = _slowest(ground, law), law.together * seconds / enough(ground)
+    most = [fitting * TIMES**above for above in range(MOST) if above == 0 or fitting * TIMES ** (above - 1) < slowest]
+    found = [Tier(one, law.together * seconds / one) for one in reversed(most if fitting < slowest else [slowest])]
     run.study.note("tiers", [(tier.most, tier.samples) for tier in found])
     return found
 
@@ -113,26 +114,21 @@ def place(run: Work, law: Pace | None, found: Sequence[Tier], architecture: Arch
     return max(inside, default=0)
 
 
-def _tier(most: float, seconds: float) -> Tier:
-    return Tier(most, seconds * SHARED * cores() / most)
-
-
 def enough(ground: DesignGround) -> float:
     """Samples that a training must see (see the top of this file)."""
-    return 15 * math.sqrt(50_000 * len(ground.task.train)) / (LESSONS if ground.task.kind.aligned else 1.0)
+    return 4 * math.sqrt(50_000 * len(ground.task.train)) / (LESSONS if ground.task.kind.aligned else 1.0)
 
 
 def worth_training(run: Work, finalists: int) -> int:
-    """How many finalists: so few that in the first of their trainings each sees what tells networks apart."""
+    """How many finalists: so few that in the first of their trainings each sees what tells networks apart; where that
+    is fewer than two, one."""
     law = known_pace(run)
     if law is None:
         return finalists
     found = tiers(run, law)
     middle = found[len(found) // 2]
     seconds = 0.9 * allotted(run)["finalists"] / 2 * cores()  # of two rungs
-    return max(
-        min(finalists, len(found) + 1), min(finalists, int(seconds / (TELLING * enough(run.ground) * middle.most)))
-    )
+    return max(1, min(finalists, int(seconds / (TELLING * enough(run.ground) * middle.most))))
 
 
 def within(ground: DesignGround, law: Pace | None, tier: Tier) -> Callable[[Architecture], float]:
@@ -147,8 +143,11 @@ def within(ground: DesignGround, law: Pace | None, tier: Tier) -> Callable[[Arch
     return excess
 
 
-def told(found: Sequence[Tier], samples: int) -> None:
-    """Say what the clock allows."""
-    if len(found) > 1:
+def told(found: Sequence[Tier], samples: int, alone: bool) -> None:
+    """Say what the clock allows.   alone: one network only."""
+    if alone:
+        epochs = found[-1].samples / samples
+        say(f"too little time to tell networks apart by training them: one has it all, for {epochs:.2g} epochs or more")
+    elif len(found) > 1:
         words = ", ".join(f"{tier.samples / samples:.2g}" for tier in found)
         say(f"networks of {len(found)} speeds of training compete: a full training has time for {words} epochs of them")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from edgewright.core.plan import Plan
 from edgewright.core.study import Candidate
 from edgewright.job.design.record import Work
-from edgewright.job.design.tiers import SHARED, known_pace, tiers
+from edgewright.job.design.tiers import known_pace, tiers
 from edgewright.search.finalists import TrainingJob
 from edgewright.search.halving import Rung, rungs_of_epochs, rungs_of_seconds, sizes
 from edgewright.start.start import Start
@@ -40,7 +40,7 @@ def epochs_in(run: Work, seconds: float, candidate: Candidate, num_cores: int) -
     """How many epochs fit, by the law of training here; a guess from the MACs alone where it is not known. Good enough
     to choose how much to regularise."""
     law, ground = known_pace(run), run.ground
-    share = SHARED * num_cores if num_cores > 1 else 1.0
+    share = float(num_cores) if law is None or num_cores == 1 else law.together
     if law is None:
         each = 6 * candidate.costs["macs"].value / TRAINING_FLOPS + 1e-5
     else:

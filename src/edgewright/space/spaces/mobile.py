@@ -37,11 +37,11 @@ MAX_HEAD = 1280
 SMALLEST_MAP, LARGEST_MAP = 4, 14
 # Kind of block, expansion, width of the first stage at a width of 1, blocks of each stage.
 CLASSICS: dict[str, tuple[Kind, int, float, tuple[int, ...]]] = {
-    "plain": ("fused", 1, 32, (1, 2, 2, 1)),
+    "plain": ("fused", 1, 32, (2, 2, 1, 1)),
     "residual": ("basic", 1, 32, (1, 1, 1, 1)),
     "inverted": ("inverted", 4, 24, (2, 2, 3, 2)),
 }
-CLASSIC_WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+CLASSIC_WIDTHS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8, 4.0)
 SHORTEST = 2  # of the shorter side of an oblong map
 
 Width = Annotated[int, Field(ge=8, le=MAX_WIDTH, multiple_of=8)]
@@ -233,7 +233,7 @@ class MobileSpace(Space):
             Stage(
                 kind=kind,
                 depth=depths[min(index, len(depths) - 1)],
-                width=to_width(width * first * 2 ** min(index, halvings)),
+                width=to_width(width * first * 2 ** min(index, max(0, halvings - 1))),
                 kernel=3,
                 expansion=expansion,
                 squeeze=False,
