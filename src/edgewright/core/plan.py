@@ -68,6 +68,10 @@ class Plan(Asked):
     workers: int | None = Field(default=None, ge=1, description="Processes for scoring [default: all cores].")
     ray: str | None = Field(default=None, description="Address of a Ray cluster; 'local' starts one.")
     skip_bad: int = Field(default=0, ge=0, description="Unreadable images to skip.")
+    group: str | None = Field(
+        default=None,
+        description="What stays in one part: a regular expression over file names, or a CSV with columns file, group.",
+    )
     resolution: Resolution | None = Field(
         default=None, description="Pixels images are kept at: 64, or 48x64 (height x width)."
     )
@@ -94,6 +98,7 @@ class DesignOptions(TypedDict, total=False):
     workers: int | None
     ray: str | None
     skip_bad: int
+    group: str | None
     resolution: int | Size | None
     metric: str | None
     flip: bool | None

@@ -38,6 +38,7 @@ def load_run_task(run: RunFolder) -> Task:
         flip=plan.flip,
         resolution=spec.size,
         metric=metric,
+        group=plan.group,
     )
     if found.spec.digest != spec.digest:
         raise BadInput(f"{plan.task}: has changed since the network learned it")

@@ -14,11 +14,13 @@ from edgewright.core.progress import say
 from edgewright.core.tensors import leaves
 from edgewright.task import checks, deep
 from edgewright.task.base import INPUT, InputSpec, Split, Task, TaskSpec, Wishes
+from edgewright.task.group import nearly_repeated
 from edgewright.task.kind import Kind
 from edgewright.task.kinds.resolve import make_kind
 from edgewright.task.split import shares
 from edgewright.task.symmetry import flip_spoils
 
+ADVICE = "; what belongs together (frames of one film, one person) stays in one part by --group"
 CHUNK = 1024  # samples converted to float at a time, so that a big array is never held twice
 HASHED_BYTES = 64 * 2**20
 # What white may be where the numbers are whole: full scales of bits, and those that people count to.
@@ -31,7 +33,7 @@ class Described:
     outputs.   flip: whether a left-right flip keeps the targets.   fit, white, deep_white: of the maps; white None to
     find out.   test_seed: of a test part that is to be the same whatever the user's seed.   digest: where the content
     was hashed in an order of its own.   units: whether the numbers are the user's own, so that parts can be on other
-    scales by mistake."""
+    scales by mistake.   groups: (N,) int64, of the training part, or what is not split: what stays together."""
 
     name: str
     source: str
@@ -45,6 +47,7 @@ class Described:
     units: bool = False
     test_seed: int | None = None
     digest: str | None = None
+    groups: Tensor | None = None
 
 
 def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | None, test: Split | None) -> Task:
@@ -55,14 +58,23 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     if found.units:
         checks.refuse_other_scales({"train": train, "val": val, "test": test}, found.source)
     digest = found.digest or fingerprint(found.names, *(part for part in (train, val, test) if part is not None))
+    groups = found.groups
     if test is None:
         seed = wishes.seed if found.test_seed is None else found.test_seed
-        kept, held = shares(kind, train, 0.2, seed, "test")
+        kept, held = shares(kind, train, 0.2, seed, "test", groups=groups)
         train, test = train.take(kept), train.take(held)
+        groups = None if groups is None else groups[kept]
     if val is None:
-        kept, held = shares(kind, train, wishes.val_share, wishes.seed, "val")
+        kept, held = shares(kind, train, wishes.val_share, wishes.seed, "val", groups=groups)
         train, val = train.take(kept), train.take(held)
-    remarks = (*kind.remarks(train.targets), *checks.constant(train), *checks.repeated(kind, train, val, test))
+    remarks = (
+        *kind.remarks(train.targets),
+        *checks.constant(train),
+        *checks.repeated(kind, train, val, test),
+        *nearly_repeated(train, val, "val", ADVICE if groups is None and wishes.group is None else ""),
+        *nearly_repeated(train, test, "test"),
+        *checks.unseen(kind, train, val),
+    )
     for remark in remarks:
         say(f"{found.source}: {remark}")
     spoilt = _spoilt(kind, train) if found.flip and wishes.flip is None else None

@@ -196,6 +196,7 @@ class Wishes:
     flip: bool | None = None
     resolution: int | Size | None = None
     metric: str | None = None
+    group: str | None = None  # what belongs together: see `task.group`
     aspect: Size | None = None  # what has the shape that images are cut to, whatever size they are kept at
 
     def __post_init__(self) -> None:

@@ -68,6 +68,16 @@ def repeated(kind: Kind, train: Split, val: Split, test: Split) -> Iterator[str]
         yield from _torn([one for part in parts for one in part], torch.cat(strata).tolist())
 
 
+def unseen(kind: Kind, train: Split, val: Split) -> Iterator[str]:
+    """A remark on classes that are learned and never looked at."""
+    learned, looked_at = kind.strata(train.targets), kind.strata(val.targets)
+    if learned is not None and looked_at is not None:
+        missing = sorted(set(learned.tolist()) - set(looked_at.tolist()))
+        if missing and max(missing) < len(kind.names):
+            more = f" and {len(missing) - 1} more classes are" if len(missing) > 1 else " is"
+            yield f"'{kind.names[missing[0]]}'{more} not in val: all of it may belong together"
+
+
 def _torn(hashes: list[bytes], strata: list[int]) -> Iterator[str]:
     """Of samples that are there with different targets."""
     classes: dict[bytes, set[int]] = defaultdict(set)

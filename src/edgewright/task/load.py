@@ -49,6 +49,7 @@ def load_task(
     flip: bool | None = None,
     resolution: int | Size | None = None,
     metric: str | None = None,
+    group: str | None = None,
     aspect: Size | None = None,
 ) -> Task:
     """Load a task; classes, channels, resolution and normalisation are inferred from the data.
@@ -62,6 +63,8 @@ def load_task(
         flip: whether a left-right flip keeps the label; None infers it.
         resolution: pixels, 8 to 512, that images are kept at: a side, or height and width; None infers it.
         metric: which of the kind's metrics decides; None leaves it to the data.
+        group: what belongs together and stays in one part: a regular expression over file names, FILE.csv with the
+            columns file and group, or (arrays) the name of the arrays, `group` by default.
         aspect: with `resolution` inferred, a height and width whose shape images get, as a network that is there
             takes them.
 
@@ -75,6 +78,7 @@ def load_task(
         flip=flip,
         resolution=resolution,
         metric=metric,
+        group=group,
         aspect=aspect,
     )
     with said_at_the_end():

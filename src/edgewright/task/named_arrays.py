@@ -1,6 +1,7 @@
 """What an .npz file of samples holds: inputs and targets by part and by name.
 
 x_train, y_train, x_test, y_test, x_val, y_val     parts;  x, y  where they are not split yet
+group_train, or group                              (N,), what belongs together and stays in one part: numbers or names
 x_train.depth, y_train.colour                      one of several inputs, or targets
 classes, classes.colour                            what the numbers of a target mean
 """
@@ -16,6 +17,7 @@ from edgewright.core.npz import opened_npz
 from edgewright.core.progress import say
 
 KEY = re.compile(r"(?P<side>[xy])(?:_(?P<part>train|val|test))?(?:\.(?P<name>.+))?|classes(?:\.(?P<of>.+))?")
+GROUP = re.compile(r"group(?:_(?P<part>train|val|test))?")
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 UNSPLIT = ""  # the part of x and y
 MOST_TOLD = 5
@@ -23,13 +25,14 @@ MOST_TOLD = 5
 
 @dataclass(frozen=True)
 class NamedArrays:
-    """x, y: inputs and targets by part, then by name; one alone is called "".   classes: names by target.   keys: all
-    that the file has; `strange` ones say nothing."""
+    """x, y: inputs and targets by part, then by name; one alone is called "".   classes: names by target.   groups: by
+    part.   keys: all that the file has; `strange` ones say nothing."""
 
     path: Path
     x: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     y: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
@@ -75,7 +78,9 @@ def read_arrays(path: Path) -> NamedArrays:
         found.keys.extend(file.files)
         for name in file.files:
             match = KEY.fullmatch(name)
-            if match is None:
+            if grouped := GROUP.fullmatch(name):
+                found.groups[grouped["part"] or UNSPLIT] = file[name]
+            elif match is None:
                 found.strange.append(name)
             elif match["side"]:
                 side = found.x if match["side"] == "x" else found.y

@@ -88,7 +88,7 @@ def _timm_network(asked: AdaptPlan) -> AdaptGround:
         say("no --weights given: this network has learned nothing yet, and its frozen layers never will")
     channels, *square = source["input_size"]
     resolution = asked.resolution or min(int(square[-1]), LARGEST_INFERRED)
-    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, resolution=resolution)
+    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, group=asked.group, resolution=resolution)
     _check_channels(task, int(channels), asked.task)
     if white := task.spec.input.white:  # timm's figures are for a white of 1
         task = task.normalised(source["mean"], source["std"], white)
@@ -102,7 +102,9 @@ def _network_of_a_run(asked: AdaptPlan) -> AdaptGround:
     model, old = load_model(asked.source), TaskSpec.parse(result.task, f"{asked.source}/result.json")
     _check_one_input(old, asked.source)
     size = sides(result.architecture["resolution"])
-    task = load_task(asked.task, seed=asked.seed, skip_bad=asked.skip_bad, flip=old.flip, aspect=size)
+    task = load_task(
+        asked.task, seed=asked.seed, skip_bad=asked.skip_bad, group=asked.group, flip=old.flip, aspect=size
+    )
     before = old.input
     _check_channels(task, before.shape[0], asked.task)
     white = task.spec.input.white

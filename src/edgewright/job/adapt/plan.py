@@ -41,6 +41,10 @@ class AdaptPlan(Asked):
         default=None, description="Pixels a timm network's input has: 64, or 48x64 (height x width)."
     )
     skip_bad: int = Field(default=0, ge=0, description="Unreadable images to skip.")
+    group: str | None = Field(
+        default=None,
+        description="What stays in one part: a regular expression over file names, or a CSV with columns file, group.",
+    )
     seed: int = Field(default=0, ge=0, description="Same seed, same plan and order of images.")
 
 
@@ -58,4 +62,5 @@ class AdaptOptions(TypedDict, total=False):
     methods: Sequence[str] | None
     resolution: int | Size | None
     skip_bad: int
+    group: str | None
     seed: int

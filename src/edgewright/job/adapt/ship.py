@@ -71,7 +71,13 @@ def _as_run(folder: RunFolder, ground: AdaptGround, model: nn.Module, metrics: M
         "export": deployed.parity,
         "seed": asked.seed,
     }
-    named = {"task": asked.task, "seed": asked.seed, "skip_bad": asked.skip_bad, "resolution": None}
+    named = {
+        "task": asked.task,
+        "seed": asked.seed,
+        "skip_bad": asked.skip_bad,
+        "group": asked.group,
+        "resolution": None,
+    }
     hand_over(folder, source, architecture, deployed.latency, found=found, asked=named)
     return deployed
 

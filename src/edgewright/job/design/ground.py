@@ -103,6 +103,7 @@ def check(plan: Plan, dataset: Any = None) -> Named:
         flip=plan.flip,
         resolution=plan.resolution,
         metric=plan.metric,
+        group=plan.group,
     )
     starts = find_starts(plan.start, plan.weights, download=plan.download) if plan.start else []
     if not starts:

@@ -17,6 +17,7 @@ from edgewright.core.tensors import Size, as_tree, leaves, mapped, rows, sides, 
 from edgewright.task.assemble import Described, assemble, is_text
 from edgewright.task.base import Split, Task, TaskSpec, Wishes
 from edgewright.task.checks import APART
+from edgewright.task.group import numbered, refuse_wish, torn
 from edgewright.task.named_arrays import UNSPLIT, NamedArrays, check_whole, key, read_arrays
 from edgewright.task.sizes import fit_answers, fit_size, to_size
 from edgewright.task.source import Given, Source
@@ -35,8 +36,10 @@ def arrays(path: Path, wishes: Wishes) -> Task:
     within 0..255) are kept as uint8, other numbers as float32, finite only. Beside a map, inputs may be vectors (N, F).
     Targets: (N,) or (N, 1) integers 0..K-1, or one for each pixel, (N, H, W). `classes`: K names. The test part is
     y_test's, in its order. x and y alone are split: 20 % are test, and val as for a folder.
+    `group_train` (or `group`): numbers or names of what stays in one part where val, or test, is split off.
     Flips: on with three or more channels, unless given class names are all numbers or single letters.
     """
+    refuse_wish(wishes.group, "arrays", "as group_train, or group, among the arrays")
     file = read_arrays(path)
     check_whole(file)
     first, parts = file.parts[0], file.parts
@@ -60,8 +63,26 @@ def arrays(path: Path, wishes: Wishes) -> Task:
         facts=learned.facts,
         flip=colours >= 3 and not any(is_text(names) for names in file.classes.values()),
         units=True,
+        groups=_groups(file, len(splits[first])),
     )
     return assemble(described, wishes, train=splits[first], val=splits.get("val"), test=splits.get("test"))
+
+
+def _groups(file: NamedArrays, samples: int) -> Tensor | None:
+    """Of the first part; None where the file has none."""
+    first = file.parts[0]
+    if first not in file.groups:
+        return None
+    for part, found in file.groups.items():
+        if found.ndim != 1 or found.dtype.kind not in "iuUS" or (part == first and len(found) != samples):
+            raise BadInput(
+                f"{file.path}: {key('group', part)}: numbers or names, one for each sample, not {found.dtype} of shape "
+                f"{found.shape}"
+            )
+    named = {part: [str(one) for one in found.tolist()] for part, found in file.groups.items() if part in file.parts}
+    for remark in torn({"train" if part == first else part: names for part, names in named.items()}):
+        say(f"{file.path}: {remark}")
+    return numbered(named[first])
 
 
 def given(path: Path, spec: TaskSpec, part: str | None) -> Given:

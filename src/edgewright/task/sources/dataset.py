@@ -13,6 +13,7 @@ from edgewright.core.progress import progress
 from edgewright.core.tensors import Size, as_tree, sides
 from edgewright.task.assemble import Described, assemble, is_text
 from edgewright.task.base import Split, Task, Wishes
+from edgewright.task.group import refuse_wish
 from edgewright.task.sizes import Frame, central, fit_size, frame_of, to_size
 from edgewright.task.targets import class_numbers, what_is_learned
 
@@ -37,6 +38,7 @@ def dataset(data: Any, wishes: Wishes) -> Task:
     list, or a dict of lists by target. Flips: on with three or more channels, unless the names are all numbers or
     single letters. Random transforms inside the Dataset are drawn once, here.
     """
+    refuse_wish(wishes.group, "data sets from Python", "by handing over (train, test)")
     pair = isinstance(data, (tuple, list))
     if pair and len(data) != 2:
         raise BadInput(f"dataset: a tuple of Datasets must be (train, test), not {len(data)} of them")

@@ -7,6 +7,7 @@ import torch
 
 from edgewright.task.assemble import Described, assemble
 from edgewright.task.base import Split, Task, TaskSpec, Wishes
+from edgewright.task.group import refuse_wish
 from edgewright.task.sizes import fit_size
 from edgewright.task.source import Given, Source, given_of
 
@@ -21,6 +22,7 @@ def digits(wishes: Wishes) -> Task:
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test half).
     """
+    refuse_wish(wishes.group, "the digits", "in data of your own")
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)

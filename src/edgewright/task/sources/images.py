@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from edgewright.core.errors import BadInput
 from edgewright.core.pool import cores
@@ -16,6 +17,7 @@ from edgewright.task import deep
 from edgewright.task.assemble import Described, assemble, fingerprint, is_text
 from edgewright.task.base import Split, Task, TaskSpec, Wishes
 from edgewright.task.finding import LeftOut, count_beside, files_below, folders_in, part_of, parts_in
+from edgewright.task.group import groups_of, numbered, torn
 from edgewright.task.image_files import given_files
 from edgewright.task.kinds.classification import Classification
 from edgewright.task.pixels import (
@@ -61,9 +63,10 @@ def images(folder: Path, wishes: Wishes) -> Task:
     with remarks_in_one_line(where), ThreadPoolExecutor(cores()) as threads:
         parts, headers = _looked_at(threads, parts, bad, left_out)
         _check(folder, classes, parts)
+        groups = _groups(folder, parts, wishes.group)
         least = 1 + ("val" not in parts) + ("test" not in parts)  # said now: decoding can take long
         Classification(tuple(classes), {}).check(torch.tensor(parts["train"].labels), least, where)
-        layout = _layout(parts, wishes)
+        layout = _layout(parts, wishes, groups)
         kept = _kept(threads, headers, wishes, bad)
         splits, paths = _decode_parts(threads, layout, kept, bad)
     left_out.tell(where)
@@ -180,7 +183,19 @@ def _check(folder: Path, classes: list[str], parts: dict[str, Listing]) -> None:
             raise BadInput(f"{folder}: class '{empty[0]}' has no images; add some or remove the folder")
 
 
-def _layout(parts: dict[str, Listing], wishes: Wishes) -> dict[str, Listing]:
+def _groups(folder: Path, parts: dict[str, Listing], wish: str | None) -> Tensor | None:
+    """Of the images in train, what belongs together; None where nobody said."""
+    if wish is None:
+        return None
+    files = {name: [path.relative_to(folder).as_posix() for path in part.paths] for name, part in parts.items()}
+    found = iter(groups_of(list(itertools.chain(*files.values())), wish))
+    of_parts = {name: list(itertools.islice(found, len(paths))) for name, paths in files.items()}
+    for remark in torn(of_parts):
+        say(f"images:{folder}: {remark}")
+    return numbered(of_parts["train"])
+
+
+def _layout(parts: dict[str, Listing], wishes: Wishes, groups: Tensor | None) -> dict[str, Listing]:
     """The listings of train, val and test; decided before decoding, so that no pixel is copied for a split."""
     train = parts["train"]
     splits: dict[str, Listing] = {}
@@ -189,7 +204,8 @@ def _layout(parts: dict[str, Listing], wishes: Wishes) -> dict[str, Listing]:
         if name in parts:
             splits[name] = parts[name]
         else:
-            kept, held = stratified(torch.tensor(train.labels), share, wishes.seed, name)
+            kept, held = stratified(torch.tensor(train.labels), share, wishes.seed, name, groups=groups)
+            groups = None if groups is None else groups[kept]
             train, splits[name] = _take(train, kept.tolist()), _take(train, held.tolist())
     return {"train": train, "val": splits["val"], "test": splits["test"]}
 

@@ -27,6 +27,7 @@ from edgewright.task import deep
 from edgewright.task.assemble import Described, assemble
 from edgewright.task.base import Split, Task, TaskSpec, Wishes
 from edgewright.task.finding import LeftOut, count_beside, files_below, parts_in
+from edgewright.task.group import groups_of, numbered
 from edgewright.task.image_files import given_files
 from edgewright.task.kinds.segmentation import IGNORE, Segmentation
 from edgewright.task.pixels import (
@@ -103,8 +104,12 @@ def masks(folder: Path, wishes: Wishes) -> Task:
             fit="whole",
             deep_white=_deep_white(threads, [pair.image for pair, header, _ in known if header.deep], bad),
         )
-        read = {name: _read(threads, [pair for pair in part if pair in good], kept, codes, bad)
-                for name, part in parts.items()}  # fmt: skip
+        decoded = {name: _read(threads, [pair for pair in part if pair in good], kept, codes, bad)
+                   for name, part in parts.items()}  # fmt: skip
+    read, groups = {name: split for name, (split, _) in decoded.items()}, None
+    if wishes.group is not None:
+        files = [pair.image.relative_to(folder).as_posix() for pair in decoded["train"][1]]
+        groups = numbered(groups_of(files, wishes.group))
     if "val" in read and "test" not in read:
         read["test"] = read.pop("val")
     palette = codes.colours or next((mask.palette for _, _, mask in known if mask.palette), ())
@@ -118,6 +123,7 @@ def masks(folder: Path, wishes: Wishes) -> Task:
         fit="whole",
         white=255.0,
         deep_white=kept.deep_white,
+        groups=groups,
     )
     return assemble(described, wishes, train=read["train"], val=read.get("val"), test=read.get("test"))
 
@@ -338,21 +344,23 @@ def _deep_white(threads: ThreadPoolExecutor, paths: Sequence[Path], bad: Faults)
     return deep.white_of(spans) if spans else deep.WHITE
 
 
-def _read(threads: ThreadPoolExecutor, pairs: Sequence[Pair], kept: Kept, codes: Codes, bad: Faults) -> Split:
-    """A part decoded."""
+def _read(
+    threads: ThreadPoolExecutor, pairs: Sequence[Pair], kept: Kept, codes: Codes, bad: Faults
+) -> tuple[Split, list[Pair]]:
+    """A part decoded, and what it is of."""
     pixels = room((len(pairs), kept.channels, *kept.size))
     numbers = room((len(pairs), *kept.size))
     pictures = through(threads, decoder(kept), [pair.image for pair in pairs], bad, "Decoding images")
     answers = through(
         threads, lambda path: _numbers(path, codes, kept.size), [pair.mask for pair in pairs], bad, "Decoding masks"
     )
-    count = 0
-    for picture, answer in zip(pictures, answers, strict=True):
+    there: list[Pair] = []
+    for pair, picture, answer in zip(pairs, pictures, answers, strict=True):
         if picture is not None and answer is not None:
-            pixels[count], numbers[count] = picture, answer
-            count += 1
+            pixels[len(there)], numbers[len(there)] = picture, answer
+            there.append(pair)
     bad.check()
-    return Split(torch.from_numpy(pixels[:count]), torch.from_numpy(numbers[:count]))
+    return Split(torch.from_numpy(pixels[: len(there)]), torch.from_numpy(numbers[: len(there)])), there
 
 
 def _numbers(path: Path, codes: Codes, size: Size) -> np.ndarray:
