@@ -59,6 +59,23 @@ class Asking(nn.Module):
         return self.conv(x if x.sum() > 0 else -x)
 
 
+class Placed(nn.Module):
+    """Learned places for one size of the map, as transformers have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.places = nn.Conv2d(3, 4, 1), nn.Parameter(torch.zeros(1, 4, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.places
+
+
+def test_what_an_operator_says_is_told_and_not_how_it_was_run() -> None:
+    with pytest.raises(BadInput, match=r"operator by operator \(The size of tensor a \(16\)"):
+        chain(Placed(), (3, 16, 16))
+    assert chain(Placed(), (3, 8, 8)).parts
+
+
 def test_a_network_that_cannot_be_followed_is_refused_in_words() -> None:
     with pytest.raises(BadInput, match="cannot be followed operator by operator"):
         chain(Asking(), (3, 16, 16))

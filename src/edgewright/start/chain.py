@@ -91,7 +91,8 @@ def chain(network: nn.Module, shape: Sequence[int]) -> Chain:
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
             ShapeProp(fx.GraphModule(network, graph)).propagate(torch.zeros(1, *shape, device=device))
     except Exception as error:  # what a network does while it is traced can raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        told = error.__cause__ or error  # that of the operator, not of who ran it
+        reason = (str(told).strip().splitlines() or [type(told).__name__])[0]
         raise BadInput(f"the network cannot be followed operator by operator ({reason[:200]})") from None
     finally:
         for module, mode in modes:

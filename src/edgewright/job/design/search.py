@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgewright.core.architecture import Architecture
 from edgewright.core.pool import Pool, pool
+from edgewright.core.progress import say
 from edgewright.core.seed import derive, rng
 from edgewright.job.design.ground import DesignGround
 from edgewright.job.design.record import Work, allotted
@@ -79,7 +80,18 @@ def _worth_searching(ground: DesignGround) -> list[Space]:
     """The spaces in which some network meets the budget; there is one, or the ground would not stand."""
     draw = rng(ground.plan.seed, "worth searching")
     members = list(ground.members)
-    return members if len(members) == 1 else [one for one in members if least(one, ground.excess, draw)[1] <= 0]
+    if len(members) == 1:
+        return members
+    found: list[Space] = []
+    for member in members:
+        nearest, excess = least(member, ground.excess, draw)
+        if excess <= 0:
+            found.append(member)
+            continue
+        start = ground.start(nearest)
+        told = "; ".join(ground.plan.budget.broken(ground.costs(nearest))) or "it comes too near to a ceiling"
+        say(f"{start.source if start else member.name}: left out, for at its nearest to the budget {told}")
+    return found
 
 
 def _job(run: Work, batches: Path, architecture: Architecture) -> ScoringJob:
