@@ -100,8 +100,8 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
 def _spoilt(kind: Kind, train: Split) -> str | None:
     """What a left-right flip spoils, in words; None where nothing is known of it, or where it keeps the targets."""
     maps = [x for x in leaves(train.inputs) if x.ndim == 4]
-    classes = kind.strata(train.targets)
-    return None if classes is None or len(maps) != 1 or kind.aligned else flip_spoils(maps[0], classes)
+    strata = kind.strata(train.targets)
+    return None if strata is None or len(maps) != 1 or kind.aligned else flip_spoils(maps[0], strata)
 
 
 def check_metric(kind: Kind, name: str | None) -> None:

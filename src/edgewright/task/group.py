@@ -20,7 +20,8 @@ from edgewright.core.seed import derive
 from edgewright.core.tensors import leaves
 from edgewright.task.base import Split
 
-SIDE, ALIKE = 12, 0.99  # pixels that are compared, and from which correlation on two samples are nearly the same
+SIDE = 12  # pixels that are compared
+ALIKE, SAME = 0.99, 1 - 1e-5  # between these correlations two samples are nearly the same
 LOOKED_AT, AMONG = 500, 20_000  # samples of a part, and of train
 MANY = 0.01  # of a part: fewer happen
 
@@ -90,11 +91,13 @@ def torn(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def nearly_repeated(train: Split, part: Split, name: str, advice: str = "") -> Iterator[str]:
     """A remark on a part of which more than a few are nearly the same as a sample of train.
 
-    Maps shrunk to 12 x 12 pixels, without their mean: of some of the part's, the largest correlation with train's."""
+    Maps shrunk to 12 x 12 pixels, without their mean: of some of the part's, the largest correlation with train's.
+    Copies, number for number, are another remark's."""
     known, looked_at = (_shrunk(one, count) for one, count in ((train, AMONG), (part, LOOKED_AT)))
-    if known is None or looked_at is None:
+    if known is None or looked_at is None or not len(known) or not len(looked_at):
         return
-    share = ((looked_at @ known.T).max(1).values > ALIKE).float().mean().item()
+    nearest = (looked_at @ known.T).max(1).values
+    share = ((nearest > ALIKE) & (nearest < SAME)).float().mean().item()
     if share > MANY:
         yield f"{100 * share:.0f} % of {name} are nearly the same as a training sample: figures on it flatter{advice}"
 

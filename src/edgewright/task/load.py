@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
@@ -40,18 +40,20 @@ def absolute(source: str) -> str:
     return f"{found[0].prefix}:{found[1].absolute()}" if found and found[0].place else source
 
 
-def load_task(
-    source: "str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]",
-    *,
-    seed: int = 0,
-    val_share: float = 0.1,
-    skip_bad: int = 0,
-    flip: bool | None = None,
-    resolution: int | Size | None = None,
-    metric: str | None = None,
-    group: str | None = None,
-    aspect: Size | None = None,
-) -> Task:
+class WishOptions(TypedDict, total=False):
+    """The fields of `Wishes`, as `load_task` takes them."""
+
+    seed: int
+    val_share: float
+    skip_bad: int
+    flip: bool | None
+    resolution: int | Size | None
+    metric: str | None
+    group: str | None
+    aspect: Size | None
+
+
+def load_task(source: "str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]", **wishes: Unpack[WishOptions]) -> Task:
     """Load a task; classes, channels, resolution and normalisation are inferred from the data.
 
     Args:
@@ -71,18 +73,8 @@ def load_task(
     Raises:
         BadInput: one sentence that says what is wrong, where, and what to do.
     """
-    wishes = Wishes(
-        seed=seed,
-        val_share=val_share,
-        skip_bad=skip_bad,
-        flip=flip,
-        resolution=resolution,
-        metric=metric,
-        group=group,
-        aspect=aspect,
-    )
     with said_at_the_end():
-        return _loaded(source, wishes)
+        return _loaded(source, Wishes(**wishes))
 
 
 def _loaded(source: Any, wishes: Wishes) -> Task:

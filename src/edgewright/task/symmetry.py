@@ -1,10 +1,10 @@
 r"""Whether a left-right flip keeps the target, asked of the data itself before anything is trained.
 
-    W = (X'X + lambda n I)^-1 X'Y        X: maps shrunk to 12 x 12 pixels, standardised;   Y: one column a class
+    W = (X'X + lambda n I)^-1 X'Y        X: maps of 12 x 12 pixels, standardised;   Y: one column a kind of sample
 
 Ridge regression tells the samples of one half by what it saw of the other, as they are and flipped. Natural things are
 told as well either way; signs, letters and hands are not, and a network that is shown them flipped learns what is not
-so. Flips spoil where more than half of what is told beyond the commonest class is lost, and chance does not explain it
+so. Flips spoil where more than half of what is told beyond the commonest kind is lost, and chance does not explain it
 (McNemar's test). Whoever knows better says so: `flip` of the plan.
 """
 
@@ -19,21 +19,21 @@ from edgewright.core.seed import derive
 SIDE, RIDGE = 12, 0.03
 SAMPLES = 8000  # that are looked at, at most
 FEWEST = 60
-KEPT = 0.5  # of what is told beyond the commonest class
+KEPT = 0.5  # of what is told beyond the commonest kind
 CERTAIN = 3.0  # standard deviations
 
 
-def flip_spoils(maps: Tensor, classes: Tensor) -> str | None:
+def flip_spoils(maps: Tensor, strata: Tensor) -> str | None:
     """In words, what a flip does to these samples, where it changes what they are; else None.
 
-    Args: maps: (N, C, H, W) as stored.   classes: (N,), whole numbers.
+    Args: maps: (N, C, H, W) as stored.   strata: (N,), whole numbers: what each sample is.
     """
     order = torch.randperm(len(maps), generator=torch.Generator().manual_seed(derive(0, "flip")))[:SAMPLES]
     if len(order) < FEWEST:
         return None
-    x, labels = _shrunk(maps, order), classes[order].unique(return_inverse=True)[1]
-    straight, flipped = (torch.cat(told) for told in zip(*_told(x, labels), strict=True))
-    common = labels.bincount().max().item() / len(labels)
+    x, known_as = _shrunk(maps, order), strata[order].unique(return_inverse=True)[1]
+    straight, flipped = (torch.cat(told) for told in zip(*_told(x, known_as), strict=True))
+    common = known_as.bincount().max().item() / len(known_as)
     known, left = straight.float().mean().item() - common, flipped.float().mean().item() - common
     lost, won = int((straight & ~flipped).sum()), int((flipped & ~straight).sum())
     if left >= KEPT * known or lost - won <= CERTAIN * (lost + won) ** 0.5:
@@ -50,15 +50,15 @@ def _shrunk(maps: Tensor, order: Tensor) -> Tensor:
     return (x - x.mean((0, 2, 3), keepdim=True)) / (x.std((0, 2, 3), keepdim=True) + 1e-9)
 
 
-def _told(x: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _told(x: Tensor, strata: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Which samples of each half are told rightly by the other half, as they are and flipped."""
-    wanted = functional.one_hot(labels).double()
+    wanted = functional.one_hot(strata).double()
     for held in (slice(0, None, 2), slice(1, None, 2)):
         others = slice(1 - (held.start or 0), None, 2)
         features = _with_one(x[others])
         penalty = RIDGE * len(features) * torch.eye(features.shape[1], dtype=torch.float64)
         weights = torch.linalg.solve(features.T @ features + penalty, features.T @ wanted[others])
-        yield tuple((_with_one(y) @ weights).argmax(1) == labels[held] for y in (x[held], x[held].flip(-1)))
+        yield tuple((_with_one(y) @ weights).argmax(1) == strata[held] for y in (x[held], x[held].flip(-1)))
 
 
 def _with_one(x: Tensor) -> Tensor:
