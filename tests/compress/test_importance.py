@@ -1,5 +1,6 @@
 """Every importance against loops over units, on several networks; and what all of them must keep to."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from edgewright.compress.prune.asked import IMPORTANCES
 from edgewright.compress.prune.groups import Group, dependencies
 from edgewright.compress.prune.importance import Batches, cross_entropy, gradients
 from edgewright.compress.prune.importances.network_slimming import scale_penalty
+from edgewright.compress.prune.importances.received import _passed
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
 
@@ -99,12 +101,40 @@ def naive_fpgm(model: nn.Module, group: Group, batches: Batches) -> list[float]:
     return [value / (sum(sums) / len(sums)) for value in sums]
 
 
+def naive_received(model: nn.Module, group: Group, batches: Batches) -> list[float]:
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    readers = [m for m in group.members if m.role == "reads" and m.tensor in weights]
+    scaled = [m for m in group.members if m.owner in norms and m.tensor.endswith(".weight")]
+    if not readers or not scaled:
+        return naive_magnitude(model, group, batches)
+    alone = len({m.tensor for m in group.members if m.role == "makes" and m.tensor.endswith(".weight")}) == 1
+    found = []
+    for unit in range(group.units):
+        columns = sum(
+            float((weights[m.tensor].select(m.dim, int(p)) ** 2).sum()) for m in readers for p in m.index[unit]
+        )
+        moments = []
+        for member in scaled:
+            total = 0.0
+            for place in member.index[unit]:
+                deviation = abs(float(weights[member.tensor][int(place)]))
+                mean = float(weights[f"{member.owner}.bias"][int(place)])
+                t = mean / deviation
+                below, density = 0.5 * math.erfc(-t / math.sqrt(2)), math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+                total += (mean**2 + deviation**2) * below + mean * deviation * density
+            moments.append(total)
+        found.append(columns * (math.prod(moments) if alone else sum(moments)))
+    return [value / (sum(found) / len(found)) for value in found]
+
+
 NAIVE: dict[str, Callable[[nn.Module, Group, Batches], list[float]]] = {
     "magnitude": naive_magnitude,
     "taylor": naive_taylor,
     "nvit": naive_nvit,
     "network_slimming": naive_slimming,
     "fpgm": naive_fpgm,
+    "received": naive_received,
 }
 
 
@@ -132,7 +162,7 @@ def test_equals_loops_over_units_and_leaves_no_trace(importance: str, name: str)
         torch.testing.assert_close(score, wanted, rtol=1e-9, atol=1e-18)
 
 
-@pytest.mark.parametrize("importance", ["taylor", "nvit", "magnitude"])
+@pytest.mark.parametrize("importance", ["taylor", "nvit", "magnitude", "received"])
 def test_a_unit_that_counts_for_nothing_scores_least(importance: str) -> None:
     model, groups, batches = setting("depthwise")
     group = next(group for group in groups if group.units == 48)
@@ -165,6 +195,13 @@ def test_first_order_says_what_removing_does_to_the_loss() -> None:
             for member in reads:
                 tensors[member.tensor].data[:, member.index[unit]] /= 1 - sign * h
         assert -(values[0] - values[1]) / (2 * h) == pytest.approx(says, rel=1e-4)
+
+
+def test_what_a_norm_lets_through_is_what_samples_say() -> None:
+    scale, shift = torch.tensor([1.0, 0.5, -2.0, 1.0]).double(), torch.tensor([0.0, 1.5, 0.7, -2.0]).double()
+    z = shift + scale * torch.randn(400_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(_passed(scale, shift), z.relu().square().mean(0), rtol=0.03, atol=1e-3)
+    assert _passed(torch.zeros(1).double(), -torch.ones(1).double()).item() == pytest.approx(0, abs=1e-9)
 
 
 def test_penalty_is_the_sum_of_the_scales() -> None:

@@ -2,8 +2,9 @@
 
 A start is a chain of parts (`chain`). What may be chosen: the size of the maps that it takes, where it ends, which
 residual parts are left out, and how wide each stage is, in eighths: the stream that the parts of a stage hand on, and
-what each part holds inside. Channels go by groups that depend on each other (`compress.prune.groups`), the smallest by
-magnitude first. What stays has the start's weights; the head is the task's, and new.
+what each part holds inside. Channels go by groups that depend on each other (`compress.prune.groups`), those first that
+the next layers get least from (`importances.received`). What stays has the start's weights; the head is the task's, and
+new.
 
 An architecture is these choices and the digest of the start's weights: plain data, costed on the meta device without
 a weight being touched.
@@ -21,7 +22,7 @@ from torch import nn
 
 from edgewright.compress.prune.groups import Dependencies, Group, dependencies
 from edgewright.compress.prune.importance import cross_entropy
-from edgewright.compress.prune.importances.magnitude import magnitude
+from edgewright.compress.prune.importances.received import received
 from edgewright.compress.rewrites.prune_channels import narrowed
 from edgewright.compress.wiring import trace
 from edgewright.core.errors import BadInput
@@ -106,9 +107,9 @@ class ShrunkSpace(Space):
 
     @functools.cached_property
     def _order(self) -> dict[str, list[int]]:
-        """Of each group its units, the largest first."""
+        """Of each group its units, those first of which the next layers get most."""
         groups = self.plan.found.groups
-        scores = magnitude(self._learned, groups, (), cross_entropy)
+        scores = received(self._learned, groups, (), cross_entropy)
         return {
             group.name: torch.argsort(-score, stable=True).tolist() for group, score in zip(groups, scores, strict=True)
         }

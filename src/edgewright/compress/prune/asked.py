@@ -13,6 +13,7 @@ from edgewright.compress.prune.importances.fpgm import fpgm
 from edgewright.compress.prune.importances.magnitude import magnitude
 from edgewright.compress.prune.importances.network_slimming import network_slimming
 from edgewright.compress.prune.importances.nvit import nvit
+from edgewright.compress.prune.importances.received import received
 from edgewright.compress.prune.importances.taylor import taylor
 from edgewright.compress.prune.parts import Prices
 from edgewright.core.errors import BadInput
@@ -27,6 +28,7 @@ IMPORTANCES: Mapping[str, Importance] = {
     "magnitude": magnitude,
     "network_slimming": network_slimming,
     "fpgm": fpgm,
+    "received": received,
 }
 
 

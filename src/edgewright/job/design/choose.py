@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from edgewright.core.study import Candidate
 from edgewright.device.measure import Runs
 from edgewright.ir.to_onnx import to_onnx
 from edgewright.job.design.ground import DesignGround
-from edgewright.job.design.record import Work, allotted
+from edgewright.job.design.record import Work, allotted, candidates
 from edgewright.job.design.tiers import known_pace, place, tiers, worth_training
 
 MOST_FAMILIES = 64
 LEAST_RUNS = 30
+FITS = 0.98  # of the ceiling
+SLOW, PAUSE = 1.25, 2.0  # times what the table says, of most networks; seconds until they are measured again
 TO_ONE = 3  # finalists from starts to one from scratch
 BUILT = 2  # finalists as people build them, where there is one tier
 
@@ -62,12 +65,14 @@ def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
             "score": candidate.scores[ground.steer(ground.space.read(candidate.architecture))],
         }
         measured.append(row)
-        if latency.median_ms <= 0.98 * ceiling:
+        if latency.median_ms <= FITS * ceiling:
             finalists.append(row)
         if len(finalists) == most or len(measured) == 6 * plan.finalists:
             break
         if plan.minutes is not None and run.watch.spent("measure") > (seconds if finalists else 2 * seconds):
             break
+    _second_look(run, measured, ceiling)
+    finalists = [row for row in measured if row["measured_ms"] <= FITS * ceiling][:most]
     if not finalists:
         raise GateFailed(
             f"none of the {len(measured)} best candidates keeps the latency ceiling of {show('latency', ceiling)} when "
@@ -77,6 +82,22 @@ def _measured(run: Work, seconds: float) -> list[dict[str, Any]]:
     run.study.note("measured", measured)
     run.study.note("finalists", finalists)
     return finalists
+
+
+def _second_look(run: Work, measured: Sequence[dict[str, Any]], ceiling: float) -> None:
+    """Measure those that were refused again, where most networks came out far above the table; the lower figure stays.
+
+    A machine that is slow for some seconds refuses every network that uses its ceiling, and only waiting helps. What
+    the table flatters is refused again."""
+    refused = [row for row in measured if row["measured_ms"] > FITS * ceiling]
+    if not refused or statistics.median(row["measured_ms"] / row["predicted_ms"] for row in measured) < SLOW:
+        return
+    ground, known = run.ground, candidates(run)
+    time.sleep(PAUSE)
+    for row in refused:
+        graph = ground.space.graph(ground.space.read(known[row["key"]].architecture))
+        (again,) = ground.device.measure([to_onnx(graph)], Runs(most=LEAST_RUNS))
+        row["measured_ms"] = min(row["measured_ms"], again.median_ms)
 
 
 def _runs(plan: Plan, latency_ms: float, seconds: float) -> int:
@@ -96,13 +117,13 @@ def _bias(measured: Sequence[dict[str, Any]]) -> float:
     return max(1.0, statistics.median(row["measured_ms"] / row["predicted_ms"] for row in measured))
 
 
-def _in_turns(run: Work, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _in_turns(run: Work, scored: Sequence[Candidate]) -> list[Candidate]:
     """Best first: of every tier in turn, with a network as people build them; those of starts, whose scores are of one
     kind, with every fourth a fresh one."""
     ground, law = run.ground, known_pace(run)
     found = tiers(run, law)
     placed: dict[tuple[bool, int], list[Candidate]] = {}
-    for candidate in candidates:
+    for candidate in scored:
         architecture = ground.space.read(candidate.architecture)
         where = place(run, law, found, architecture)
         placed.setdefault((ground.start(architecture) is not None, where), []).append(candidate)
