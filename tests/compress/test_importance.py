@@ -106,8 +106,6 @@ def naive_received(model: nn.Module, group: Group, batches: Batches) -> list[flo
     norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     readers = [m for m in group.members if m.role == "reads" and m.tensor in weights]
     scaled = [m for m in group.members if m.owner in norms and m.tensor.endswith(".weight")]
-    if not readers or not scaled:
-        return naive_magnitude(model, group, batches)
     alone = len({m.tensor for m in group.members if m.role == "makes" and m.tensor.endswith(".weight")}) == 1
     found = []
     for unit in range(group.units):
@@ -124,7 +122,8 @@ def naive_received(model: nn.Module, group: Group, batches: Batches) -> list[flo
                 below, density = 0.5 * math.erfc(-t / math.sqrt(2)), math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
                 total += (mean**2 + deviation**2) * below + mean * deviation * density
             moments.append(total)
-        found.append(columns * (math.prod(moments) if alone else sum(moments)))
+        given = math.prod(moments) if alone or not scaled else sum(moments)
+        found.append((columns if readers else 1.0) * given)
     return [value / (sum(found) / len(found)) for value in found]
 
 

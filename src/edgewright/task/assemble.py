@@ -20,7 +20,6 @@ from edgewright.task.kinds.resolve import make_kind
 from edgewright.task.split import shares
 from edgewright.task.symmetry import flip_spoils
 
-ADVICE = "; what belongs together (frames of one film, one person) stays in one part by --group"
 CHUNK = 1024  # samples converted to float at a time, so that a big array is never held twice
 HASHED_BYTES = 64 * 2**20
 # What white may be where the numbers are whole: full scales of bits, and those that people count to.
@@ -58,7 +57,7 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     if found.units:
         checks.refuse_other_scales({"train": train, "val": val, "test": test}, found.source)
     digest = found.digest or fingerprint(found.names, *(part for part in (train, val, test) if part is not None))
-    groups = found.groups
+    groups, given_test = found.groups, test
     if test is None:
         seed = wishes.seed if found.test_seed is None else found.test_seed
         kept, held = shares(kind, train, 0.2, seed, "test", groups=groups)
@@ -71,8 +70,7 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
         *kind.remarks(train.targets),
         *checks.constant(train),
         *checks.repeated(kind, train, val, test),
-        *nearly_repeated(train, val, "val", ADVICE if groups is None and wishes.group is None else ""),
-        *nearly_repeated(train, test, "test"),
+        *(nearly_repeated(train, val, given_test) if groups is None and wishes.group is None else ()),
         *checks.unseen(kind, train, val),
     )
     for remark in remarks:

@@ -24,6 +24,7 @@ SIDE = 12  # pixels that are compared
 ALIKE, SAME = 0.99, 1 - 1e-5  # between these correlations two samples are nearly the same
 LOOKED_AT, AMONG = 500, 20_000  # samples of a part, and of train
 MANY = 0.01  # of a part: fewer happen
+NEARER = 1.5  # times as many as of a test part that came with the data
 
 
 def groups_of(files: Sequence[str], wish: str) -> list[str]:
@@ -88,18 +89,30 @@ def torn(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
             yield f"{len(both)} groups are in train and in {part}: figures on {part} will flatter"
 
 
-def nearly_repeated(train: Split, part: Split, name: str, advice: str = "") -> Iterator[str]:
-    """A remark on a part of which more than a few are nearly the same as a sample of train.
+def nearly_repeated(train: Split, val: Split, test: Split | None) -> Iterator[str]:
+    """A remark on val where more of it than happens are nearly the same as a training sample.
 
-    Maps shrunk to 12 x 12 pixels, without their mean: of some of the part's, the largest correlation with train's.
-    Copies, number for number, are another remark's."""
+    Args: test: where it came with the data and was not drawn, what happens: signs are alike by nature. Val is
+        remarked on where it is half as much again nearer to train than test is."""
+    share, usual = alike(train, val), 0.0 if test is None else alike(train, test)
+    if share > max(MANY, NEARER * usual):
+        told = "" if test is None else f", and {100 * usual:.0f} % of test"
+        yield (
+            f"{100 * share:.0f} % of val are nearly the same as a training sample{told}: figures on val may flatter; "
+            "what belongs together (frames of one film, one person) stays in one part by --group"
+        )
+
+
+def alike(train: Split, part: Split) -> float:
+    """Share of a part, 0 to 1, that is nearly the same as a sample of train, of some of either.
+
+    Maps shrunk to 12 x 12 pixels, without their mean: the largest correlation with train's. Copies, number for number,
+    are another remark's."""
     known, looked_at = (_shrunk(one, count) for one, count in ((train, AMONG), (part, LOOKED_AT)))
     if known is None or looked_at is None or not len(known) or not len(looked_at):
-        return
+        return 0.0
     nearest = (looked_at @ known.T).max(1).values
-    share = ((nearest > ALIKE) & (nearest < SAME)).float().mean().item()
-    if share > MANY:
-        yield f"{100 * share:.0f} % of {name} are nearly the same as a training sample: figures on it flatter{advice}"
+    return ((nearest > ALIKE) & (nearest < SAME)).float().mean().item()
 
 
 def _shrunk(part: Split, count: int) -> Tensor | None:
