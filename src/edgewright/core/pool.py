@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from edgewright.core.errors import EdgewrightError
 from edgewright.core.progress import set_quiet
 
+FORGETTING = 0.2  # seconds
+
 
 class Pool(Protocol):
     """Where work runs; `workers` is how many items run at once."""
@@ -78,11 +80,13 @@ def pool(workers: int | None = None, ray: str | None = None) -> Iterator[Pool]:
         yield Processes(executor, workers)
         executor.shutdown()
     except BaseException:
-        # Ctrl-C and errors must not wait for work that nobody wants any more.
+        # Ctrl-C and errors must not wait for work that nobody wants any more. The executor forgets what was cancelled
+        # first: told of dead processes before, its thread sets exceptions on cancelled work and prints a traceback.
+        executor.shutdown(wait=False, cancel_futures=True)
+        time.sleep(FORGETTING)
         for process in context.made:
             if process.pid is not None:  # it was begun
                 process.terminate()
-        executor.shutdown(wait=False, cancel_futures=True)
         raise
 
 
