@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgewright.core.errors import BadInput
 from edgewright.task.base import Split
-from edgewright.task.group import groups_of, nearly_repeated, numbered
+from edgewright.task.group import groups_of, nearly_repeated, numbered, rooted
 from edgewright.task.load import load_task
 from edgewright.task.split import stratified
 
@@ -81,6 +81,12 @@ def test_a_table_names_groups_by_path_or_name(tmp_path: Path) -> None:
     assert groups_of(["q/x.png", "a/y.png", "b/z.png"], str(table)) == ["ann", "ben", "ann"]
 
 
+def test_a_table_means_the_same_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rooted("who.csv") == str(tmp_path / "who.csv")
+    assert (rooted(r"(.*)_"), rooted(None)) == (r"(.*)_", None)
+
+
 @pytest.mark.parametrize(
     ("wish", "text", "words"),
     [
@@ -113,6 +119,26 @@ def test_images_by_an_expression(tmp_path: Path) -> None:
     greys = [set(part.inputs[:, 0, 8, 8].tolist()) for part in (task.train, task.val, task.test)]
     assert not greys[0] & greys[1] and not greys[0] & greys[2] and not greys[1] & greys[2]
     assert sum(len(part) for part in (task.train, task.val, task.test)) == 60
+
+
+def test_films_in_a_folder_without_parts_are_seen(tmp_path: Path, capsys) -> None:
+    """Test is drawn from the same films, so it is no measure of what is near by nature."""
+    generator = np.random.default_rng(0)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for film in range(12):
+            pixels = generator.integers(0, 255, (16, 16))
+            for frame in range(5):
+                moved = np.clip(pixels + generator.normal(0, 1.5, (16, 16)), 0, 255).astype(np.uint8)
+                Image.fromarray(moved).save(tmp_path / name / f"{film}_{frame}.png")
+    load_task(f"images:{tmp_path}")
+    assert "of val are nearly the same as a training sample: figures on val may flatter" in _said(capsys)
+    load_task(f"images:{tmp_path}", group=r"(.*)_")
+    assert "nearly the same" not in _said(capsys)
+
+
+def _said(capsys) -> str:
+    return " ".join("".join(capsys.readouterr()).split())
 
 
 def _file(path: Path, **more: np.ndarray) -> str:

@@ -32,7 +32,8 @@ class Described:
     outputs.   flip: whether a left-right flip keeps the targets.   fit, white, deep_white: of the maps; white None to
     find out.   test_seed: of a test part that is to be the same whatever the user's seed.   digest: where the content
     was hashed in an order of its own.   units: whether the numbers are the user's own, so that parts can be on other
-    scales by mistake.   groups: (N,) int64, of the training part, or what is not split: what stays together."""
+    scales by mistake.   groups: (N,) int64, of the training part, or what is not split: what stays together.
+    test_drawn: whether the source has drawn the test part itself, from where train is from."""
 
     name: str
     source: str
@@ -47,6 +48,7 @@ class Described:
     test_seed: int | None = None
     digest: str | None = None
     groups: Tensor | None = None
+    test_drawn: bool = False
 
 
 def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | None, test: Split | None) -> Task:
@@ -57,7 +59,7 @@ def assemble(found: Described, wishes: Wishes, *, train: Split, val: Split | Non
     if found.units:
         checks.refuse_other_scales({"train": train, "val": val, "test": test}, found.source)
     digest = found.digest or fingerprint(found.names, *(part for part in (train, val, test) if part is not None))
-    groups, given_test = found.groups, test
+    groups, given_test = found.groups, None if found.test_drawn else test
     if test is None:
         seed = wishes.seed if found.test_seed is None else found.test_seed
         kept, held = shares(kind, train, 0.2, seed, "test", groups=groups)

@@ -69,13 +69,13 @@ def repeated(kind: Kind, train: Split, val: Split, test: Split) -> Iterator[str]
 
 
 def unseen(kind: Kind, train: Split, val: Split) -> Iterator[str]:
-    """A remark on classes that are learned and never looked at."""
+    """A remark on classes that are learned and never looked at: where all of one belongs together."""
     learned, looked_at = kind.strata(train.targets), kind.strata(val.targets)
     if learned is not None and looked_at is not None:
         missing = sorted(set(learned.tolist()) - set(looked_at.tolist()))
         if missing and max(missing) < len(kind.names):
-            more = f" and {len(missing) - 1} more classes are" if len(missing) > 1 else " is"
-            yield f"'{kind.names[missing[0]]}'{more} not in val: all of it may belong together"
+            more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+            yield f"'{kind.names[missing[0]]}'{more} in train alone: no figure on val says how well it is known"
 
 
 def _torn(hashes: list[bytes], strata: list[int]) -> Iterator[str]:

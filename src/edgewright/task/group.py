@@ -12,15 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edgewright.core.errors import BadInput
 from edgewright.core.home import user_path
-from edgewright.core.seed import derive
 from edgewright.core.tensors import leaves
 from edgewright.task.base import Split
+from edgewright.task.glance import glance
 
-SIDE = 12  # pixels that are compared
 ALIKE, SAME = 0.99, 1 - 1e-5  # between these correlations two samples are nearly the same
 LOOKED_AT, AMONG = 500, 20_000  # samples of a part, and of train
 MANY = 0.01  # of a part: fewer happen
@@ -40,6 +38,11 @@ def groups_of(files: Sequence[str], wish: str) -> list[str]:
             f"group '{wish}': all {len(files)} files are of one group, '{found[0]}', so nothing can be held out"
         )
     return found
+
+
+def rooted(wish: str | None) -> str | None:
+    """The wish with its table named from the root, so that it means the same from any working directory."""
+    return str(user_path(wish).absolute()) if wish is not None and wish.endswith(".csv") else wish
 
 
 def refuse_wish(wish: str | None, source: str, how: str) -> None:
@@ -99,7 +102,8 @@ def nearly_repeated(train: Split, val: Split, test: Split | None) -> Iterator[st
         told = "" if test is None else f", and {100 * usual:.0f} % of test"
         yield (
             f"{100 * share:.0f} % of val are nearly the same as a training sample{told}: figures on val may flatter; "
-            "what belongs together (frames of one film, one person) stays in one part by --group"
+            "what belongs together (frames of one film, one person) stays in one drawn part by --group, in arrays by "
+            "group_train"
         )
 
 
@@ -120,9 +124,7 @@ def _shrunk(part: Split, count: int) -> Tensor | None:
     maps = [x for x in leaves(part.inputs) if x.ndim == 4]
     if len(maps) != 1:
         return None
-    some = torch.randperm(len(part), generator=torch.Generator().manual_seed(derive(0, "alike")))[:count]
-    small = [functional.adaptive_avg_pool2d(maps[0][rows].float(), SIDE).flatten(1) for rows in some.split(1000)]
-    x = torch.cat(small)
+    x = glance(maps[0], count)[0].flatten(1)
     x = x - x.mean(1, keepdim=True)
     lengths = x.norm(dim=1, keepdim=True)
     kept = lengths.flatten() > 1e-3 * lengths.max()

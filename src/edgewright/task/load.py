@@ -66,7 +66,7 @@ def load_task(source: "str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]", 
         resolution: pixels, 8 to 512, that images are kept at: a side, or height and width; None infers it.
         metric: which of the kind's metrics decides; None leaves it to the data.
         group: what belongs together and stays in one part: a regular expression over file names, FILE.csv with the
-            columns file and group, or (arrays) the name of the arrays, `group` by default.
+            columns file and group; arrays say it themselves, by `group_train` or `group`.
         aspect: with `resolution` inferred, a height and width whose shape images get, as a network that is there
             takes them.
 

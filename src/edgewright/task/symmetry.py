@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgewright.core.seed import derive
+from edgewright.task.glance import glance
 
-SIDE, RIDGE = 12, 0.03
+RIDGE = 0.03
 SAMPLES = 8000  # that are looked at, at most
 FEWEST = 60
 KEPT = 0.5  # of what is told beyond the commonest kind
@@ -28,10 +28,11 @@ def flip_spoils(maps: Tensor, strata: Tensor) -> str | None:
 
     Args: maps: (N, C, H, W) as stored.   strata: (N,), whole numbers: what each sample is.
     """
-    order = torch.randperm(len(maps), generator=torch.Generator().manual_seed(derive(0, "flip")))[:SAMPLES]
-    if len(order) < FEWEST:
+    if len(maps) < FEWEST:
         return None
-    x, known_as = _shrunk(maps, order), strata[order].unique(return_inverse=True)[1]
+    x, order = glance(maps, SAMPLES)
+    x = (x - x.mean((0, 2, 3), keepdim=True)) / (x.std((0, 2, 3), keepdim=True) + 1e-9)
+    known_as = strata[order].unique(return_inverse=True)[1]
     straight, flipped = (torch.cat(told) for told in zip(*_told(x, known_as), strict=True))
     common = known_as.bincount().max().item() / len(known_as)
     known, left = straight.float().mean().item() - common, flipped.float().mean().item() - common
@@ -42,12 +43,6 @@ def flip_spoils(maps: Tensor, strata: Tensor) -> str | None:
         f"a left-right flip changes what these are ({100 * (known + common):.0f} % are told at a glance, "
         f"{100 * (left + common):.0f} % when flipped): not used in training"
     )
-
-
-def _shrunk(maps: Tensor, order: Tensor) -> Tensor:
-    """(N, C, 12, 12), standardised."""
-    x = torch.cat([functional.adaptive_avg_pool2d(maps[part].float(), SIDE) for part in order.split(1000)])
-    return (x - x.mean((0, 2, 3), keepdim=True)) / (x.std((0, 2, 3), keepdim=True) + 1e-9)
 
 
 def _told(x: Tensor, strata: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

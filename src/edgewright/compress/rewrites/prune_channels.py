@@ -25,9 +25,9 @@ from edgewright.compress.wiring import Wiring
 from edgewright.core.data import Frozen
 from edgewright.core.errors import BadInput
 from edgewright.ir.counts import depthwise
+from edgewright.model.settle import NORMS
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Cut(Frozen):

@@ -46,6 +46,7 @@ from edgewright.job.adapt.ship import ship
 from edgewright.job.adapt.target import check_device, within_target
 from edgewright.job.base import Beginning, Job, Run, Stage, perform
 from edgewright.job.base import resume as go_on
+from edgewright.task import group
 from edgewright.task.augment.default import default_augment
 from edgewright.task.base import Task, batches
 from edgewright.task.load import absolute
@@ -157,6 +158,7 @@ def resolved(asked: AdaptPlan) -> AdaptPlan:
     weights = str(user_path(asked.weights).absolute()) if asked.weights else None
     minutes = DEFAULT_MINUTES if asked.minutes is None and asked.epochs is None else asked.minutes
     update = {"source": source, "weights": weights, "task": absolute(asked.task), "minutes": minutes}
+    update["group"] = group.rooted(asked.group)
     return asked.model_copy(update=update)
 
 

@@ -33,6 +33,7 @@ from edgewright.job.design.ship import ship
 from edgewright.job.design.train import train_and_deploy
 from edgewright.report.parts.design import write_report
 from edgewright.start.resolve import find_starts, named, rooted
+from edgewright.task import group
 from edgewright.task.base import Task
 from edgewright.task.kind import has_learned
 from edgewright.task.load import absolute, choices
@@ -97,6 +98,7 @@ def _resolved(plan: Plan) -> Plan:
     update = {"task": absolute(plan.task), "device": named, "budget": plan.budget.within(device.ceilings())}
     if plan.weights is not None:
         update["weights"] = str(user_path(plan.weights).absolute())
+    update["group"] = group.rooted(plan.group)
     if plan.start is not None:
         update["start"] = rooted(plan.start)
     plan = plan.model_copy(update=update)

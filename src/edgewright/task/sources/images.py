@@ -76,6 +76,7 @@ def images(folder: Path, wishes: Wishes) -> Task:
         names=tuple(classes),
         flip=not is_text(classes),
         fit=kept.fit,
+        test_drawn="test" not in parts,
         white=255.0,
         deep_white=kept.deep_white,
         digest=_digest(classes, list(splits.values()), paths),

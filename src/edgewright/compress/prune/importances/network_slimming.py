@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from edgewright.compress.prune.groups import Group
 from edgewright.compress.prune.importance import Batches, Loss
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from edgewright.model.settle import NORMS
 
 
 def network_slimming(model: nn.Module, groups: Sequence[Group], batches: Batches, loss: Loss) -> list[Tensor]:

@@ -10,7 +10,7 @@ z is normal with the mean beta and the standard deviation |gamma| that a batch n
 
 Norms that follow each other can each shut a channel (they multiply), those of layers that are added cannot (they add).
 Without batch norms M is 1, and so is R without readers. No data needed: what a network learned on stands in
-its norms. EfficientNet-Lite0 at 3/4 of its inner channels, with a new head taught on 200 images of another task, tells
+its norms. EfficientNet-Lite0 at 3/4 of its inner channels, with a new head taught on 180 images of another task, tells
 45 % of ten kinds of image where magnitude's choice tells 34 (`benchmarks/shrunk_importance.py`).
 
 Source: our own; the product of weight and input is that of Sun et al., "A Simple and Effective Pruning Approach for
@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from edgewright.compress.prune.groups import Group
 from edgewright.compress.prune.importance import Batches, Loss
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from edgewright.model.settle import NORMS
 
 
 def received(model: nn.Module, groups: Sequence[Group], batches: Batches, loss: Loss) -> list[Tensor]:
