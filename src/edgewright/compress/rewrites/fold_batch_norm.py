@@ -19,8 +19,8 @@ from torch import nn
 from edgewright.compress.base import Declined, Found, Rewrite, Saving, replace, saved_by
 from edgewright.compress.region import norm_as_scale
 from edgewright.compress.wiring import Step, Wiring
-from edgewright.model.settle import NORMS
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
